@@ -1,0 +1,82 @@
+"""The recipe to start from: a small residual network, on the whole vote distribution.
+
+    python -m fer_jax.main --config configs/base.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Every field there is; the other configs start from these and change some."""
+    config = ConfigDict()
+
+    # Fixes weights, batches, augmentation and dropout: one seed, one run.
+    config.seed = 0
+
+    config.data = ConfigDict()
+    # The folder that generate_training_data.py wrote.
+    config.data.dir = "data"
+    # How votes become training targets: majority, probability, crossentropy or multi_target (the four of the
+    # FER+ paper), clean or argmax; see fer_jax/labels.py. Validation is always by majority.
+    config.data.label_mode = "crossentropy"
+
+    config.image = ConfigDict()
+    # Side of the network's input in pixels; the stored pictures have 48.
+    config.image.size = 48
+    # scale: to -1..1. ferplus: histogram equalisation, plane removal, unit variance.
+    config.image.normalize = "scale"
+
+    config.augment = ConfigDict()
+    # none, emotion_cnn or ferplus; see fer_jax/augment.py.
+    config.augment.recipe = "ferplus"
+    # Who renders the augmented pictures: host (numpy, in a thread beside the step) or device (in the step).
+    config.augment.renderer = "host"
+
+    config.model = ConfigDict()
+    # emotion_cnn, vgg13, resnet_tiny, resnet_small or resnet9; see fer_jax/models.py.
+    config.model.name = "resnet_small"
+    # Share of activations dropped in training before the classifier (where else: see the model).
+    config.model.dropout = 0.2
+    # What layers compute in: float32 or bfloat16. Weights, statistics and logits are float32 either way.
+    config.model.dtype = "float32"
+
+    config.optim = ConfigDict()
+    # adam, adamw or sgd.
+    config.optim.name = "adamw"
+    # Before the schedule's factor.
+    config.optim.learning_rate = 3e-3
+    # Adam's decay rates of the first and second moment.
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    # SGD's momentum, and whether it is Nesterov's.
+    config.optim.momentum = 0.9
+    config.optim.nesterov = True
+    # Decoupled decay of kernels, as AdamW's; times the learning rate.
+    config.optim.weight_decay = 0.05
+    # L2 on kernels: added to the gradient.
+    config.optim.l2 = 0.0
+    # Largest global norm of the gradient; 0: no clipping.
+    config.optim.clip_norm = 1.0
+    # Decay of the moving average of weights that validation and predictions use; 0: none.
+    config.optim.ema_decay = 0.998
+
+    config.schedule = ConfigDict()
+    # constant, step or cosine.
+    config.schedule.name = "cosine"
+    # Linear warm-up from zero.
+    config.schedule.warmup_epochs = 1.0
+    # cosine: the factor that it ends at.
+    config.schedule.final_scale = 0.0
+    # step: from epoch boundaries[i] on the factor is scales[i].
+    config.schedule.boundaries = ()
+    config.schedule.scales = ()
+
+    config.train = ConfigDict()
+    config.train.epochs = 16
+    # Over all devices.
+    config.train.batch_size = 64
+    config.train.eval_batch_size = 256
+    # Stop after so many epochs without a better validation accuracy; 0: never.
+    config.train.patience = 0
+
+    return config

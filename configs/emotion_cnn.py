@@ -1,0 +1,29 @@
+"""The five-block CNN with the recipe of the project that it comes from: Adam, clean labels, early stopping.
+
+    python -m fer_jax.main --config configs/emotion_cnn.py
+    python -m fer_jax.evaluate --run experiments/emotion_cnn --protocol clean
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """Adam at 3e-4 with L2 1e-7, batch 64, dropout 0.4, at most 20 epochs, patience 8."""
+    config = base.get_config()
+    config.data.label_mode = "clean"
+    config.augment.recipe = "emotion_cnn"
+    config.model.name = "emotion_cnn"
+    config.model.dropout = 0.4
+    config.optim.name = "adam"
+    config.optim.learning_rate = 3e-4
+    config.optim.weight_decay = 0.0
+    config.optim.l2 = 1e-7
+    config.optim.clip_norm = 0.0
+    config.optim.ema_decay = 0.0
+    config.schedule.name = "constant"
+    config.schedule.warmup_epochs = 0.0
+    config.train.epochs = 20
+    config.train.patience = 8
+    return config

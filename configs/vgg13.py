@@ -1,0 +1,33 @@
+"""The VGG13 of the FER+ paper (Barsoum et al. 2016, section 4), as published, majority labels.
+
+    python -m fer_jax.main --config configs/vgg13.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """SGD at 0.05 with momentum 0.9, half after 20 and a tenth after 40 of 100 epochs, batch 32, input 64x64."""
+    config = base.get_config()
+    config.data.label_mode = "majority"
+    config.image.size = 64
+    config.image.normalize = "ferplus"
+    config.augment.recipe = "ferplus"
+    config.model.name = "vgg13"
+    config.model.dropout = 0.5
+    config.optim.name = "sgd"
+    config.optim.learning_rate = 0.05
+    config.optim.momentum = 0.9
+    config.optim.nesterov = False
+    config.optim.weight_decay = 0.0
+    config.optim.clip_norm = 0.0
+    config.optim.ema_decay = 0.0
+    config.schedule.name = "step"
+    config.schedule.warmup_epochs = 0.0
+    config.schedule.boundaries = (20, 40)
+    config.schedule.scales = (0.5, 0.1)
+    config.train.epochs = 100
+    config.train.batch_size = 32
+    return config

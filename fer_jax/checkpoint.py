@@ -1,0 +1,95 @@
+"""Checkpoints of a run, by orbax: the latest, to go on from, and the best on validation, to use.
+
+Saving is asynchronous (training goes on) and atomic (a checkpoint is there whole or not at all). Each holds the
+TrainState and the metrics of the epoch under way, and a JSON item `progress` with the history of past epochs.
+"""
+
+import logging as std_logging
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.sharding import Sharding
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from fer_jax.cli import UserError
+
+Tree = TypeVar("Tree")
+Progress = dict[str, Any]
+
+
+class Restored(NamedTuple):
+    """What was saved at a step."""
+
+    step: int
+    tree: Any
+    progress: Progress
+
+
+def _rank(metrics: dict[str, float]) -> tuple[float, float]:
+    """Higher is better; of equal accuracies the earlier one, as early stopping counts them."""
+    return metrics["accuracy"], -metrics["step"]
+
+
+def open_manager(run: Path, read_only: bool = False) -> ocp.CheckpointManager:
+    """The manager of `<run>/checkpoints`; close it when done, since saves may still be under way."""
+    logging.set_verbosity(logging.ERROR)
+    std_logging.getLogger("absl").setLevel(std_logging.ERROR)
+    keep = [
+        LatestN(1),
+        BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False),
+    ]
+    options = ocp.CheckpointManagerOptions(
+        best_fn=_rank,
+        preservation_policy=AnyPreservationPolicy(keep),
+        create=not read_only,
+        read_only=read_only,
+        cleanup_tmp_directories=not read_only,
+        step_prefix="step",
+    )
+    return ocp.CheckpointManager((run / "checkpoints").absolute(), options=options)
+
+
+def save(
+    manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progress, accuracy: float | None
+) -> None:
+    """Start saving; `accuracy` is validation's after this step, None inside an epoch."""
+    if step in manager.all_steps():
+        return
+    metrics = None if accuracy is None else {"accuracy": accuracy, "step": step}
+    args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
+    manager.save(step, args=args, metrics=metrics, force=True)
+
+
+def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sharding) -> Restored | None:
+    """The "latest" or "best" checkpoint, or None if there is none yet.
+
+    Args:
+        manager: of the run.
+        which: "latest" or "best".
+        like: a tree of the same shapes (jax.eval_shape gives one).
+        sharding: where the arrays go; it need not be the devices they were saved from.
+
+    Raises:
+        UserError: the checkpoint does not fit `like` or is damaged.
+    """
+    step = manager.latest_step() if which == "latest" else manager.best_step()
+    if step is None:
+        return None
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
+    args = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
+    try:
+        restored = manager.restore(step, args=args)
+    except (ValueError, KeyError, OSError) as error:
+        where = Path(manager.directory) / f"step_{step}"
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"checkpoint {where} cannot be restored: {reason}") from None
+    return Restored(step, restored["tree"], restored["progress"])
+
+
+def to_host(tree: Tree) -> Tree:
+    """The tree as numpy arrays, which no later step can overwrite."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))

@@ -1,0 +1,97 @@
+"""Configs: a Python file with `get_config()`, overrides from the command line, and the run folder's config.json."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from fer_jax.cli import UserError
+
+
+def load(path: str, overrides: Sequence[str]) -> ConfigDict:
+    """The config of a file, with `--config.a.b=value` overrides, as ml_collections reads them.
+
+    Raises:
+        UserError: no such file, an error in it, an unknown field, a value of the wrong type, or an argument
+            that is no override.
+    """
+    for argument in overrides:
+        if not (argument.startswith("--config.") and "=" in argument):
+            # "--config.x false" would set x to True and leave "false" lying about.
+            raise UserError(f"unknown argument {argument!r}: overrides are written --config.field=value")
+    if not Path(path).is_file():
+        raise UserError(f"no config file {path}: give one of configs/*.py")
+    values = flags.FlagValues()
+    flag = config_flags.DEFINE_config_file("config", flag_values=values)
+    try:
+        values(["fer_jax", f"--config={path}", *overrides])
+    except flags.Error as error:
+        raise UserError(f"{path}: {_one_line(error)}") from None
+    except (AttributeError, KeyError) as error:
+        raise UserError(f"{path}: no such field: {_one_line(error)}") from None
+    except Exception as error:  # whatever the user's file raised while it ran
+        raise UserError(f"{path}: {type(error).__name__}: {_one_line(error)}") from None
+    if not isinstance(flag.value, ConfigDict):
+        raise UserError(f"{path}: get_config() must return an ml_collections.ConfigDict")
+    return flag.value
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as plain nested dicts and lists."""
+    return json.loads(config.to_json())
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def claim(run: Path, config: ConfigDict) -> None:
+    """Make the run folder this config's: write its config.json, or check the one that is there.
+
+    Raises:
+        UserError: the folder is another config's (the differing fields are named), or cannot be written.
+    """
+    path = run / "config.json"
+    new = as_json(config)
+    if path.is_file():
+        old = as_json(read(run))
+        if old != new:
+            was, now = flatten(old), flatten(new)
+            fields = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+            changes = ", ".join(f"{name}: {was.get(name)!r} there, {now.get(name)!r} now" for name in fields)
+            raise UserError(f"{run} holds a run of another config ({changes}); choose another --workdir")
+        return
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        partial = run / f".config.{os.getpid()}"
+        partial.write_text(json.dumps(new, indent=2) + "\n")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another --workdir") from None
+
+
+def read(run: Path) -> ConfigDict:
+    """The config that a run folder was trained with.
+
+    Raises:
+        UserError: the folder has no readable config.json.
+    """
+    path = run / "config.json"
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(f"no run in {run}: {path} is missing; train one with python -m fer_jax.main") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {_one_line(error)}") from None

@@ -1,0 +1,72 @@
+"""Where arrays live: one mesh axis over all devices of all processes; batches are split along it."""
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from fer_jax.cli import UserError
+
+Tree = TypeVar("Tree")
+
+AXIS = "data"
+
+
+class Devices:
+    """The shardings of a run: `replicated` for the state, `split` for the rows of a batch."""
+
+    def __init__(self) -> None:
+        mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+        self.replicated = NamedSharding(mesh, PartitionSpec())
+        self.split = NamedSharding(mesh, PartitionSpec(AXIS))
+        self.process = (jax.process_index(), jax.process_count())
+
+    def check_batch_size(self, batch_size: int, field: str) -> None:
+        """Raises UserError where the devices cannot share a batch of that size equally."""
+        if batch_size < 1 or batch_size % jax.device_count():
+            raise UserError(f"{field}={batch_size} must be a multiple of the number of devices, {jax.device_count()}")
+
+    def replicate(self, tree: Tree) -> Tree:
+        """The tree on every device."""
+        return jax.device_put(tree, self.replicated)
+
+    def shard(self, batch: Tree) -> Tree:
+        """This process's rows of a batch, as its part of arrays that are split over all devices."""
+        return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(self.split, rows), batch)
+
+
+def join() -> None:
+    """Make this process one of many where JAX_COORDINATOR_ADDRESS is set; its number comes from the cluster's
+    environment (SLURM, Open MPI, ...) or from JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+
+    Raises:
+        UserError: the other processes were not found.
+    """
+    if "JAX_COORDINATOR_ADDRESS" not in os.environ:
+        return
+    numbers = [os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")]
+    try:
+        count, index = (None if number is None else int(number) for number in numbers)
+        jax.distributed.initialize(num_processes=count, process_id=index)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"cannot join the processes at JAX_COORDINATOR_ADDRESS: {reason}") from None
+
+
+def cache_compilations() -> None:
+    """Keep compiled programs between runs in ~/.cache/fer_jax, unless JAX_COMPILATION_CACHE_DIR says where.
+
+    A private folder: JAX runs what it finds there.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fer_jax" / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    except OSError:  # a home that is read-only costs the compilation again, nothing more
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

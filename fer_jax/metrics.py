@@ -1,0 +1,99 @@
+"""What is counted while training and evaluating: sums and a confusion matrix, divided once, at the end."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fer_jax.labels import EMOTIONS
+
+NEVER = np.iinfo(np.int32).max
+
+
+class Metrics(NamedTuple):
+    """Sums over examples and steps; two of them are merged by `merge`, never averaged."""
+
+    loss: jax.Array  # f32[], sum over examples
+    count: jax.Array  # f32[], examples
+    confusion: jax.Array  # f32[8, 8], examples by [label, prediction]
+    grad_norm: jax.Array  # f32[], sum over steps; zero in evaluation
+    steps: jax.Array  # i32[]
+    bad_step: jax.Array  # i32[], the first step of a non-finite loss or gradient, or NEVER
+
+
+def zeros() -> Metrics:
+    """The neutral element of `merge`."""
+    classes = len(EMOTIONS)
+    return Metrics(
+        loss=jnp.zeros(()),
+        count=jnp.zeros(()),
+        confusion=jnp.zeros((classes, classes)),
+        grad_norm=jnp.zeros(()),
+        steps=jnp.zeros((), jnp.int32),
+        bad_step=jnp.full((), NEVER, jnp.int32),
+    )
+
+
+def merge(a: Metrics, b: Metrics) -> Metrics:
+    """The metrics of both together."""
+    total = jax.tree.map(jnp.add, a, b)
+    return total._replace(bad_step=jnp.minimum(a.bad_step, b.bad_step))
+
+
+def count_batch(loss: jax.Array, logits: jax.Array, target: jax.Array, mask: jax.Array) -> Metrics:
+    """The metrics of one batch.
+
+    Args:
+        loss: f32[B], per example.
+        logits: f32[B, 8].
+        target: f32[B, 8]; its largest entry counts as the label.
+        mask: f32[B], 0 for rows that only fill the batch up.
+    """
+    label = jax.nn.one_hot(jnp.argmax(target, axis=-1), len(EMOTIONS)) * mask[:, None]
+    prediction = jax.nn.one_hot(jnp.argmax(logits, axis=-1), len(EMOTIONS))
+    # Full precision: on GPUs and TPUs the default would round counts.
+    confusion = jnp.matmul(label.T, prediction, precision=jax.lax.Precision.HIGHEST)
+    # where, not *: a padded row may hold anything, and nan x 0 is nan.
+    loss_sum = jnp.sum(jnp.where(mask > 0, loss, 0))
+    return zeros()._replace(loss=loss_sum, count=mask.sum(), confusion=confusion)
+
+
+def scores(confusion: np.ndarray) -> dict[str, Any]:
+    """Accuracy, precision, recall and F1 of a confusion matrix int[C, C] of [label, prediction].
+
+    Returns a dict of `accuracy`; `precision`, `recall`, `f1` each weighted (by label frequency) under its plain
+    name and macro (plain mean over the classes) as `macro_...`; and `per_class`: for each class a dict of
+    `precision`, `recall`, `f1` and `count`. All in 0..1; a figure whose denominator is zero is 0, and a class
+    that was neither labelled nor predicted stays out of the macro means (both as scikit-learn does).
+    """
+    confusion = np.asarray(confusion, np.float64)
+    hits, labels, predictions = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+
+    def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+        return np.divide(numerator, denominator, out=np.zeros_like(hits), where=denominator > 0)
+
+    per_class = {
+        "precision": ratio(hits, predictions),
+        "recall": ratio(hits, labels),
+        "f1": ratio(2 * hits, labels + predictions),
+    }
+    present = labels + predictions > 0
+    total = max(confusion.sum(), 1)
+    result: dict[str, Any] = {"accuracy": float(hits.sum() / total)}
+    for name, values in per_class.items():
+        result[name] = float((values * labels).sum() / total)
+    for name, values in per_class.items():
+        result[f"macro_{name}"] = float(values[present].mean()) if present.any() else 0.0
+    result["per_class"] = {
+        emotion: {**{name: float(values[i]) for name, values in per_class.items()}, "count": int(labels[i])}
+        for i, emotion in enumerate(EMOTIONS)
+    }
+    return result
+
+
+def summary(metrics: Metrics) -> dict[str, Any]:
+    """`scores` of the confusion matrix with the mean `loss` per example and the number of examples `count`."""
+    metrics = jax.device_get(metrics)
+    loss = float(metrics.loss) / max(float(metrics.count), 1.0)
+    return {"loss": loss, "count": int(metrics.count), **scores(metrics.confusion)}

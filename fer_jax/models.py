@@ -1,0 +1,177 @@
+"""The networks: f32[B, S, S, 1] pictures in, f32[B, 8] logits out.
+
+`MODELS` lists them by name, `PARAMETERS` says how many weights each has. All of them compute in `dtype`
+(float32 or bfloat16) and keep weights, batch statistics and logits in float32. To add one, write its module,
+enter it in both tables, and give it a config.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from fer_jax.labels import EMOTIONS
+from fer_jax.ops import Conv3x3, max_pool_2x2
+
+Dtype = Any
+
+
+class ConvBlock(nn.Module):
+    """3x3 convolution, BatchNorm, ReLU: [B, H, W, C] -> [B, H, W, features]."""
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = Conv3x3(self.features, use_bias=False, dtype=self.dtype)(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
+        return nn.relu(x)
+
+
+class EmotionCNN(nn.Module):
+    """Five blocks of two 3x3 convolutions, global average pooling, two dense blocks."""
+
+    dropout: float = 0.4
+    dtype: Dtype = jnp.float32
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    dense: tuple[int, ...] = (256, 128)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for index, width in enumerate(self.widths):
+            x = ConvBlock(width, self.dtype)(x, train)
+            x = ConvBlock(width, self.dtype)(x, train)
+            if index < len(self.widths) - 1:
+                x = max_pool_2x2(x)
+        x = x.mean(axis=(1, 2))
+        for width in self.dense:
+            x = nn.Dense(width, dtype=self.dtype)(x)
+            x = nn.relu(nn.LayerNorm(dtype=self.dtype)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(len(EMOTIONS))(x.astype(jnp.float32))
+
+
+class VGG13(nn.Module):
+    """The VGG13 of the FER+ paper (Barsoum et al. 2016, section 4), made for pictures of 64x64.
+
+    `dropout` is that of the dense layers; half of it follows each group of convolutions (0.5 and 0.25 there).
+    """
+
+    dropout: float = 0.5
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for width, count in ((64, 2), (128, 2), (256, 3), (256, 3)):
+            for _ in range(count):
+                x = nn.relu(Conv3x3(width, dtype=self.dtype)(x))
+            x = nn.Dropout(self.dropout / 2, deterministic=not train)(max_pool_2x2(x))
+        x = x.reshape(len(x), -1)
+        for _ in range(2):
+            x = nn.relu(nn.Dense(1024, dtype=self.dtype)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(len(EMOTIONS))(x.astype(jnp.float32))
+
+
+class ResidualBlock(nn.Module):
+    """x + two ConvBlocks of the same width (He et al. 2015, https://arxiv.org/abs/1512.03385)."""
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        width = x.shape[-1]
+        return x + ConvBlock(width, self.dtype)(ConvBlock(width, self.dtype)(x, train), train)
+
+
+class ResNet(nn.Module):
+    """Stages of [ConvBlock, 2x2 max pooling but in the first, `blocks[i]` residual blocks], average, Dense.
+
+    With `space_to_depth` each 2x2 patch of the picture becomes one pixel of four channels, so that the first
+    stage runs at half the side: most of the cost of a small network lies in its first, largest maps.
+    """
+
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+    space_to_depth: bool = True
+    dropout: float = 0.0
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.space_to_depth:
+            batch, height, width, channels = x.shape
+            x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).swapaxes(2, 3)
+            x = x.reshape(batch, height // 2, width // 2, 4 * channels)
+        for index, (width, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
+            x = ConvBlock(width, self.dtype)(x, train)
+            x = max_pool_2x2(x) if index > 0 else x
+            for _ in range(count):
+                x = ResidualBlock(self.dtype)(x, train)
+        x = x.mean(axis=(1, 2), dtype=jnp.float32)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(len(EMOTIONS))(x)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "emotion_cnn": EmotionCNN,
+    "vgg13": VGG13,
+    "resnet_tiny": partial(ResNet, widths=(16, 32, 64, 128), blocks=(0, 1, 1, 0)),
+    "resnet_small": partial(ResNet, widths=(32, 64, 128, 256), blocks=(0, 1, 1, 1)),
+    "resnet9": partial(ResNet, widths=(64, 128, 256, 512), blocks=(0, 1, 0, 1), space_to_depth=False),
+}
+
+# Weights that the optimizer trains, with 64x64 pictures for vgg13 (whose first dense layer depends on it).
+PARAMETERS = {
+    "emotion_cnn": 4_879_656,
+    "vgg13": 8_757_704,
+    "resnet_tiny": 191_400,
+    "resnet_small": 1_941_320,
+    "resnet9": 6_570_952,
+}
+
+
+def create_model(name: str, dropout: float, dtype: str) -> nn.Module:
+    """The module of that name, computing in `dtype` ("float32" or "bfloat16").
+
+    Raises:
+        ValueError: unknown name or dtype.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model.name {name!r}: choose one of {', '.join(MODELS)}")
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"unknown model.dtype {dtype!r}: choose float32 or bfloat16")
+    return MODELS[name](dropout=dropout, dtype=jnp.dtype(dtype))
+
+
+def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:
+    """Fresh variables: {"params": ...} and, where the model has BatchNorm, {"batch_stats": ...}, else {}.
+
+    Kernels are normal with variance 2 / fan-in (He et al. 2015, https://arxiv.org/abs/1502.01852); scales and
+    variances are one, biases and means zero. numpy draws them: a seed gives the same weights on every platform,
+    and there is nothing to compile, which for flax's own initialisers takes longer than the training step.
+    """
+    pictures = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), pictures)
+    rng = np.random.default_rng(seed)
+
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        name = path[-1].key
+        if name == "kernel":
+            fan_in = math.prod(leaf.shape[:-1])
+            return jnp.asarray(rng.standard_normal(leaf.shape, np.float32) * np.float32(math.sqrt(2 / fan_in)))
+        return jnp.full(leaf.shape, {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}[name], leaf.dtype)
+
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+def count_parameters(params: Any) -> int:
+    """The number of trained weights in a tree."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

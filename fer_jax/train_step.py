@@ -1,0 +1,123 @@
+"""The pure heart of training: (state, batch) -> (state, metrics), and its counterpart for evaluation.
+
+Everything that does not change during a run (model, optimizer, loss, ...) is a keyword argument: bind it with
+functools.partial, then jax.jit. Under jit, sharding the batch over a mesh and replicating the state is all that
+data-parallel training needs: sums over the batch, BatchNorm's among them, are then sums over all devices.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from fer_jax import metrics as metrics_lib
+from fer_jax.data import Batch
+from fer_jax.metrics import Metrics
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Render = Callable[..., jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that changes from step to step, and all that a checkpoint holds of the network."""
+
+    step: jax.Array  # i32[]
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    average: Any  # {"params", "batch_stats"}: their exponential moving average, or None
+
+
+def create_state(variables: Any, optimizer: optax.GradientTransformation, ema_decay: float) -> TrainState:
+    """The state before the first step; its average starts at the fresh variables."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+        average=jax.tree.map(jnp.copy, variables) if ema_decay else None,
+    )
+
+
+def eval_variables(state: TrainState) -> Any:
+    """The variables to predict with: the moving average where one is kept, else the latest."""
+    if state.average is not None:
+        return state.average
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    loss: Loss,
+    key: jax.Array,
+    render: Render,
+    ema_decay: float,
+) -> tuple[TrainState, Metrics]:
+    """One optimizer step.
+
+    Args:
+        state: the state before.
+        batch: f32 pictures, or u8 pictures with the parameters by which `render` makes them.
+        model: called with `train=True`.
+        optimizer: what `create_state` was given.
+        loss: per example, logits f32[B, 8] and target f32[B, 8] -> f32[B].
+        key: of the run; dropout draws from it folded with the step.
+        render: `augment.render_device`, bound to a size and a normalisation.
+        ema_decay: of the moving average of weights and batch statistics; 0 keeps none. It is warmed up as
+            min(decay, (1 + step) / (10 + step)), or the first weights would linger in short runs.
+
+    Returns:
+        The state after, and the metrics of the batch as seen in training (dropout on, before the update).
+    """
+
+    def mean_loss(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array, jax.Array]]:
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            _images(batch, render),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.fold_in(key, state.step)},
+        )
+        per_example = loss(logits, batch.target)
+        mean = jnp.sum(per_example * batch.mask) / jnp.maximum(batch.mask.sum(), 1)
+        return mean, (updates.get("batch_stats", {}), logits, per_example)
+
+    (mean, (batch_stats, logits, per_example)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+        latest = {"params": params, "batch_stats": batch_stats}
+        average = optax.incremental_update(latest, average, 1 - decay)
+
+    grad_norm = optax.global_norm(grads)
+    finite = jnp.isfinite(mean) & jnp.isfinite(grad_norm)
+    metrics = metrics_lib.count_batch(per_example, logits, batch.target, batch.mask)._replace(
+        grad_norm=grad_norm,
+        steps=jnp.ones((), jnp.int32),
+        bad_step=jnp.where(finite, metrics_lib.NEVER, state.step).astype(jnp.int32),
+    )
+    return TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics
+
+
+def eval_step(variables: Any, batch: Batch, *, model: nn.Module, loss: Loss, render: Render) -> Metrics:
+    """The metrics of one batch, padded rows left out."""
+    logits = predict_step(variables, batch, model=model, render=render)
+    return metrics_lib.count_batch(loss(logits, batch.target), logits, batch.target, batch.mask)
+
+
+def predict_step(variables: Any, batch: Batch, *, model: nn.Module, render: Render) -> jax.Array:
+    """Logits f32[B, 8] of one batch, dropout off and with the running batch statistics."""
+    return model.apply(variables, _images(batch, render), train=False)
+
+
+def _images(batch: Batch, render: Render) -> jax.Array:
+    return batch.image if batch.params is None else render(batch.image, batch.params)

@@ -1,0 +1,64 @@
+"""What tests share: a private compilation cache, the drawn sample as folders, the real data where it is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compiled programs are shared by the tests of this session and their subprocesses, and by nothing else."""
+    import jax
+
+    folder = str(tmp_path_factory.mktemp("xla"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def run_python(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command as a user would give it in the repository's root."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope="session")
+def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder made from a drawn sample by the two commands of the README."""
+    base = tmp_path_factory.mktemp("sample")
+    drawn = run_python("-m", "fer_generator.synthetic", "-o", str(base), "--train", "1200", "--valid", "300")
+    assert drawn.returncode == 0, drawn.stderr
+    csvs = ["-fer", str(base / "fer2013.csv"), "-ferplus", str(base / "fer2013new.csv")]
+    made = run_python("fer_generator/generate_training_data.py", "-d", str(base / "data"), *csvs)
+    assert made.returncode == 0, made.stderr
+    return base / "data"
+
+
+@pytest.fixture(scope="session")
+def real_csvs() -> Path:
+    """The folder of the real fer2013.csv and fer2013new.csv."""
+    folder = os.environ.get("FER2013_DIR")
+    if not folder:
+        pytest.skip("FER2013_DIR does not name a folder with fer2013.csv and fer2013new.csv")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_dir(real_csvs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder that the generator makes of the real CSVs."""
+    folder = tmp_path_factory.mktemp("real")
+    csvs = ["-fer", str(real_csvs / "fer2013.csv"), "-ferplus", str(real_csvs / "fer2013new.csv")]
+    made = run_python("fer_generator/generate_training_data.py", "-d", str(folder), *csvs)
+    assert made.returncode == 0, made.stderr
+    return folder

@@ -1,0 +1,153 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from fer_jax import models
+
+SIDES = {"vgg13": 64}  # the others take 48
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_has_the_parameters_that_the_table_says(name: str) -> None:
+    model = models.create_model(name, 0.5, "float32")
+    side = SIDES.get(name, 48)
+    shapes = models.init(model, 0, side)
+    assert models.count_parameters(shapes["params"]) == models.PARAMETERS[name]
+
+
+def test_the_table_has_no_model_too_many() -> None:
+    assert list(models.PARAMETERS) == list(models.MODELS)
+
+
+def test_emotion_cnn_parameters_by_hand() -> None:
+    widths = [1, 32, 32, 64, 64, 128, 128, 256, 256, 512, 512]
+    convolutions = sum(9 * a * b for a, b in zip(widths, widths[1:], strict=False))
+    batch_norms = sum(2 * width for width in widths[1:])
+    dense = (512 * 256 + 256) + 2 * 256 + (256 * 128 + 128) + 2 * 128 + (128 * 8 + 8)
+    assert models.PARAMETERS["emotion_cnn"] == convolutions + batch_norms + dense
+
+
+def test_vgg13_parameters_by_hand() -> None:
+    widths = [1, 64, 64, 128, 128, 256, 256, 256, 256, 256, 256]
+    convolutions = sum(9 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    dense = (4 * 4 * 256 * 1024 + 1024) + (1024 * 1024 + 1024) + (1024 * 8 + 8)
+    assert models.PARAMETERS["vgg13"] == convolutions + dense
+
+
+class PlainEmotionCNN(nn.Module):
+    """The five-block CNN in plain flax, as an independent reading of its description."""
+
+    widths: tuple[int, ...]
+    dense: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x):
+        for i, width in enumerate(self.widths):
+            for j in range(2):
+                x = nn.Conv(width, (3, 3), use_bias=False, name=f"conv{i}{j}")(x)
+                x = nn.relu(nn.BatchNorm(use_running_average=True, name=f"norm{i}{j}")(x))
+            x = nn.max_pool(x, (2, 2), (2, 2)) if i < len(self.widths) - 1 else x
+        x = x.mean((1, 2))
+        for i, width in enumerate(self.dense):
+            x = nn.relu(nn.LayerNorm(name=f"layer_norm{i}")(nn.Dense(width, name=f"dense{i}")(x)))
+        return nn.Dense(8, name="logits")(x)
+
+
+def test_emotion_cnn_equals_a_plain_flax_one() -> None:
+    sizes = {"widths": (3, 4, 5, 6, 7), "dense": (8, 9)}  # the real widths, made small
+    model = models.EmotionCNN(**sizes)
+    ours = models.init(model, 0, 48)
+    rng = np.random.default_rng(0)
+    ours = jax.tree.map(lambda leaf: np.asarray(leaf) + rng.uniform(0, 0.05, leaf.shape).astype(np.float32), ours)
+    params, stats = {}, {}
+    for i in range(5):
+        for j in range(2):
+            block = f"ConvBlock_{2 * i + j}"
+            params[f"conv{i}{j}"] = ours["params"][block]["Conv3x3_0"]
+            params[f"norm{i}{j}"] = ours["params"][block]["BatchNorm_0"]
+            stats[f"norm{i}{j}"] = ours["batch_stats"][block]["BatchNorm_0"]
+    for i in range(2):
+        params[f"dense{i}"] = ours["params"][f"Dense_{i}"]
+        params[f"layer_norm{i}"] = ours["params"][f"LayerNorm_{i}"]
+    params["logits"] = ours["params"]["Dense_2"]
+    x = rng.uniform(-1, 1, (3, 48, 48, 1)).astype(np.float32)
+    expected = jax.jit(PlainEmotionCNN(**sizes).apply)({"params": params, "batch_stats": stats}, x)
+    got = jax.jit(partial(model.apply, train=False))(ours, x)
+    assert float(jnp.std(expected)) > 1e-3
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_gives_float32_logits_close_to_float32_ones() -> None:
+    model = models.create_model("resnet_tiny", 0.5, "float32")
+    weights = models.init(model, 0, 48)
+    half = models.create_model("resnet_tiny", 0.5, "bfloat16")
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 48, 48, 1)).astype(np.float32)
+    full = jax.jit(partial(model.apply, train=False))(weights, x)
+    rounded = jax.jit(partial(half.apply, train=False))(weights, x)
+    assert rounded.dtype == jnp.float32
+    assert not np.array_equal(full, rounded)
+    np.testing.assert_allclose(rounded, full, atol=0.06 * float(jnp.abs(full).max()))
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_keeps_float32_weights_and_logits_in_bfloat16(name: str) -> None:
+    model = models.create_model(name, 0.5, "bfloat16")
+    side = SIDES.get(name, 48)
+    weights = models.init(model, 0, side)
+    assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
+    pictures = jax.ShapeDtypeStruct((4, side, side, 1), jnp.float32)
+    logits = jax.eval_shape(partial(model.apply, train=False), weights, pictures)
+    assert (logits.shape, logits.dtype) == ((4, 8), jnp.float32)
+
+
+def test_space_to_depth_puts_each_patch_into_one_pixel() -> None:
+    model = models.ResNet(widths=(4,), blocks=(0,))
+    x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    seen = []
+
+    def spy(call, args, kwargs, context):
+        seen.extend(args[:1] if isinstance(context.module, models.ConvBlock) else [])
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(spy):
+        model.init(jax.random.key(0), x, train=False)
+    assert seen[0].shape == (1, 2, 2, 4)
+    np.testing.assert_array_equal(seen[0][0, 0, 0], [0, 1, 4, 5])
+    np.testing.assert_array_equal(seen[0][0, 1, 1], [10, 11, 14, 15])
+
+
+def test_dropout_works_in_training_only() -> None:
+    model = models.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
+    weights = models.init(model, 0, 8)
+    x = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8, 1)).astype(np.float32)
+
+    def train(seed: int) -> jax.Array:
+        rngs = {"dropout": jax.random.key(seed)}
+        return model.apply(weights, x, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+
+    assert not np.allclose(train(0), train(1))
+    np.testing.assert_array_equal(train(0), train(0))
+    np.testing.assert_array_equal(model.apply(weights, x, train=False), model.apply(weights, x, train=False))
+
+
+def test_fresh_weights_have_the_variance_of_he_and_depend_on_the_seed_alone() -> None:
+    model = models.create_model("resnet_tiny", 0.0, "float32")
+    first, again, other = (models.init(model, seed, 48) for seed in (1, 1, 2))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    kernel = first["params"]["ResidualBlock_1"]["ConvBlock_0"]["Conv3x3_0"]["kernel"]  # 9 x 64 x 64 draws
+    assert float(kernel.var()) == pytest.approx(2 / (9 * 64), rel=0.05)
+    assert not np.array_equal(kernel, other["params"]["ResidualBlock_1"]["ConvBlock_0"]["Conv3x3_0"]["kernel"])
+    norm = first["params"]["ConvBlock_0"]["BatchNorm_0"]
+    assert set(norm["scale"].tolist()) == {1.0}
+    assert set(norm["bias"].tolist()) == {0.0}
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"model\.name 'alexnet'.*emotion_cnn"):
+        models.create_model("alexnet", 0.0, "float32")
+    with pytest.raises(ValueError, match="float16"):
+        models.create_model("vgg13", 0.0, "float16")

@@ -1,0 +1,99 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base, vgg13
+from fer_jax import optim
+
+
+def schedule_config(**fields) -> ConfigDict:
+    config = base.get_config().schedule
+    config.update({"warmup_epochs": 0.0, **fields})
+    return config
+
+
+def test_step_schedule_is_the_papers() -> None:
+    config = vgg13.get_config()
+    schedule = optim.create_schedule(0.05, config.schedule, steps_per_epoch=10, epochs=100)
+    at = [0, 199, 200, 399, 400, 999]
+    np.testing.assert_allclose([schedule(step) for step in at], [0.05, 0.05, 0.025, 0.025, 0.005, 0.005], rtol=1e-6)
+
+
+def test_cosine_schedule_equals_optax() -> None:
+    config = schedule_config(name="cosine", final_scale=0.1)
+    schedule = optim.create_schedule(0.3, config, steps_per_epoch=7, epochs=3)
+    expected = optax.cosine_decay_schedule(0.3, 21, alpha=0.1)
+    np.testing.assert_allclose([schedule(s) for s in range(25)], [expected(s) for s in range(25)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_warm_up_is_linear_and_ends_at_the_full_rate(name: str) -> None:
+    config = schedule_config(name=name)
+    config.warmup_epochs = 2.0
+    schedule = optim.create_schedule(0.4, config, steps_per_epoch=5, epochs=10)
+    np.testing.assert_allclose([schedule(step) for step in range(10)], 0.04 * np.arange(1, 11), rtol=1e-6)
+    assert schedule(49) == pytest.approx(0.4 if name == "constant" else 0, abs=2e-3)
+
+
+def updates(params, grads, count: int = 3, **fields):
+    config = base.get_config().optim
+    config.update({"weight_decay": 0.0, "clip_norm": 0.0, **fields})
+    optimizer = optim.create_optimizer(config, optax.constant_schedule(0.01))
+    state = optimizer.init(params)
+    for _ in range(count):
+        change, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, change)
+    return params
+
+
+PARAMS = {"kernel": jnp.array([[1.0, -2.0], [3.0, 0.5]]), "bias": jnp.array([1.0, 1.0])}
+GRADS = {"kernel": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5, -0.5])}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reference"),
+    [
+        ({"name": "adam"}, optax.adam(0.01)),
+        ({"name": "sgd", "nesterov": True}, optax.sgd(0.01, momentum=0.9, nesterov=True)),
+        ({"name": "sgd", "nesterov": False, "momentum": 0.0}, optax.sgd(0.01)),
+        (
+            {"name": "adamw", "weight_decay": 0.1},
+            optax.adamw(0.01, weight_decay=0.1, mask={"kernel": True, "bias": False}),
+        ),
+        ({"name": "sgd", "clip_norm": 0.5}, optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.01, 0.9, True))),
+    ],
+)
+def test_optimizers_equal_those_of_optax(fields, reference) -> None:
+    expected, state = PARAMS, reference.init(PARAMS)
+    for _ in range(3):
+        change, state = reference.update(GRADS, state, expected)
+        expected = optax.apply_updates(expected, change)
+    got = updates(PARAMS, GRADS, **fields)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, expected)
+
+
+def test_l2_goes_through_the_gradient_and_spares_vectors() -> None:
+    # SGD by hand: w - rate * (g + l2 * w)
+    got = updates(PARAMS, GRADS, count=1, name="sgd", momentum=0.0, nesterov=False, l2=0.1)
+    np.testing.assert_allclose(got["kernel"], PARAMS["kernel"] - 0.01 * (GRADS["kernel"] + 0.1 * PARAMS["kernel"]))
+    np.testing.assert_allclose(got["bias"], PARAMS["bias"] - 0.01 * GRADS["bias"])
+    # Adam divides by the gradient's size, so L2 in a gradient of zero moves the weight at the full rate
+    zero = jax.tree.map(jnp.zeros_like, GRADS)
+    coupled = updates(PARAMS, zero, count=1, name="adam", l2=1e-3)
+    np.testing.assert_allclose(coupled["kernel"], PARAMS["kernel"] - 0.01 * jnp.sign(PARAMS["kernel"]), rtol=1e-3)
+    decoupled = updates(PARAMS, zero, count=1, name="adamw", weight_decay=1e-3)
+    np.testing.assert_allclose(decoupled["kernel"], PARAMS["kernel"] * (1 - 1e-5), rtol=1e-6)
+
+
+def test_unknown_names_are_refused() -> None:
+    config = base.get_config()
+    config.optim.name = "adagrad"
+    with pytest.raises(ValueError, match=r"optim\.name 'adagrad'.*adam, adamw, sgd"):
+        optim.create_optimizer(config.optim, optax.constant_schedule(1.0))
+    with pytest.raises(ValueError, match=r"schedule\.name 'linear'.*constant, step, cosine"):
+        optim.create_schedule(1.0, schedule_config(name="linear"), 1, 1)
+    with pytest.raises(ValueError, match="of one length"):
+        optim.create_schedule(1.0, schedule_config(name="step", boundaries=(1, 2), scales=(0.1,)), 1, 1)
