@@ -1,6 +1,6 @@
 """The recipe to start from: a small residual network, on the whole vote distribution.
 
-    python -m fer_jax.main --config configs/base.py
+python -m fer_jax.main --config configs/base.py
 """
 
 from ml_collections import ConfigDict

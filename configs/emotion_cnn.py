@@ -1,7 +1,7 @@
 """The five-block CNN with the recipe of the project that it comes from: Adam, clean labels, early stopping.
 
-    python -m fer_jax.main --config configs/emotion_cnn.py
-    python -m fer_jax.evaluate --run experiments/emotion_cnn --protocol clean
+python -m fer_jax.main --config configs/emotion_cnn.py
+python -m fer_jax.evaluate --run experiments/emotion_cnn --protocol clean
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """The drawn sample faces, in about a minute: what `make demo` trains.
 
-    python -m fer_jax.main --config configs/sample.py
+python -m fer_jax.main --config configs/sample.py
 """
 
 from ml_collections import ConfigDict

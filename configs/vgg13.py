@@ -1,6 +1,6 @@
 """The VGG13 of the FER+ paper (Barsoum et al. 2016, section 4), as published, majority labels.
 
-    python -m fer_jax.main --config configs/vgg13.py
+python -m fer_jax.main --config configs/vgg13.py
 """
 
 from ml_collections import ConfigDict

@@ -73,11 +73,7 @@ def refuse_foreign(out_dir: Path) -> None:
     """Raises UserError if a folder with the name of a split is there, holds something and has no mark."""
     for name in FOLDERS:
         folder = out_dir / name
-        if (
-            folder.exists()
-            and not (folder / MARK).exists()
-            and not (folder.is_dir() and not os.listdir(folder))
-        ):
+        if folder.exists() and not (folder / MARK).exists() and not (folder.is_dir() and not os.listdir(folder)):
             raise UserError(
                 f"{folder} was not made by this command (it has no {MARK}) and stays as it is: move it away "
                 f"or choose another folder with -d"

@@ -164,9 +164,7 @@ def _write_pictures(fer_csv: Path, ferplus_csv: Path, labels: Labels, keep: np.n
 
 def _write_labels(labels: Labels, keep: np.ndarray, work: Path) -> None:
     lines: dict[str, list[str]] = {folder: [] for folder in SPLIT_FOLDERS.values()}
-    for usage, name, votes, kept in zip(
-        labels.usages, labels.names, labels.votes.tolist(), keep, strict=True
-    ):
+    for usage, name, votes, kept in zip(labels.usages, labels.names, labels.votes.tolist(), keep, strict=True):
         if kept:
             counts = ",".join(map(str, votes))
             lines[SPLIT_FOLDERS[usage]].append(f'{name},"(0, 0, {SIDE}, {SIDE})",{counts}\n')
@@ -190,13 +188,9 @@ def format_summary(summary: Summary, out_dir: str | Path) -> str:
     for name, cells in zip(["", *summary.pictures], [columns, *rows], strict=True):
         padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
         lines.append("  ".join([name.ljust(12), *padded]))
-    lines.append(
-        f"Rows skipped: {summary.nameless:,} without a file name, {len(summary.repeated):,} repeated"
-    )
+    lines.append(f"Rows skipped: {summary.nameless:,} without a file name, {len(summary.repeated):,} repeated")
     for name, row, first in summary.repeated:
-        lines.append(
-            f"  row {row} (the header is row 1): {name} stands on row {first} already, which was kept"
-        )
+        lines.append(f"  row {row} (the header is row 1): {name} stands on row {first} already, which was kept")
     return "\n".join(lines)
 
 

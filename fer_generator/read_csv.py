@@ -59,13 +59,13 @@ def read_labels(path: Path) -> Labels:
     """
     rows, usages, names, votes = [], [], [], []
     for row, fields in read_rows(path, FERPLUS_HEADER):
-        name, *counts = (_text(field) for field in fields[1:])
+        name, counts = _text(fields[1]), [field.strip() for field in fields[2:]]
         if name and not re.fullmatch(r"fer\d{7}\.png", name, re.ASCII):
             what = f"Image name {name!r:.60} must be like fer0000000.png, or empty"
             raise _row_error(path, row, what, FERPLUS_HEADER)
         for column, count in zip(VOTE_COLUMNS, counts, strict=True):
-            if not re.fullmatch(r"\d{1,9}", count, re.ASCII):
-                what = f"{count!r:.60} votes for {column}: must be a whole number, 0 or more"
+            if not (count.isdigit() and len(count) < 10):
+                what = f"{_text(count)!r:.60} votes for {column}: must be a whole number, 0 or more"
                 raise _row_error(path, row, what, FERPLUS_HEADER)
         rows.append(row)
         usages.append(_usage(path, row, fields[0], FERPLUS_HEADER))
@@ -132,28 +132,28 @@ def decode_pixels(path: Path, rows: Sequence[int], texts: Sequence[bytes]) -> np
     Raises:
         UserError: a text has another count, or a value that is not a whole number from 0 to 255.
     """
-    values = _decode_canonical(texts)
+    values = _decode_clean(texts)
     if values is None:
         pairs = zip(rows, texts, strict=True)
         values = np.array([_decode_one(path, row, text) for row, text in pairs], np.uint8)
     return values.reshape(-1, SIDE, SIDE)
 
 
-def _decode_canonical(texts: Sequence[bytes]) -> np.ndarray | None:
-    """All values at once, u8[N * 2304]; None unless every text is well-formed with single spaces."""
-    characters = np.frombuffer(b" ".join(texts) + b" ", np.uint8)
-    digits = characters - np.uint8(ord("0"))  # what is no digit wraps round to more than 9
-    ends = np.flatnonzero(characters == ord(" "))  # of the values
+def _decode_clean(texts: Sequence[bytes]) -> np.ndarray | None:
+    """All values at once, u8[N * 2304]; None unless every text is right, with single spaces."""
+    digits = np.frombuffer(b"   " + b" ".join(texts) + b" ", np.uint8) - np.uint8(ord("0"))  # a space: 240
+    ends = np.flatnonzero(digits[3:] == 240)  # of the values
     text_ends = np.cumsum([len(text) + 1 for text in texts]) - 1
     per_text = SIDE * SIDE
     if len(ends) != len(texts) * per_text or not np.array_equal(ends[per_text - 1 :: per_text], text_ends):
         return None
-    lengths = np.diff(ends, prepend=-1) - 1
-    if lengths.min() < 1 or lengths.max() > 3 or np.count_nonzero(digits < 10) + len(ends) != len(digits):
+    ones, tens, hundreds = (digits[2:].take(ends), digits[1:].take(ends), digits.take(ends))
+    has_tens = tens < 10
+    has_hundreds = has_tens & (hundreds < 10)
+    found = len(ends) + np.count_nonzero(has_tens) + np.count_nonzero(has_hundreds)
+    if ones.max() > 9 or found + len(ends) != len(digits) - 3:  # there is more than digits, or more than three
         return None
-    values = digits[ends - 1].astype(np.uint16)
-    values += np.where(lengths > 1, digits[ends - 2], 0) * np.uint16(10)
-    values += np.where(lengths > 2, digits[ends - 3], 0) * np.uint16(100)
+    values = ones + has_tens * tens * np.uint16(10) + has_hundreds * hundreds * np.uint16(100)
     return values.astype(np.uint8) if values.max() < 256 else None
 
 
@@ -164,9 +164,7 @@ def _decode_one(path: Path, row: int, text: bytes) -> list[int]:
             what = f"pixel value {_text(value)!r:.60} must be a whole number from 0 to 255"
             raise _row_error(path, row, what, FER_HEADER)
     if len(values) != SIDE * SIDE:
-        what = (
-            f"{len(values):,} pixel values where a picture has {SIDE * SIDE:,}: the row is cut off or edited"
-        )
+        what = f"{len(values):,} pixel values where a picture has {SIDE * SIDE:,}: the row is cut off or edited"
         raise _row_error(path, row, what, FER_HEADER)
     return [int(value) for value in values]
 
@@ -174,9 +172,7 @@ def _decode_one(path: Path, row: int, text: bytes) -> list[int]:
 def _usage(path: Path, row: int, field: bytes, header: tuple[str, ...]) -> str:
     usage = _text(field)
     if usage not in SPLIT_FOLDERS:
-        raise _row_error(
-            path, row, f"unknown Usage {usage!r:.60}, must be one of {', '.join(SPLIT_FOLDERS)}", header
-        )
+        raise _row_error(path, row, f"unknown Usage {usage!r:.60}, must be one of {', '.join(SPLIT_FOLDERS)}", header)
     return usage
 
 
@@ -185,9 +181,7 @@ def _text(field: bytes) -> str:
 
 
 def _row_error(path: Path, row: int, what: str, header: tuple[str, ...]) -> UserError:
-    return UserError(
-        f"{path}: row {row} (the header is row 1): {what}; mend it or get the file from {SOURCE[header]}"
-    )
+    return UserError(f"{path}: row {row} (the header is row 1): {what}; mend it or get the file from {SOURCE[header]}")
 
 
 def _fields(path: Path, row: int, line: bytes, header: tuple[str, ...]) -> list[bytes]:

@@ -24,7 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fer_generator.faces import EMOTIONS, SIZE, draw_clutter, draw_faces
+from fer_generator.expressions import EMOTIONS
+from fer_generator.faces import SIZE, draw_clutter, draw_faces
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 PIXEL_HEADER = "emotion,pixels,Usage"
@@ -34,7 +35,7 @@ NOT_A_FACE = 9  # the column of the votes, and the subject of a picture without 
 FER2013_LABELS = np.array([6, 3, 5, 4, 0, 1, 2, 6, 6, 6])
 
 # Share of pictures by subject (the columns of the votes): skewed as FER+ is, but the rare ones are less rare.
-SUBJECTS = np.array([0.21, 0.22, 0.15, 0.13, 0.10, 0.06, 0.07, 0.04, 0.0, 0.02])
+SUBJECTS = np.array([0.21, 0.21, 0.15, 0.13, 0.10, 0.06, 0.07, 0.05, 0.0, 0.02])
 
 # What a tagger says of a face at full intensity (rows: shown; columns: as in the votes).
 SEEN = np.array(
@@ -61,6 +62,10 @@ LEAST = {"Training": 100, "PublicTest": 25, "PrivateTest": 25}
 BATCH = 10  # pictures drawn at once: larger arrays leave the processor's cache
 
 
+class OccupiedError(Exception):
+    """A file of other content lies where the sample should go."""
+
+
 class Split(NamedTuple):
     """The rows of one Usage."""
 
@@ -78,14 +83,12 @@ def tagger_probabilities(subject: np.ndarray, intensity: np.ndarray) -> np.ndarr
     face = clear * SEEN[np.minimum(subject, 7)] + (1 - clear) * SEEN[0]
     # the more intense, the less a thing looks like a face
     thing = np.zeros_like(face)
-    thing[:, NOT_A_FACE] = np.minimum(1, 0.7 + 0.6 * intensity)
+    thing[:, NOT_A_FACE] = np.minimum(1, 0.5 + 0.6 * intensity)
     thing[:, 8] = 1 - thing[:, NOT_A_FACE]
     return np.where(subject[:, None] == NOT_A_FACE, thing, face)
 
 
-def vote(
-    rng: np.random.Generator, subject: np.ndarray, intensity: np.ndarray, taggers: int = 10
-) -> np.ndarray:
+def vote(rng: np.random.Generator, subject: np.ndarray, intensity: np.ndarray, taggers: int = 10) -> np.ndarray:
     """Counts the votes of some taggers: subject `int[N]`, intensity `f64[N]` in 0..1 -> `int[N, 10]`.
 
     The clearer the expression, the more the votes centre on it; a weak one reads as neutral.
@@ -116,9 +119,8 @@ def draw_split(seed: int, usage: str, n: int, training: Split | None = None) -> 
         intensity[repeats] = training.intensity[repeats]
 
     pixels = np.empty((n, SIZE, SIZE), np.uint8)
-    for start in tqdm(
-        range(0, n, BATCH), desc=f"Drawing {usage}", unit_scale=BATCH, unit="face", disable=None
-    ):
+    starts = range(0, n, BATCH)
+    for start in tqdm(starts, desc=f"Drawing {usage}", unit="face", unit_scale=BATCH, disable=None):
         rows = slice(start, start + BATCH)
         pixels[rows] = draw_faces(stream(1, start), np.minimum(subject[rows], 7), intensity[rows])
         things = start + np.flatnonzero(subject[rows] == NOT_A_FACE)
@@ -143,37 +145,46 @@ def file_names(votes: np.ndarray) -> list[str]:
     return ["" if no_name else f"fer{i:07d}.png" for no_name, i in zip(nameless, number, strict=True)]
 
 
-def write_csvs(out_dir: Path, sizes: dict[str, int], seed: int) -> tuple[Path, Path]:
-    """Writes fer2013.csv and fer2013new.csv of `sizes` rows per Usage; returns their paths.
+def _write_pictures(path: Path, splits: dict[str, Split]) -> None:
+    digits = np.array([str(grey) for grey in range(256)], dtype=object)
+    with open(path, "w", encoding="ascii", newline="\n") as file:
+        file.write(PIXEL_HEADER + "\n")
+        for usage, split in splits.items():
+            for label, pixels in zip(split.label, split.pixels, strict=True):
+                file.write(f"{label},{' '.join(digits[pixels.ravel()])},{usage}\n")
 
-    The same sizes and seed give the same bytes. Files that are there already stay if they hold these bytes.
-    Raises FileExistsError, and changes nothing, if one holds others: it may be the real data set.
+
+def _write_votes(path: Path, splits: dict[str, Split]) -> None:
+    votes = np.concatenate([split.votes for split in splits.values()])
+    usages = [usage for usage, split in splits.items() for _ in split.votes]
+    with open(path, "w", encoding="ascii", newline="\n") as file:
+        file.write(VOTE_HEADER + "\n")
+        for usage, name, counts in zip(usages, file_names(votes), votes, strict=True):
+            file.write(f"{usage},{name},{','.join(map(str, counts))}\n")
+
+
+def write_csvs(out_dir: Path, sizes: dict[str, int], seed: int) -> tuple[Path, Path]:
+    """Writes fer2013.csv and fer2013new.csv of `sizes` rows per Usage (LEAST or more); returns their paths.
+
+    The same sizes and seed give the same bytes (on one kind of processor: another may round a grey differently).
+    Files that hold these bytes already are left alone. Raises OccupiedError, and changes nothing, if one holds
+    others: it may be the real data set.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
+    paths = out_dir / "fer2013.csv", out_dir / "fer2013new.csv"
     with tempfile.TemporaryDirectory(prefix=".synthetic-", dir=out_dir) as scratch:
+        drawn = [Path(scratch, path.name) for path in paths]
         training = draw_split(seed, "Training", sizes["Training"])
-        splits = [training, *(draw_split(seed, usage, sizes[usage], training) for usage in USAGES[1:])]
-        usages = [usage for usage in USAGES for _ in range(sizes[usage])]
-        digits = np.array([str(i) for i in range(256)], dtype=object)
-        with open(Path(scratch, "fer2013.csv"), "w", encoding="ascii", newline="\n") as file:
-            file.write(PIXEL_HEADER + "\n")
-            for usage, split in zip(USAGES, splits, strict=True):
-                for label, pixels in zip(split.label, split.pixels, strict=True):
-                    file.write(f"{label},{' '.join(digits[pixels.ravel()])},{usage}\n")
-        votes = np.concatenate([split.votes for split in splits])
-        with open(Path(scratch, "fer2013new.csv"), "w", encoding="ascii", newline="\n") as file:
-            file.write(VOTE_HEADER + "\n")
-            for usage, name, counts in zip(usages, file_names(votes), votes, strict=True):
-                file.write(f"{usage},{name},{','.join(map(str, counts))}\n")
-
-        drawn = sorted(Path(scratch).iterdir())
-        paths = out_dir / drawn[0].name, out_dir / drawn[1].name
+        splits = {"Training": training}
+        for usage in USAGES[1:]:
+            splits[usage] = draw_split(seed, usage, sizes[usage], training)
+        _write_pictures(drawn[0], splits)
+        _write_votes(drawn[1], splits)
+        missing = [(new, path) for new, path in zip(drawn, paths, strict=True) if not path.exists()]
         for new, path in zip(drawn, paths, strict=True):
-            if path.exists() and not filecmp.cmp(new, path, shallow=False):
-                raise FileExistsError(
-                    f"{path} exists with other content: delete it or choose another folder with -o"
-                )
-        for new, path in zip(drawn, paths, strict=True):
+            if (new, path) not in missing and not filecmp.cmp(new, path, shallow=False):
+                raise OccupiedError(f"{path} holds something else: delete it or choose another folder with -o")
+        for new, path in missing:
             os.replace(new, path)
     return paths
 
@@ -196,21 +207,17 @@ def main(argv: list[str] | None = None) -> None:
     sizes = {usage: getattr(args, usage) for usage in USAGES}
     for usage, least in LEAST.items():
         if sizes[usage] < least:
-            parser.error(
-                f"{sizes[usage]} {usage} pictures are too few to hold the traps: ask for {least} or more"
-            )
+            parser.error(f"{sizes[usage]} {usage} pictures are too few: ask for {least} or more")
     if args.seed < 0:
         parser.error("--seed must be 0 or more")
     try:
         faces, votes = write_csvs(args.out, sizes, args.seed)
-    except FileExistsError as error:
-        sys.exit(
-            str(error) if error.errno is None else f"{args.out} is not a folder: choose another one with -o"
-        )
+    except OccupiedError as error:
+        sys.exit(str(error))
     except OSError as error:
         sys.exit(f"cannot write to {args.out}: {error.strerror}: choose another folder with -o")
     except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written")
+        sys.exit("interrupted")
     counts = ", ".join(f"{n} {usage}" for usage, n in sizes.items())
     print(f"{faces}: {sum(sizes.values())} pictures ({counts})")
     print(f"{votes}: ten votes for each")

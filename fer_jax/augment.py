@@ -8,10 +8,10 @@ however many steps its recipe lists. Interpolation is bilinear. Beyond its borde
 image, the edge pixel repeated (d c b a | a b c d | d c b a), as in the FER+ authors' code.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jax import lax
 from numpy.typing import ArrayLike
 
 Array = np.ndarray | jax.Array
+A = TypeVar("A", np.ndarray, jax.Array)
 
 SOURCE = 48  # side of a FER2013 picture, in pixels
 CORNERS = (0, 1, SOURCE, SOURCE + 1)  # of a 2x2 cell, as offsets into the rows of a picture laid end to end
@@ -187,22 +188,23 @@ def render_device(images: Array, params: AugmentParams, *, size: int, normalize:
     """The same as `render`, by XLA: pure, for use under jit, vmap and scan on any platform."""
     levels, finish = NORMALIZATIONS[normalize]
     matrix, brightness, contrast = (jnp.asarray(a) for a in params)
-    warped = _warp_device(levels(jnp.asarray(images), jnp), matrix, size)
-    return finish(warped, brightness[:, None, None], contrast[:, None, None], jnp)[..., None]
+    with jax.default_matmul_precision("float32"):  # sums of pixels, which TF32 would round
+        warped = _warp_device(levels(jnp.asarray(images), jnp), matrix, size)
+        return finish(warped, brightness[:, None, None], contrast[:, None, None], jnp)[..., None]
 
 
 def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    warped = levels.astype(np.float32)
-    moved = np.arange(len(levels))
     if size == SOURCE:  # a picture that stays as it is need not be interpolated
+        warped = levels.astype(np.float32)
         moved = np.flatnonzero((matrix != identity(1, SOURCE).matrix).any(axis=(1, 2)))
     else:
         warped = np.empty((len(levels), size, size), np.float32)
-    if len(moved):
-        cell, x, y = _cells(matrix[moved], size, np)
-        cell += (moved * SOURCE**2)[:, None, None]
-        flat = levels.reshape(-1)
-        warped[moved] = _blend(*(flat.take(cell + corner) for corner in CORNERS), x, y, np)
+        moved = np.arange(len(levels))
+    cell, x, y = _cells(matrix[moved], size, np)
+    cell += (moved * SOURCE**2).astype(np.int32)[:, None, None]
+    flat = levels.reshape(-1)
+    corners = [flat.take(cell + corner, mode="clip") for corner in CORNERS]  # quicker than raising, and never clips
+    warped[moved] = _blend(corners, x, y)
     return warped
 
 
@@ -213,79 +215,81 @@ def _warp_device(levels: jax.Array, matrix: jax.Array, size: int) -> jax.Array:
     def gather(corner: jax.Array) -> jax.Array:
         return jnp.take_along_axis(flat, cells + corner, axis=1, mode="promise_in_bounds").reshape(cell.shape)
 
-    # XLA fuses no arithmetic into a loop. Fused into the gathers, the coordinates would be computed four times and,
-    # on a CPU, without vector instructions.
-    corners = lax.map(gather, jnp.array(CORNERS))
-    return _blend(*corners, x, y, jnp)
+    # The loop keeps XLA from fusing the coordinates into the gathers, where they are computed once per corner and,
+    # on most CPUs, without vector instructions.
+    return _blend(lax.map(gather, jnp.array(CORNERS)), x, y)
 
 
-def _cells(matrix: Array, size: int, xp: ModuleType) -> tuple[Array, Array, Array]:
-    """Where output pixels lie: i32[N, S, S] of their 2x2 cell's first corner, and x, y f32[N, S, S] in [0, 1] in it."""
+def _cells(matrix: A, size: int, xp: ModuleType) -> tuple[A, A, A]:
+    """Where output pixels lie: i32[N, S, S] of the first corner of a 2x2 cell, and x, y f32[N, S, S] in 0..1 in it."""
     steps = xp.arange(size, dtype=np.float32)
 
-    def along(axis: int) -> tuple[Array, Array]:
+    def along(axis: int) -> tuple[A, A]:
         dx, dy, offset = (matrix[:, axis, k, None] for k in range(3))
         edge = (dx * steps)[:, None, :] + (dy * steps + (offset + 0.5))[:, :, None]
-        edge = abs(edge - 2 * SOURCE * xp.round(edge * (0.5 / SOURCE)))  # mirrored into 0..48
-        centre = xp.clip(edge - 0.5, 0, SOURCE - 1)
-        low = xp.minimum(xp.floor(centre), SOURCE - 2)
-        return low, centre - low
+        centre = abs(edge - 2 * SOURCE * xp.rint(edge * (0.5 / SOURCE))) - 0.5  # mirrored into -0.5..47.5
+        low = xp.clip(xp.floor(centre), 0, SOURCE - 2)
+        return low, xp.clip(centre - low, 0, 1)
 
     (x_low, x), (y_low, y) = along(0), along(1)
     return (y_low * SOURCE + x_low).astype(np.int32), x, y
 
 
-def _blend(a: Array, b: Array, c: Array, d: Array, x: Array, y: Array, xp: ModuleType) -> Array:
-    a, b, c, d = (corner.astype(np.float32) for corner in (a, b, c, d))
+def _blend(corners: Iterable[A], x: A, y: A) -> A:
+    a, b, c, d = (corner.astype(np.float32) for corner in corners)
     upper = a + x * (b - a)
     lower = c + x * (d - c)
     return upper + y * (lower - upper)
 
 
-def _pixels(images: Array, xp: ModuleType) -> Array:
+def _pixels(images: A, xp: ModuleType) -> A:
     return images
 
 
-def _scale(x: Array, brightness: Array, contrast: Array, xp: ModuleType) -> Array:
-    """Brightness and contrast in 0..255, as torchvision's ColorJitter does them in this order, then [-1, 1]."""
+def _scale(x: A, brightness: A, contrast: A, xp: ModuleType) -> A:
+    """Brightness, then contrast, in 0..255 as in torchvision's ColorJitter, then [-1, 1]."""
     x = xp.clip(x * brightness, 0, 255)
-    mean = x.mean(axis=(1, 2), keepdims=True)
+    (mean,) = _project(x, [xp.ones_like(x[0])], xp)
     return xp.clip(contrast * x + (1 - contrast) * mean, 0, 255) / 127.5 - 1
 
 
-def _ranks(images: Array, xp: ModuleType) -> Array:
-    """How many of a picture's 2304 pixels are no brighter than each: its histogram equalised, in exact numbers."""
+def _equalize(images: A, xp: ModuleType) -> A:
+    """Each picture's histogram made flat over [-1, 1]: 2 / 2304 of the number of pixels no brighter, less 1."""
     flat = images.reshape(len(images), -1)
     if xp is np:
         counts = np.stack([np.bincount(picture, minlength=256) for picture in flat])
     else:
         counts = jax.vmap(partial(jnp.bincount, length=256))(flat)
-    ranks = xp.cumsum(counts, axis=1).astype(np.float32)
-    return xp.take_along_axis(ranks, flat.astype(np.int32), axis=1).reshape(images.shape)
+    values = (xp.cumsum(counts, axis=1) * (2 / SOURCE**2) - 1).astype(np.float32)
+    return xp.take_along_axis(values, flat.astype(np.int32), axis=1).reshape(images.shape)
 
 
-def _standardize(x: Array, brightness: Array, contrast: Array, xp: ModuleType) -> Array:
-    """Ranks to [-1, 1], less their least-squares plane 1, x, y, to unit variance; flat pictures become 0."""
-    size = x.shape[1]
-    x = x * (2 / SOURCE**2) - 1
-    x = x - x.mean(axis=(1, 2), keepdims=True)
-    ramp = xp.arange(size, dtype=np.float32) - (size - 1) / 2
-    for axis, slope in ((1, ramp[:, None]), (2, ramp)):
-        x = x - (x * slope).sum(axis=(1, 2), keepdims=True) * slope / (size * (ramp * ramp).sum())
-    deviation = xp.sqrt((x * x).mean(axis=(1, 2), keepdims=True))
+def _remove_plane(x: A, brightness: A, contrast: A, xp: ModuleType) -> A:
+    """Less the least-squares plane 1, x, y, then to unit variance; a flat picture becomes 0."""
+    ramp = xp.broadcast_to(xp.arange(x.shape[1], dtype=np.float32) - (x.shape[1] - 1) / 2, x.shape[1:])
+    planes = [xp.ones_like(ramp), ramp, ramp.T]
+    x = x - sum(c * plane for c, plane in zip(_project(x, planes, xp), planes, strict=True))
+    deviation = xp.sqrt(xp.mean(x * x, axis=(1, 2), keepdims=True))
     return x / xp.where(deviation > 1e-6, deviation, 1)
 
 
-class Normalization(NamedTuple):
-    """Before the warp `levels` makes what is interpolated from u8[N, 48, 48]; after it `finish` makes the input."""
+def _project(x: A, planes: list[A], xp: ModuleType) -> list[A]:
+    """Least-squares coefficients f32[N, 1, 1] of pictures f32[N, S, S] on orthogonal planes f32[S, S]."""
+    basis = xp.stack([plane.reshape(-1) for plane in planes], axis=1)
+    coefficients = x.reshape(len(x), -1) @ basis / (basis * basis).sum(axis=0)
+    return [coefficients[:, k, None, None] for k in range(len(planes))]
 
-    levels: Callable[[Array, ModuleType], Array]
-    finish: Callable[[Array, Array, Array, ModuleType], Array]
+
+class Normalization(NamedTuple):
+    """`levels` makes what is interpolated from u8[N, 48, 48]; `finish` makes network input of what was."""
+
+    levels: Callable[..., Any]
+    finish: Callable[..., Any]
 
 
 NORMALIZATIONS = {
     "scale": Normalization(_pixels, _scale),
-    "ferplus": Normalization(_ranks, _standardize),
+    "ferplus": Normalization(_equalize, _remove_plane),  # of the FER+ paper; leaves no brightness and contrast to set
 }
 
 

@@ -53,9 +53,7 @@ def open_manager(run: Path, read_only: bool = False) -> ocp.CheckpointManager:
     return ocp.CheckpointManager((run / "checkpoints").absolute(), options=options)
 
 
-def save(
-    manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progress, accuracy: float | None
-) -> None:
+def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progress, accuracy: float | None) -> None:
     """Start saving; `accuracy` is validation's after this step, None inside an epoch."""
     if step in manager.all_steps():
         return

@@ -10,10 +10,10 @@ import os
 import queue
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ SIDE = 48  # of the stored pictures, in pixels
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 
 T = TypeVar("T")
+Array = Any  # numpy on the host, jax.Array on the device
 
 
 class Split(NamedTuple):
@@ -43,15 +44,15 @@ class Examples(NamedTuple):
 
     images: np.ndarray  # u8[N, 48, 48]
     target: np.ndarray  # f32[N, 8]
-    index: np.ndarray  # i64[N], the row of each in its Split
+    rows: np.ndarray  # i64[N], where each stands in its Split
 
 
 class Batch(NamedTuple):
     """What a step takes; rows with mask 0 only fill the batch up."""
 
-    image: np.ndarray  # f32[B, S, S, 1]; or u8[B, 48, 48], still to be rendered with `params`
-    target: np.ndarray  # f32[B, 8]
-    mask: np.ndarray  # f32[B]
+    image: Array  # f32[B, S, S, 1]; or u8[B, 48, 48], still to be rendered with `params`
+    target: Array  # f32[B, 8]
+    mask: Array  # f32[B]
     params: AugmentParams | None  # None where the host has rendered
 
 
@@ -232,7 +233,7 @@ def _share(batch_size: int, process: tuple[int, int]) -> slice:
     return slice(index * batch_size // count, (index + 1) * batch_size // count)
 
 
-def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Iterator[T]:
+def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Generator[T, None, None]:
     """The same items, made and put in place (on the device) by a thread that runs `depth` of them ahead."""
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     closed = threading.Event()

@@ -1,10 +1,18 @@
-"""Where arrays live: one mesh axis over all devices of all processes; batches are split along it."""
+"""The machines: where arrays live, how processes find each other, and how they are asked to stop.
+
+There is one mesh axis over all devices of all processes; batches are split along it.
+"""
 
 import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fer_jax.cli import UserError
@@ -22,6 +30,7 @@ class Devices:
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.split = NamedSharding(mesh, PartitionSpec(AXIS))
         self.process = (jax.process_index(), jax.process_count())
+        self.first = jax.process_index() == 0  # the process that logs
 
     def check_batch_size(self, batch_size: int, field: str) -> None:
         """Raises UserError where the devices cannot share a batch of that size equally."""
@@ -53,6 +62,33 @@ def join() -> None:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"cannot join the processes at JAX_COORDINATOR_ADDRESS: {reason}") from None
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[int], str]]:
+    """Within it SIGTERM and the first Ctrl-C only leave a note; a second Ctrl-C interrupts as usual.
+
+    Of several processes all must stop at the same step: there JAX's preemption service makes them agree on one
+    after SIGTERM, and Ctrl-C interrupts at once.
+
+    Yields a function of the step number that returns the name of the signal that came, or "".
+    """
+    if jax.process_count() > 1:
+        yield lambda step: "SIGTERM" if multihost_utils.reached_preemption_sync_point(step) else ""
+        return
+    received = ""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = signal.Signals(number).name
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda step: received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def cache_compilations() -> None:

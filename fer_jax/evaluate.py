@@ -45,7 +45,7 @@ def evaluate(run: Path, data_dir: str | None, split: str, which: str, protocol: 
     from fer_jax import config as config_lib
     from fer_jax import metrics as metrics_lib
     from fer_jax.devices import Devices
-    from fer_jax.train import build, evaluator
+    from fer_jax.experiment import build, evaluator
 
     config = config_lib.read(run)
     devices = Devices()

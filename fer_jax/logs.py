@@ -1,6 +1,5 @@
 """What a run tells: TensorBoard events in its folder, a progress bar or plain lines on the terminal."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -62,42 +61,40 @@ class EventLog:
 class EpochProgress:
     """How far an epoch is: a bar on a terminal, elsewhere a line every 30 seconds."""
 
-    def __init__(self, title: str, images: int, done: int, active: bool) -> None:
-        self._title, self._images = title, images
-        self._lines = active and not sys.stderr.isatty()
-        self._next_line = time.monotonic() + LINE_EVERY_S
+    def __init__(self, title: str, steps: int, steps_left: int, batch_size: int, active: bool) -> None:
+        """`steps` of the epoch, `steps_left` of the run at its start; silent where `active` is False."""
+        self.steps = steps
+        self._title, self._steps_left, self._batch_size = title, steps_left, batch_size
         self._bar = tqdm(
-            total=images,
-            initial=done,
+            total=steps * batch_size,
             desc=title,
             unit="img",
-            unit_scale=True,
             leave=False,
             disable=None if active else True,
             dynamic_ncols=True,
+            bar_format="{desc} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt} {postfix}",
         )
+        self._active = active
+        self._every = LINE_EVERY_S if self._bar.disable else 0.5
+        self._next = time.monotonic() + self._every
 
     def due(self) -> bool:
-        """Whether figures would be shown now; asking for them costs a synchronisation with the device."""
-        if self._lines:
-            return time.monotonic() > self._next_line
-        return not self._bar.disable and time.monotonic() > self._bar.last_print_t + self._bar.mininterval
+        """Whether figures should be shown now; asking for them costs a synchronisation with the device."""
+        return self._active and time.monotonic() > self._next
 
-    def advance(self, images: int) -> None:
-        """Count pictures as trained on."""
-        self._bar.n += images
-
-    def show(self, done: int, loss: float, accuracy: float, images_per_s: float, seconds_left: float) -> None:
-        """Figures of the epoch so far, and the time that the whole run may still take."""
-        left = f"{seconds_left / 60:.0f} min" if seconds_left >= 90 else f"{seconds_left:.0f} s"
-        text = f"loss {loss:.4f}, accuracy {accuracy:.2%}, run done in {left}"
-        if self._lines:
-            self._next_line = time.monotonic() + LINE_EVERY_S
-            print(f"{self._title}: {done}/{self._images} pictures, {text}, {images_per_s:.0f} images/s", flush=True)
+    def show(self, position: int, summary: dict[str, Any], images_per_s: float) -> None:
+        """The epoch's figures up to a step of it, and the time that the run may still take at most."""
+        self._next = time.monotonic() + self._every
+        figures = f"loss {summary['loss']:.3f}, accuracy {summary['accuracy']:.1%}, {images_per_s:.0f} images/s"
+        if images_per_s:
+            seconds = (self._steps_left - position) * self._batch_size / images_per_s
+            figures += f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+        done = position * self._batch_size
+        if self._bar.disable:
+            print(f"{self._title}: {done}/{self.steps * self._batch_size} pictures, {figures}", flush=True)
         else:
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.refresh()
-            self._bar.last_print_t = time.monotonic()
+            self._bar.n = done
+            self._bar.set_postfix_str(figures, refresh=True)
 
     def close(self) -> None:
         """Take the bar off the terminal."""

@@ -27,7 +27,10 @@ def main() -> int:
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="a config, one of configs/*.py")
     parser.add_argument(
-        "--workdir", type=Path, metavar="DIR", help="the run folder (default: experiments/<name of the config>)"
+        "--workdir",
+        type=Path,
+        metavar="DIR",
+        help="the run folder (default: experiments/<name of the config>)",
     )
     # argparse would not list these: it only passes them on
     parser.add_argument_group("overrides", "--config.field=value sets a field, for example --config.train.epochs=3")

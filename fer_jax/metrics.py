@@ -15,7 +15,7 @@ class Metrics(NamedTuple):
     """Sums over examples and steps; two of them are merged by `merge`, never averaged."""
 
     loss: jax.Array  # f32[], sum over examples
-    count: jax.Array  # f32[], examples
+    examples: jax.Array  # f32[], how many
     confusion: jax.Array  # f32[8, 8], examples by [label, prediction]
     grad_norm: jax.Array  # f32[], sum over steps; zero in evaluation
     steps: jax.Array  # i32[]
@@ -27,7 +27,7 @@ def zeros() -> Metrics:
     classes = len(EMOTIONS)
     return Metrics(
         loss=jnp.zeros(()),
-        count=jnp.zeros(()),
+        examples=jnp.zeros(()),
         confusion=jnp.zeros((classes, classes)),
         grad_norm=jnp.zeros(()),
         steps=jnp.zeros((), jnp.int32),
@@ -56,7 +56,7 @@ def count_batch(loss: jax.Array, logits: jax.Array, target: jax.Array, mask: jax
     confusion = jnp.matmul(label.T, prediction, precision=jax.lax.Precision.HIGHEST)
     # where, not *: a padded row may hold anything, and nan x 0 is nan.
     loss_sum = jnp.sum(jnp.where(mask > 0, loss, 0))
-    return zeros()._replace(loss=loss_sum, count=mask.sum(), confusion=confusion)
+    return zeros()._replace(loss=loss_sum, examples=mask.sum(), confusion=confusion)
 
 
 def scores(confusion: np.ndarray) -> dict[str, Any]:
@@ -94,6 +94,5 @@ def scores(confusion: np.ndarray) -> dict[str, Any]:
 
 def summary(metrics: Metrics) -> dict[str, Any]:
     """`scores` of the confusion matrix with the mean `loss` per example and the number of examples `count`."""
-    metrics = jax.device_get(metrics)
-    loss = float(metrics.loss) / max(float(metrics.count), 1.0)
-    return {"loss": loss, "count": int(metrics.count), **scores(metrics.confusion)}
+    count = int(metrics.examples)
+    return {"loss": float(metrics.loss) / max(count, 1), "count": count, **scores(np.asarray(metrics.confusion))}

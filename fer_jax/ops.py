@@ -86,13 +86,11 @@ class Conv3x3(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:  # noqa: D102
+    def __call__(self, x: Array) -> Array:
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         bias = (
-            self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-            if self.use_bias
-            else None
+            self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32) if self.use_bias else None
         )
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv3x3(x, kernel)

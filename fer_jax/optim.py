@@ -38,9 +38,7 @@ SCHEDULES: dict[str, Callable[[ConfigDict, jax.Array, int], jax.Array]] = {
 }
 
 
-def create_schedule(
-    learning_rate: float, config: ConfigDict, steps_per_epoch: int, epochs: int
-) -> optax.Schedule:
+def create_schedule(learning_rate: float, config: ConfigDict, steps_per_epoch: int, epochs: int) -> optax.Schedule:
     """Step -> learning rate: the named schedule, under `schedule.warmup_epochs` of linear warm-up from zero.
 
     Raises:

@@ -116,7 +116,9 @@ def eval_step(variables: Any, batch: Batch, *, model: nn.Module, loss: Loss, ren
 
 def predict_step(variables: Any, batch: Batch, *, model: nn.Module, render: Render) -> jax.Array:
     """Logits f32[B, 8] of one batch, dropout off and with the running batch statistics."""
-    return model.apply(variables, _images(batch, render), train=False)
+    logits = model.apply(variables, _images(batch, render), train=False)
+    assert isinstance(logits, jax.Array)  # and not also updated variables: nothing is mutable here
+    return logits
 
 
 def _images(batch: Batch, render: Render) -> jax.Array:

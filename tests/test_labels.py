@@ -70,7 +70,11 @@ def test_targets_equal_a_slow_reference_on_many_vote_rows(mode: str) -> None:
         ("crossentropy", [8, 0, 0, 2, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]),  # 75 % held at once
         ("crossentropy", [4, 0, 0, 0, 0, 2, 0, 2, 0, 2], [0.5, 0, 0, 0, 0, 0.25, 0, 0.25]),  # a tie, NF out
         ("crossentropy", [4, 2, 2, 2, 0, 0, 0, 0, 0, 0], None),  # a tie that makes four classes
-        ("crossentropy", [7, 0, 0, 0, 0, 0, 0, 0, 3, 0], [1, 0, 0, 0, 0, 0, 0, 0]),  # unknown does not stay in
+        (
+            "crossentropy",
+            [7, 0, 0, 0, 0, 0, 0, 0, 3, 0],
+            [1, 0, 0, 0, 0, 0, 0, 0],
+        ),  # unknown does not stay in
         ("crossentropy", [5, 0, 0, 0, 0, 0, 0, 0, 5, 0], None),  # only half is left
         ("crossentropy", [4, 0, 0, 0, 0, 0, 0, 0, 0, 6], None),
         ("multi_target", [5, 0, 0, 3, 0, 2, 0, 0, 0, 0], [1, 0.001, 0.001, 1, 0.001, 0.001, 0.001, 0.001]),
@@ -101,7 +105,7 @@ def test_probability_draws_labels_with_the_frequencies_of_crossentropy() -> None
 
 
 def test_errors_name_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="unknown label mode 'median'.*majority"):
+    with pytest.raises(ValueError, match=r"unknown label mode 'median'.*majority"):
         labels.targets(np.zeros((1, 10), int), "median")
     with pytest.raises(ValueError, match=r"\[N, 10\]"):
         labels.targets(np.zeros((1, 8), int), "majority")
@@ -123,8 +127,20 @@ def test_importing_labels_does_not_import_jax() -> None:
 
 
 KEPT = {  # of the published fer2013new.csv, a repeated file name counted once
-    "Training": {"majority": 25_057, "crossentropy": 27_953, "multi_target": 27_668, "clean": 18_977, "argmax": 28_558},
-    "PublicTest": {"majority": 3_199, "crossentropy": 3_505, "multi_target": 3_472, "clean": 2_668, "argmax": 3_579},
+    "Training": {
+        "majority": 25_057,
+        "crossentropy": 27_953,
+        "multi_target": 27_668,
+        "clean": 18_977,
+        "argmax": 28_558,
+    },
+    "PublicTest": {
+        "majority": 3_199,
+        "crossentropy": 3_505,
+        "multi_target": 3_472,
+        "clean": 2_668,
+        "argmax": 3_579,
+    },
 }
 MAJORITY_CLASSES = {
     "Training": [8739, 7287, 3149, 3013, 2099, 119, 532, 119],

@@ -1,3 +1,4 @@
+import itertools
 from functools import partial
 
 import jax
@@ -25,7 +26,7 @@ def test_the_table_has_no_model_too_many() -> None:
 
 def test_emotion_cnn_parameters_by_hand() -> None:
     widths = [1, 32, 32, 64, 64, 128, 128, 256, 256, 512, 512]
-    convolutions = sum(9 * a * b for a, b in zip(widths, widths[1:], strict=False))
+    convolutions = sum(9 * a * b for a, b in itertools.pairwise(widths))
     batch_norms = sum(2 * width for width in widths[1:])
     dense = (512 * 256 + 256) + 2 * 256 + (256 * 128 + 128) + 2 * 128 + (128 * 8 + 8)
     assert models.PARAMETERS["emotion_cnn"] == convolutions + batch_norms + dense
@@ -33,7 +34,7 @@ def test_emotion_cnn_parameters_by_hand() -> None:
 
 def test_vgg13_parameters_by_hand() -> None:
     widths = [1, 64, 64, 128, 128, 256, 256, 256, 256, 256, 256]
-    convolutions = sum(9 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    convolutions = sum(9 * a * b + b for a, b in itertools.pairwise(widths))
     dense = (4 * 4 * 256 * 1024 + 1024) + (1024 * 1024 + 1024) + (1024 * 8 + 8)
     assert models.PARAMETERS["vgg13"] == convolutions + dense
 

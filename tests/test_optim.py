@@ -63,7 +63,10 @@ GRADS = {"kernel": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5,
             {"name": "adamw", "weight_decay": 0.1},
             optax.adamw(0.01, weight_decay=0.1, mask={"kernel": True, "bias": False}),
         ),
-        ({"name": "sgd", "clip_norm": 0.5}, optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.01, 0.9, True))),
+        (
+            {"name": "sgd", "clip_norm": 0.5},
+            optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.01, 0.9, True)),
+        ),
     ],
 )
 def test_optimizers_equal_those_of_optax(fields, reference) -> None:
