@@ -72,6 +72,7 @@ def get_config() -> ConfigDict:
     config.schedule.scales = ()
 
     config.train = ConfigDict()
+    # Passes over the training pictures.
     config.train.epochs = 16
     # Over all devices.
     config.train.batch_size = 64

@@ -7,7 +7,7 @@ drawn (fer_generator/faces.py), the ten taggers simulated; the files have the tr
 
 - pictures that all ten taggers found not to be a face have no file name;
 - the running number in the file names skips some nameless rows and counts others, so it is not a row number;
-- one file name stands on two rows with different pictures, and its own number is missing;
+- one file name stands on two rows with different pictures; the number of the first of them is missing;
 - one picture has 9 votes;
 - some Training pictures stand again, pixel for pixel, in PublicTest and PrivateTest, with other votes.
 """
@@ -50,7 +50,6 @@ SEEN = np.array(
         [0.10, 0.05, 0.00, 0.02, 0.02, 0.03, 0.00, 0.75, 0.03, 0.00],
     ]
 )
-
 
 # Where the traps lie: rows of Training (the nameless ones as in the real file).
 NAMELESS_ROWS = (17, 59)
@@ -166,9 +165,9 @@ def _write_votes(path: Path, splits: dict[str, Split]) -> None:
 def write_csvs(out_dir: Path, sizes: dict[str, int], seed: int) -> tuple[Path, Path]:
     """Writes fer2013.csv and fer2013new.csv of `sizes` rows per Usage (LEAST or more); returns their paths.
 
-    The same sizes and seed give the same bytes (on one kind of processor: another may round a grey differently).
-    Files that hold these bytes already are left alone. Raises OccupiedError, and changes nothing, if one holds
-    others: it may be the real data set.
+    The same sizes and seed give the same bytes (another kind of processor may round a few greys differently).
+    Files that hold these bytes already are left alone. Raises OccupiedError, and changes nothing, if one
+    holds others: it may be the real data set.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = out_dir / "fer2013.csv", out_dir / "fer2013new.csv"

@@ -8,7 +8,7 @@ however many steps its recipe lists. Interpolation is bilinear. Beyond its borde
 image, the edge pixel repeated (d c b a | a b c d | d c b a), as in the FER+ authors' code.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -23,8 +23,7 @@ Array = np.ndarray | jax.Array
 A = TypeVar("A", np.ndarray, jax.Array)
 
 SOURCE = 48  # side of a FER2013 picture, in pixels
-CORNERS = (0, 1, SOURCE, SOURCE + 1)  # of a 2x2 cell, as offsets into the rows of a picture laid end to end
-CHUNK = 16  # pictures per turn of the numpy renderer, so that its intermediate arrays stay in the cache
+CHUNK = 24  # pictures per turn of the numpy renderer, so that its intermediate arrays stay in the cache
 
 
 class AugmentParams(NamedTuple):
@@ -41,99 +40,100 @@ class AugmentParams(NamedTuple):
 
 
 def sample(rng: np.random.Generator, n: int, recipe: str, size: int) -> AugmentParams:
-    """Parameters of n training pictures of `size` pixels a side, drawn from `rng` alone and in a fixed order.
+    """Parameters of n training pictures to be rendered at `size`, drawn from `rng` alone and in a fixed order.
 
     Raises:
         KeyError: `recipe` is not in `RECIPES`.
     """
-    return RECIPES[recipe](rng, n, size)
+    return _params(RECIPES[recipe](rng, n), size)
 
 
 def identity(n: int, size: int) -> AugmentParams:
     """Parameters of n pictures as they are, resized to `size` (at 48 an exact copy)."""
-    ones = np.ones(n)
-    return _params(np.tile(np.eye(3), (n, 1, 1)), ones, ones, size)
+    return _params(_unchanged(n), size)
 
 
-def _draw_none(rng: np.random.Generator, n: int, size: int) -> AugmentParams:
-    return identity(n, size)
+class Draw(NamedTuple):
+    """N pictures' parameters at no particular size.
+
+    to_source f64[N, 3, 3] maps (x, y, 1) of the output to the source, where both are [-1, 1]^2, x to the right and y
+    down, so that resizing is the identity; brightness f64[N] and contrast f64[N] as in `AugmentParams`.
+    """
+
+    to_source: np.ndarray
+    brightness: np.ndarray
+    contrast: np.ndarray
 
 
-def _draw_emotion_cnn(rng: np.random.Generator, n: int, size: int) -> AugmentParams:
+def _unchanged(n: int) -> Draw:
+    return Draw(np.broadcast_to(np.eye(3), (n, 3, 3)), np.ones(n), np.ones(n))
+
+
+def _draw_emotion_cnn(rng: np.random.Generator, n: int) -> Draw:
     touched = rng.random(n) < 0.5
     flip = rng.random(n) < 0.5
     turn = rng.uniform(-10, 10, n)
     brightness, contrast = rng.uniform(0.95, 1.05, (2, n))
-    side = np.sqrt(rng.uniform(0.9, 1.0, n))
+    side = np.sqrt(rng.uniform(0.9, 1, n))
     centre = rng.uniform(-1, 1, (2, n)) * (1 - side)
     tilt = rng.uniform(-10, 10, n)
     shift = 2 * rng.uniform(-0.1, 0.1, (2, n))
     to_source = emotion_cnn_map(flip, turn, side, centre, tilt, shift)
     to_source[~touched] = np.eye(3)
-    return _params(to_source, np.where(touched, brightness, 1), np.where(touched, contrast, 1), size)
+    return Draw(to_source, np.where(touched, brightness, 1), np.where(touched, contrast, 1))
 
 
 def emotion_cnn_map(
-    flip: np.ndarray,
-    turn: np.ndarray,
-    side: np.ndarray,
-    centre: np.ndarray,
-    tilt: np.ndarray,
-    shift: np.ndarray,
+    flip: np.ndarray, turn: np.ndarray, side: np.ndarray, centre: np.ndarray, tilt: np.ndarray, shift: np.ndarray
 ) -> np.ndarray:
-    """Flip, turn about the centre, crop, tilt about the crop's centre, shift: undone in one map, f64[N, 3, 3].
+    """`Draw.to_source` of a mirror image, then turned, cropped, tilted and shifted.
 
-    The picture is [-1, 1]^2, x to the right and y down, before and after each step. In these coordinates a resize
-    is the identity: the recipe's detour through 40x40 needs no interpolation of its own and costs no sharpness.
+    The recipe's detour through 40x40 is not here: on [-1, 1]^2 it is the identity. So it costs no sharpness, which
+    resizing twice would.
 
     Args:
-        flip: bool[N], mirror left and right.
-        turn: f64[N], degrees, clockwise on the screen.
+        flip: bool[N], whether to mirror left and right.
+        turn: f64[N], degrees clockwise about the centre.
         side: f64[N], side of the crop, 1 = the whole picture.
         centre: f64[2, N], x and y of the crop's centre.
-        tilt: f64[N], degrees, as `turn`.
-        shift: f64[2, N], x and y, 2 = the whole picture's width.
+        tilt: f64[N], degrees clockwise about the crop's centre.
+        shift: f64[2, N], to the right and down, 2 = a whole picture.
     """
-    mirror = _affine(np.where(flip, -1, 1), 0, 0, 1)
     crop = _affine(side, 0, 0, side, *centre)
-    return mirror @ _rotation(-turn) @ crop @ _rotation(-tilt) @ _affine(1, 0, 0, 1, *-shift)
+    return _mirror(flip) @ _rotation(-turn) @ crop @ _rotation(-tilt) @ _affine(1, 0, 0, 1, *-shift)
 
 
-def _draw_ferplus(rng: np.random.Generator, n: int, size: int) -> AugmentParams:
-    shift = 2 * rng.uniform(-0.08, 0.08, (2, n))
+def _draw_ferplus(rng: np.random.Generator, n: int) -> Draw:
     scale = rng.uniform(1, 1.05, (2, n)) ** rng.choice([-1, 1], (2, n))
-    turn = rng.uniform(-20, 20, n)
     skew = rng.uniform(-0.05, 0.05, (2, n))
+    turn = rng.uniform(-20, 20, n)
+    shift = 2 * rng.uniform(-0.08, 0.08, (2, n))
     flip = rng.random(n) < 0.5
-    ones = np.ones(n)
-    return _params(ferplus_map(shift, scale, turn, skew, flip), ones, ones, size)
+    return Draw(ferplus_map(scale, skew, turn, shift, flip), np.ones(n), np.ones(n))
 
 
 def ferplus_map(
-    shift: np.ndarray, scale: np.ndarray, turn: np.ndarray, skew: np.ndarray, flip: np.ndarray
+    scale: np.ndarray, skew: np.ndarray, turn: np.ndarray, shift: np.ndarray, flip: np.ndarray
 ) -> np.ndarray:
-    """The FER+ authors' distortion, f64[N, 3, 3] on [-1, 1]^2: scale, skew y by x, skew x by y, turn, shift, flip.
+    """`Draw.to_source` of the FER+ authors' distortion: scaled, skewed, turned, shifted, then mirrored.
 
-    https://github.com/microsoft/FERPlus, src/img_util.py, which writes the same map for (y, x) rows.
+    https://github.com/microsoft/FERPlus, src/img_util.py, distort_img and crop_img (in y, x order there).
 
     Args:
-        shift: f64[2, N], x and y, 2 = the whole picture's width.
-        scale: f64[2, N], x and y, source pixels per output pixel.
-        turn: f64[N], degrees, clockwise on the screen.
+        scale: f64[2, N], source pixels per output pixel along x and y.
         skew: f64[2, N], of x by y and of y by x.
-        flip: bool[N], mirror left and right.
+        turn: f64[N], degrees clockwise.
+        shift: f64[2, N], to the right and down, 2 = a whole picture.
+        flip: bool[N], whether to mirror left and right.
     """
-    skew_xy = _affine(1, skew[0], 0, 1)
-    skew_yx = _affine(1, 0, skew[1], 1)
-    mirror = _affine(np.where(flip, -1, 1), 0, 0, 1)
-    scaling = _affine(scale[0], 0, 0, scale[1])
-    return scaling @ skew_yx @ skew_xy @ _rotation(-turn) @ _affine(1, 0, 0, 1, *-shift) @ mirror
+    skewed = _affine(scale[0], 0, 0, scale[1]) @ _affine(1, 0, skew[1], 1) @ _affine(1, skew[0], 0, 1)
+    return skewed @ _rotation(-turn) @ _affine(1, 0, 0, 1, *-shift) @ _mirror(flip)
 
 
-RECIPES: dict[str, Callable[[np.random.Generator, int, int], AugmentParams]] = {
-    "none": _draw_none,
-    "emotion_cnn": _draw_emotion_cnn,  # half of the pictures get every step, the other half none
-    "ferplus": _draw_ferplus,  # every picture
+RECIPES: dict[str, Callable[[np.random.Generator, int], Draw]] = {
+    "none": lambda rng, n: _unchanged(n),
+    "emotion_cnn": _draw_emotion_cnn,  # of the project's README: half of the pictures get all of it, half nothing
+    "ferplus": _draw_ferplus,  # of the FER+ paper: every picture
 }
 
 
@@ -150,13 +150,17 @@ def _rotation(degrees: np.ndarray) -> np.ndarray:
     return _affine(cos, -sin, sin, cos)
 
 
-def _params(to_source: np.ndarray, brightness: np.ndarray, contrast: np.ndarray, size: int) -> AugmentParams:
-    """From maps of [-1, 1]^2 to maps of pixel centres, which are at (2 p + 1) / size - 1."""
-    linear = to_source[:, :2, :2] * (SOURCE / size)
-    middle = to_source[:, :2, 2] * (SOURCE / 2) + (SOURCE - 1) / 2
+def _mirror(flip: np.ndarray) -> np.ndarray:
+    return _affine(np.where(flip, -1, 1), 0, 0, 1)
+
+
+def _params(draw: Draw, size: int) -> AugmentParams:
+    """From [-1, 1]^2 to pixels, whose centres lie at (2 k + 1) / size - 1 for k = 0 ... size - 1."""
+    linear = draw.to_source[:, :2, :2] * (SOURCE / size)
+    middle = draw.to_source[:, :2, 2] * (SOURCE / 2) + (SOURCE - 1) / 2
     offset = middle - linear.sum(axis=2) * ((size - 1) / 2)
     matrix = np.concatenate([linear, offset[:, :, None]], axis=2)
-    return AugmentParams(*(a.astype(np.float32) for a in (matrix, brightness, contrast)))
+    return AugmentParams(*(a.astype(np.float32) for a in (matrix, draw.brightness, draw.contrast)))
 
 
 def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: str) -> np.ndarray:
@@ -174,23 +178,22 @@ def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: s
     Raises:
         KeyError: `normalize` is not in `NORMALIZATIONS`.
     """
-    levels, finish = NORMALIZATIONS[normalize]
+    prepare, finish = NORMALIZATIONS[normalize]
     out = np.empty((len(images), size, size, 1), np.float32)
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
         matrix, brightness, contrast = (np.asarray(a[rows]) for a in params)
-        warped = _warp_host(levels(images[rows], np), matrix, size)
+        warped = _warp_host(prepare(images[rows], np), matrix, size)
         out[rows, :, :, 0] = finish(warped, brightness[:, None, None], contrast[:, None, None], np)
     return out
 
 
 def render_device(images: Array, params: AugmentParams, *, size: int, normalize: str) -> jax.Array:
     """The same as `render`, by XLA: pure, for use under jit, vmap and scan on any platform."""
-    levels, finish = NORMALIZATIONS[normalize]
+    prepare, finish = NORMALIZATIONS[normalize]
     matrix, brightness, contrast = (jnp.asarray(a) for a in params)
-    with jax.default_matmul_precision("float32"):  # sums of pixels, which TF32 would round
-        warped = _warp_device(levels(jnp.asarray(images), jnp), matrix, size)
-        return finish(warped, brightness[:, None, None], contrast[:, None, None], jnp)[..., None]
+    warped = _warp_device(prepare(jnp.asarray(images), jnp), matrix, size)
+    return finish(warped, brightness[:, None, None], contrast[:, None, None], jnp)[..., None]
 
 
 def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -203,25 +206,39 @@ def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     cell, x, y = _cells(matrix[moved], size, np)
     cell += (moved * SOURCE**2).astype(np.int32)[:, None, None]
     flat = levels.reshape(-1)
-    corners = [flat.take(cell + corner, mode="clip") for corner in CORNERS]  # quicker than raising, and never clips
-    warped[moved] = _blend(corners, x, y)
+
+    def pixels(step: int) -> np.ndarray:
+        return flat.take(cell + step, mode="clip")  # nothing to clip; the default mode is slower
+
+    upper, lower = (_mix(pixels(row), pixels(row + 1), x) for row in (0, SOURCE))
+    warped[moved] = _mix(upper, lower, y)
     return warped
 
 
 def _warp_device(levels: jax.Array, matrix: jax.Array, size: int) -> jax.Array:
     cell, x, y = _cells(matrix, size, jnp)
-    flat, cells = levels.reshape(len(levels), -1), cell.reshape(len(levels), -1)
+    flat = levels.reshape(len(levels), -1)
 
-    def gather(corner: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(flat, cells + corner, axis=1, mode="promise_in_bounds").reshape(cell.shape)
+    def pixels(step: jax.Array) -> jax.Array:
+        index = (cell + step).reshape(len(levels), -1)
+        return jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds").reshape(cell.shape)
 
-    # The loop keeps XLA from fusing the coordinates into the gathers, where they are computed once per corner and,
-    # on most CPUs, without vector instructions.
-    return _blend(lax.map(gather, jnp.array(CORNERS)), x, y)
+    def add_row(row: jax.Array, upper: jax.Array) -> jax.Array:
+        lower = _mix(pixels(row * SOURCE), pixels(row * SOURCE + 1), x)
+        return _mix(upper, lower, jnp.where(row == 0, 1, y))
+
+    # A loop because XLA fuses nothing into it or out of it. Otherwise it computes the cells anew for each pixel it
+    # reads, on most CPUs without vector instructions, and the picture anew for each use of it.
+    return lax.fori_loop(0, 2, add_row, jnp.zeros(cell.shape, jnp.float32))
 
 
 def _cells(matrix: A, size: int, xp: ModuleType) -> tuple[A, A, A]:
-    """Where output pixels lie: i32[N, S, S] of the first corner of a 2x2 cell, and x, y f32[N, S, S] in 0..1 in it."""
+    """Where output pixels lie in the source: i32[N, S, S] of a 2x2 cell's first pixel, x and y f32[N, S, S] in it.
+
+    The matrix is rounded to 2^-16. All sums here are then exact in f32, so that cell, x and y agree on the cell even
+    where a compiler computes each from the start and rounds in its own way.
+    """
+    matrix = xp.rint(matrix * 2**16) / 2**16
     steps = xp.arange(size, dtype=np.float32)
 
     def along(axis: int) -> tuple[A, A]:
@@ -235,11 +252,9 @@ def _cells(matrix: A, size: int, xp: ModuleType) -> tuple[A, A, A]:
     return (y_low * SOURCE + x_low).astype(np.int32), x, y
 
 
-def _blend(corners: Iterable[A], x: A, y: A) -> A:
-    a, b, c, d = (corner.astype(np.float32) for corner in corners)
-    upper = a + x * (b - a)
-    lower = c + x * (d - c)
-    return upper + y * (lower - upper)
+def _mix(a: A, b: A, share: A) -> A:
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    return a + share * (b - a)
 
 
 def _pixels(images: A, xp: ModuleType) -> A:
@@ -247,49 +262,46 @@ def _pixels(images: A, xp: ModuleType) -> A:
 
 
 def _scale(x: A, brightness: A, contrast: A, xp: ModuleType) -> A:
-    """Brightness, then contrast, in 0..255 as in torchvision's ColorJitter, then [-1, 1]."""
+    """Brightness, then contrast, within 0..255 as in torchvision's ColorJitter, then [-1, 1]."""
     x = xp.clip(x * brightness, 0, 255)
-    (mean,) = _project(x, [xp.ones_like(x[0])], xp)
+    mean = x.mean(axis=(1, 2), keepdims=True)
     return xp.clip(contrast * x + (1 - contrast) * mean, 0, 255) / 127.5 - 1
 
 
-def _equalize(images: A, xp: ModuleType) -> A:
-    """Each picture's histogram made flat over [-1, 1]: 2 / 2304 of the number of pixels no brighter, less 1."""
+def _ranks(images: A, xp: ModuleType) -> A:
+    """How many of its picture's 2304 pixels are no brighter than each, u16: equalisation in whole numbers."""
     flat = images.reshape(len(images), -1)
+    ranks: Any
     if xp is np:
-        counts = np.stack([np.bincount(picture, minlength=256) for picture in flat])
+        slots = flat + 256 * np.arange(len(flat), dtype=np.int32)[:, None]
+        counts = np.bincount(slots.reshape(-1), minlength=256 * len(flat)).reshape(-1, 256)
+        ranks = np.cumsum(counts, axis=1).astype(np.uint16).take(slots, mode="clip")
     else:
-        counts = jax.vmap(partial(jnp.bincount, length=256))(flat)
-    values = (xp.cumsum(counts, axis=1) * (2 / SOURCE**2) - 1).astype(np.float32)
-    return xp.take_along_axis(values, flat.astype(np.int32), axis=1).reshape(images.shape)
+        cumulative = jnp.cumsum(jax.vmap(partial(jnp.bincount, length=256))(flat), axis=1).astype(np.uint16)
+        ranks = jnp.take_along_axis(cumulative, flat.astype(np.int32), axis=1)
+    return ranks.reshape(images.shape)
 
 
-def _remove_plane(x: A, brightness: A, contrast: A, xp: ModuleType) -> A:
-    """Less the least-squares plane 1, x, y, then to unit variance; a flat picture becomes 0."""
-    ramp = xp.broadcast_to(xp.arange(x.shape[1], dtype=np.float32) - (x.shape[1] - 1) / 2, x.shape[1:])
-    planes = [xp.ones_like(ramp), ramp, ramp.T]
-    x = x - sum(c * plane for c, plane in zip(_project(x, planes, xp), planes, strict=True))
-    deviation = xp.sqrt(xp.mean(x * x, axis=(1, 2), keepdims=True))
+def _standardize(x: A, brightness: A, contrast: A, xp: ModuleType) -> A:
+    """Ranks to [-1, 1], less their least-squares plane 1, x, y, to unit variance; a flat picture becomes 0."""
+    x = x * (2 / SOURCE**2) - 1
+    ramp = xp.arange(x.shape[1], dtype=np.float32) - (x.shape[1] - 1) / 2
+    across, down = x.mean(axis=1), x.mean(axis=2)
+
+    def line(profile: A) -> A:
+        return (profile * ramp).sum(axis=1, keepdims=True) / (ramp * ramp).sum() * ramp
+
+    mean = across.mean(axis=1)[:, None, None]
+    x = x - (mean + line(across)[:, None, :] + line(down)[:, :, None])
+    deviation = xp.sqrt((x * x).mean(axis=(1, 2), keepdims=True))
     return x / xp.where(deviation > 1e-6, deviation, 1)
 
 
-def _project(x: A, planes: list[A], xp: ModuleType) -> list[A]:
-    """Least-squares coefficients f32[N, 1, 1] of pictures f32[N, S, S] on orthogonal planes f32[S, S]."""
-    basis = xp.stack([plane.reshape(-1) for plane in planes], axis=1)
-    coefficients = x.reshape(len(x), -1) @ basis / (basis * basis).sum(axis=0)
-    return [coefficients[:, k, None, None] for k in range(len(planes))]
-
-
-class Normalization(NamedTuple):
-    """`levels` makes what is interpolated from u8[N, 48, 48]; `finish` makes network input of what was."""
-
-    levels: Callable[..., Any]
-    finish: Callable[..., Any]
-
-
-NORMALIZATIONS = {
-    "scale": Normalization(_pixels, _scale),
-    "ferplus": Normalization(_equalize, _remove_plane),  # of the FER+ paper; leaves no brightness and contrast to set
+# What makes u8[N, 48, 48] into the values that are interpolated, and what makes these into network input. "ferplus" is
+# the FER+ authors' preproc_img, but for equalising before the warp; it leaves no brightness and contrast to set.
+NORMALIZATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "scale": (_pixels, _scale),
+    "ferplus": (_ranks, _standardize),
 }
 
 

@@ -26,9 +26,10 @@ def load(path: str, overrides: Sequence[str]) -> ConfigDict:
     if not Path(path).is_file():
         raise UserError(f"no config file {path}: give one of configs/*.py")
     values = flags.FlagValues()
-    flag = config_flags.DEFINE_config_file("config", flag_values=values)
+    arguments = ["fer_jax", f"--config={path}", *overrides]
+    flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
-        values(["fer_jax", f"--config={path}", *overrides])
+        values(arguments)
     except flags.Error as error:
         raise UserError(f"{path}: {_one_line(error)}") from None
     except (AttributeError, KeyError) as error:

@@ -1,0 +1,98 @@
+from contextlib import closing
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax import checkpoint
+from fer_jax.cli import UserError
+from fer_jax.devices import Devices
+
+
+def tree(value: float) -> dict:
+    return {"w": jnp.full((2, 3), value), "step": jnp.int32(value), "key": {}}
+
+
+LIKE = jax.eval_shape(lambda: tree(0.0))
+
+
+def save_all(run: Path, accuracies: dict[int, float | None]) -> None:
+    with closing(checkpoint.open_manager(run)) as manager:
+        for step, accuracy in accuracies.items():
+            checkpoint.save(manager, step, tree(step), {"history": [step]}, accuracy)
+
+
+def restore(run: Path, which: str, like=LIKE):
+    with closing(checkpoint.open_manager(run, read_only=True)) as manager:
+        return checkpoint.restore(manager, which, like, Devices().replicated)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best", "kept"),
+    [
+        ({1: 0.5, 2: 0.7, 3: 0.6}, 2, {2, 3}),
+        ({1: 0.5, 2: 0.6, 3: 0.7}, 3, {3}),
+        ({1: 0.7, 2: 0.7, 3: 0.7}, 1, {1, 3}),  # of equals the earlier, as early stopping counts
+        ({1: 0.5, 2: 0.7, 3: None}, 2, {2, 3}),  # 3: interrupted inside an epoch
+        ({1: 0.5, 2: None, 3: 0.4, 4: 0.3}, 1, {1, 4}),
+    ],
+)
+def test_latest_and_best_are_kept_and_nothing_else(tmp_path: Path, accuracies, best: int, kept: set[int]) -> None:
+    save_all(tmp_path, accuracies)
+    assert {int(path.name.split("_")[1]) for path in (tmp_path / "checkpoints").glob("step_*")} == kept
+    latest = restore(tmp_path, "latest")
+    assert latest.step == max(accuracies)
+    assert restore(tmp_path, "best").step == best
+    assert latest.progress == {"history": [max(accuracies)]}
+    jax.tree.map(np.testing.assert_array_equal, latest.tree, tree(max(accuracies)))
+
+
+def test_best_is_remembered_after_a_restart(tmp_path: Path) -> None:
+    save_all(tmp_path, {1: 0.9, 2: 0.5})
+    save_all(tmp_path, {3: 0.6})
+    save_all(tmp_path, {4: 0.7})
+    assert restore(tmp_path, "best").step == 1
+    assert restore(tmp_path, "latest").step == 4
+
+
+def test_saving_the_same_step_again_is_no_error(tmp_path: Path) -> None:
+    save_all(tmp_path, {1: 0.9})
+    save_all(tmp_path, {1: 0.9})
+    assert restore(tmp_path, "latest").step == 1
+
+
+def test_nothing_saved_is_none(tmp_path: Path) -> None:
+    save_all(tmp_path, {})
+    assert restore(tmp_path, "latest") is None
+    assert restore(tmp_path, "best") is None
+
+
+def test_what_is_saved_is_the_state_of_that_moment(tmp_path: Path) -> None:
+    # saving goes on while training does: donated buffers must not leak into the checkpoint
+    step = jax.jit(lambda t: jax.tree.map(lambda leaf: leaf + 1, t), donate_argnums=0)
+    state = tree(5.0)
+    with closing(checkpoint.open_manager(tmp_path)) as manager:
+        checkpoint.save(manager, 5, state, {}, 0.5)
+        for _ in range(20):
+            state = step(state)
+    jax.tree.map(np.testing.assert_array_equal, restore(tmp_path, "latest").tree, tree(5.0))
+
+
+def test_a_checkpoint_of_another_network_gets_one_line(tmp_path: Path) -> None:
+    save_all(tmp_path, {1: 0.9})
+    like = {**LIKE, "w": jax.ShapeDtypeStruct((4, 3), jnp.float32)}
+    with pytest.raises(UserError, match=r"step_1 cannot be restored") as error:
+        restore(tmp_path, "latest", like)
+    assert "\n" not in str(error.value)
+
+
+def test_half_written_checkpoints_are_not_seen(tmp_path: Path) -> None:
+    save_all(tmp_path, {1: 0.9})
+    partial = tmp_path / "checkpoints" / "step_2.orbax-checkpoint-tmp-123"
+    partial.mkdir()
+    (partial / "junk").write_text("x")
+    assert restore(tmp_path, "latest").step == 1
+    save_all(tmp_path, {3: 0.5})
+    assert not partial.exists()

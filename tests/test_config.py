@@ -1,0 +1,139 @@
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from fer_jax import config
+from fer_jax.cli import UserError
+from fer_jax.experiment import build
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_every_config_builds_and_says_its_command_and_result(path: str) -> None:
+    loaded = config.load(path, [])
+    build(loaded)
+    assert loaded.keys() == config.load("configs/base.py", []).keys()
+    text = Path(path).read_text()
+    assert f"--config {path}" in text
+    assert "accuracy" in text
+    assert "minutes" in text
+
+
+def test_base_explains_every_field() -> None:
+    lines = Path("configs/base.py").read_text().splitlines()
+    for number, line in enumerate(lines):
+        if line.strip().startswith("config.") and "ConfigDict()" not in line:
+            comment = next(above for above in reversed(lines[:number]) if "= ConfigDict()" not in above)
+            explained = comment.strip().startswith("#") or comment.strip().startswith("config.")
+            assert explained, line
+
+
+def test_overrides_take_the_type_of_the_field() -> None:
+    loaded = config.load(
+        "configs/base.py",
+        [
+            "--config.seed=7",
+            "--config.optim.learning_rate=1",
+            "--config.optim.nesterov=false",
+            "--config.model.name=vgg13",
+            "--config.schedule.boundaries=(3, 4)",
+        ],
+    )
+    assert loaded.seed == 7
+    assert loaded.optim.learning_rate == 1.0
+    assert isinstance(loaded.optim.learning_rate, float)
+    assert loaded.optim.nesterov is False
+    assert loaded.model.name == "vgg13"
+    assert loaded.schedule.boundaries == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("path", "overrides", "message"),
+    [
+        ("configs/none.py", [], r"no config file configs/none\.py"),
+        ("configs/base.py", ["--config.lr=1"], r"no such field.*lr"),
+        ("configs/base.py", ["--config.optim.lr=1"], r"no such field.*lr"),
+        ("configs/base.py", ["--config.seed=x"], r"configs/base\.py: .*seed"),
+        ("configs/base.py", ["--config.optim.nesterov", "false"], r"--config\.field=value"),
+        ("configs/base.py", ["--config.seed", "3"], r"--config\.field=value"),
+        ("configs/base.py", ["--epochs=3"], r"unknown argument '--epochs=3'"),
+        ("configs/base.py", ["train"], r"unknown argument 'train'"),
+    ],
+)
+def test_mistakes_get_one_line(path: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        config.load(path, overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config():\n    return 3\n", "must return"),
+        ("x = 1\n", "get_config"),
+        ("def get_config():\n    return 1 / 0\n", "ZeroDivisionError"),
+        ("def get_config(:\n", "SyntaxError"),
+        ("import no_such_module\n", "no_such_module"),
+    ],
+)
+def test_broken_config_files_get_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        config.load(str(path), [])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("data.label_mode", "median", "data.label_mode 'median': choose one of majority"),
+        ("augment.recipe", "cutmix", "augment.recipe 'cutmix': choose one of none"),
+        ("augment.renderer", "cloud", "augment.renderer 'cloud': choose one of host"),
+        ("image.normalize", "zca", "image.normalize 'zca': choose one of scale"),
+        ("model.name", "alexnet", "model.name 'alexnet': choose one of emotion_cnn"),
+        ("model.dtype", "int8", "model.dtype 'int8': choose float32"),
+        ("optim.name", "lion", "optim.name 'lion': choose one of adam"),
+        ("schedule.name", "linear", "schedule.name 'linear': choose one of constant"),
+    ],
+)
+def test_unknown_names_get_one_line_that_lists_the_known(field: str, value: str, message: str) -> None:
+    loaded = config.load("configs/base.py", [f"--config.{field}={value}"])
+    with pytest.raises(UserError) as error:
+        build(loaded)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_folder_belongs_to_its_config(tmp_path: Path) -> None:
+    run = tmp_path / "deep" / "run"
+    first = ConfigDict({"seed": 0, "optim": {"rate": 0.1, "name": "adam"}, "steps": (1, 2)})
+    config.claim(run, first)
+    config.claim(run, first)  # the same again is fine
+    assert config.as_json(config.read(run)) == {"seed": 0, "optim": {"rate": 0.1, "name": "adam"}, "steps": [1, 2]}
+    other = ConfigDict({"seed": 0, "optim": {"rate": 0.2, "name": "adam"}, "steps": (1, 3)})
+    with pytest.raises(UserError) as error:
+        config.claim(run, other)
+    assert "optim.rate: 0.1 there, 0.2 now" in str(error.value)
+    assert "steps: [1, 2] there, [1, 3] now" in str(error.value)
+    assert "seed" not in str(error.value)
+    assert "name" not in str(error.value)
+    assert config.read(run).optim.rate == 0.1
+
+
+def test_folders_without_a_run_get_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run in"):
+        config.read(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        config.read(tmp_path)
+    with pytest.raises(UserError, match="cannot write"):
+        config.claim(tmp_path / "config.json" / "run", ConfigDict())

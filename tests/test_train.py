@@ -1,0 +1,196 @@
+import json
+import signal
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from configs import sample
+from fer_jax import checkpoint, models
+from fer_jax import metrics as metrics_lib
+from fer_jax.cli import UserError
+from fer_jax.devices import Devices
+from fer_jax.experiment import build
+from fer_jax.train import best_record, train
+
+
+@pytest.fixture(autouse=True)
+def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The residual network, small enough to compile in a moment."""
+    small = partial(models.ResNet, widths=(4, 8), blocks=(0, 0))
+    monkeypatch.setitem(models.MODELS, "small", small)
+
+
+@pytest.fixture
+def config(sample_dir: Path):
+    config = sample.get_config()
+    config.data.dir = str(sample_dir)
+    config.model.name = "small"
+    config.train.epochs = 3
+    config.train.batch_size = 128
+    config.train.eval_batch_size = 100
+    return config
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def restored(config, run: Path, which: str = "latest") -> checkpoint.Restored:
+    like = jax.eval_shape(lambda: {"state": build(config).init(), "totals": metrics_lib.zeros()})
+    with closing(checkpoint.open_manager(run, read_only=True)) as manager:
+        found = checkpoint.restore(manager, which, like, Devices().replicated)
+    assert found is not None
+    return found
+
+
+def without_speed(history):
+    return [{k: v for k, v in record.items() if k not in ("images_per_s", "data_wait")} for record in history]
+
+
+def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, tmp_path: Path) -> None:
+    lines: list[str] = []
+    assert train(config, tmp_path / "run", lines.append) == "complete"
+    assert [line.split(":")[0] for line in lines] == ["small", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]
+    found = restored(config, tmp_path / "run")
+    history = found.progress["history"]
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert found.step == history[-1]["step"] == int(found.tree["state"].step)
+    assert history[-1]["train"]["loss"] < history[0]["train"]["loss"]
+    assert restored(config, tmp_path / "run", "best").step == best_record(history)["step"]
+    assert train(config, tmp_path / "run", quiet) == "complete"
+    assert restored(config, tmp_path / "run").step == found.step
+
+
+@pytest.mark.parametrize("label_mode", ["crossentropy", "probability"])
+def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(config, tmp_path: Path, label_mode: str) -> None:
+    config.data.label_mode = label_mode
+    train(config, tmp_path / "whole", quiet)
+
+    def interrupt(line: str) -> None:
+        # between two epochs: the next step notices, and the run saves inside the epoch that it began
+        if line.startswith(("epoch 1", "resuming")):
+            signal.raise_signal(signal.SIGTERM)
+
+    steps = []
+    for _ in range(3):
+        assert train(config, tmp_path / "parts", interrupt) == "SIGTERM"
+        steps.append(restored(config, tmp_path / "parts").step)
+    assert train(config, tmp_path / "parts", quiet) == "complete"
+    assert sorted(set(steps)) == steps
+    whole, parts = (restored(config, tmp_path / name) for name in ("whole", "parts"))
+    assert any(step % (whole.step // 3) for step in steps)  # some were inside an epoch
+    assert without_speed(whole.progress["history"]) == without_speed(parts.progress["history"])
+    jax.tree.map(np.testing.assert_array_equal, whole.tree, parts.tree)
+
+
+def test_ctrl_c_saves_too(config, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def interrupt(line: str) -> None:
+        lines.append(line)
+        if line.startswith("epoch 1"):
+            signal.raise_signal(signal.SIGINT)
+
+    assert train(config, tmp_path, interrupt) == "SIGINT"
+    assert lines[-1].startswith("SIGINT: saved at step ")
+    assert restored(config, tmp_path).step >= 8
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(config, tmp_path: Path) -> None:
+    config.optim.clip_norm = 0.0
+    config.schedule.update(name="step", warmup_epochs=0.0, boundaries=(1,), scales=(1e30,))
+    with pytest.raises(UserError, match=r"not finite at step (\d+); the checkpoint of step (\d+) is kept") as error:
+        train(config, tmp_path, quiet)
+    assert "\n" not in str(error.value)
+    kept = restored(config, tmp_path)
+    assert len(kept.progress["history"]) == 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.tree["state"]))
+    bad_step = int(str(error.value).split("at step ")[1].split(";")[0])
+    assert kept.step < bad_step <= 2 * kept.step
+
+
+def test_early_stopping_waits_for_its_patience(config, tmp_path: Path) -> None:
+    config.train.update(epochs=40, patience=2)
+    config.schedule.update(name="constant")
+    config.optim.update(learning_rate=0.0, ema_decay=0.0)
+    assert train(config, tmp_path, quiet) == "stopped early"
+    history = restored(config, tmp_path).progress["history"]
+    assert len(history) - best_record(history)["epoch"] == 2
+    accuracies = [record["valid"]["accuracy"] for record in history]
+    assert max(accuracies) == accuracies[-3]
+
+
+def test_a_folder_of_another_config_is_refused(config, tmp_path: Path) -> None:
+    config.train.epochs = 1
+    train(config, tmp_path, quiet)
+    config.optim.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"optim\.learning_rate: 0\.003 there, 0\.5 now"):
+        train(config, tmp_path, quiet)
+
+
+def test_unusable_sizes_get_one_line_and_leave_no_folder(config, tmp_path: Path) -> None:
+    config.train.batch_size = 100_000
+    with pytest.raises(UserError, match=r"too few for train\.batch_size=100000"):
+        train(config, tmp_path / "run", quiet)
+    config.train.batch_size = 0
+    with pytest.raises(UserError, match=r"train\.batch_size=0 must be"):
+        train(config, tmp_path / "run", quiet)
+    config.data.dir = str(tmp_path / "nowhere")
+    config.train.batch_size = 32
+    with pytest.raises(UserError, match=r"generate_training_data\.py .* make sample"):
+        train(config, tmp_path / "run", quiet)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("fields", [{"renderer": "device"}, {"recipe": "none"}])
+def test_device_rendering_trains_like_host_rendering(config, tmp_path: Path, fields) -> None:
+    config.train.epochs = 1
+    train(config, tmp_path / "host", quiet)
+    config.augment.update(fields)
+    train(config, tmp_path / "other", quiet)
+    host, other = (restored(config, tmp_path / name).progress["history"][0] for name in ("host", "other"))
+    same = "recipe" not in fields
+    assert np.isclose(host["train"]["loss"], other["train"]["loss"], rtol=1e-3) == same
+
+
+@pytest.mark.parametrize("mode", ["multi_target", "majority"])
+def test_bfloat16_and_every_loss_learn(config, tmp_path: Path, mode: str) -> None:
+    config.data.label_mode = mode
+    config.model.dtype = "bfloat16"
+    train(config, tmp_path, quiet)
+    history = restored(config, tmp_path).progress["history"]
+    assert history[-1]["train"]["loss"] < 0.95 * history[0]["train"]["loss"]
+
+
+def test_tensorboard_gets_what_people_look_for(config, tmp_path: Path) -> None:
+    train(config, tmp_path, quiet)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    tags = events.Tags()
+    for split in ("train", "valid"):
+        for name in ("loss", "accuracy", "precision", "recall", "f1", "macro_f1"):
+            assert f"{split}/{name}" in tags["scalars"]
+    for name in ("learning_rate", "grad_norm", "images_per_s", "data_wait"):
+        assert f"progress/{name}" in tags["scalars"]
+    history = restored(config, tmp_path).progress["history"]
+    logged = events.Scalars("valid/accuracy")
+    assert [event.step for event in logged] == [record["step"] for record in history]
+    np.testing.assert_allclose(
+        [event.value for event in logged], [record["valid"]["accuracy"] for record in history], rtol=1e-6
+    )
+    assert {"augmented", "valid/confusion_matrix"} <= set(tags["images"])
+    assert events.Images("augmented")[0].width == 8 * 48
+    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| optim.learning_rate | 0.003 |" in text
+    assert any(tag.startswith("_hparams_") for tag in events.summary_metadata)
+
+
+def test_config_json_holds_the_whole_config(config, tmp_path: Path) -> None:
+    config.train.epochs = 1
+    train(config, tmp_path, quiet)
+    assert json.loads((tmp_path / "config.json").read_text()) == json.loads(config.to_json())
