@@ -13,8 +13,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -29,8 +30,8 @@ SOURCE = {
     FER_HEADER: "https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
     FERPLUS_HEADER: "https://github.com/microsoft/FERPlus",
 }
-OPENERS: dict[str, Callable[[Path], AbstractContextManager[Iterable[bytes]]]] = {
-    ".gz": gzip.GzipFile,
+OPENERS: dict[str, Callable[[BinaryIO], AbstractContextManager[Iterable[bytes]]]] = {
+    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
@@ -113,7 +114,7 @@ def read_rows(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, list[b
     row, first = next(lines, (1, b""))
     found = tuple(_text(field) for field in _fields(path, row, first, header))
     if found != header:
-        shown = repr(",".join(found))[:100] if first else "nothing"
+        shown = f"{','.join(found)!r:.100}" if first else "nothing"
         raise UserError(
             f"{path}: row {row} holds {shown} where the columns {','.join(header)} must stand in this order; "
             f"get the file from {SOURCE[header]}"
@@ -196,8 +197,8 @@ def _fields(path: Path, row: int, line: bytes, header: tuple[str, ...]) -> list[
 def _read_lines(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, bytes]]:
     row = 0
     try:
-        with ExitStack() as stack:
-            for row, line in enumerate(_open(path, stack), start=1):
+        with open(path, "rb") as raw, ExitStack() as stack:
+            for row, line in enumerate(_decompressed(path, raw, stack), start=1):
                 if row == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if line and not line.isspace():
@@ -211,15 +212,16 @@ def _read_lines(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, byte
     raise UserError(f"{what}; get the file from {SOURCE[header]}")
 
 
-def _open(path: Path, stack: ExitStack) -> Iterable[bytes]:
-    with open(path, "rb") as raw:
-        if raw.read(64).startswith(b"version https://git-lfs"):
-            fetch = f"cd '{path.resolve().parent}' && git lfs install && git lfs pull"
-            raise UserError(f"{path}: a Git LFS pointer, not the data; fetch the data with: {fetch}")
+def _decompressed(path: Path, raw: BufferedReader, stack: ExitStack) -> Iterable[bytes]:
+    if raw.peek(64).startswith(b"version https://git-lfs"):
+        fetch = f"cd '{path.resolve().parent}' && git lfs install && git lfs pull"
+        raise UserError(f"{path}: a Git LFS pointer, not the data; fetch the data with: {fetch}")
+    if path.suffix in OPENERS:
+        return stack.enter_context(OPENERS[path.suffix](raw))
     if path.suffix == ".zip":
-        archive = stack.enter_context(zipfile.ZipFile(path))
+        archive = stack.enter_context(zipfile.ZipFile(raw))
         members = archive.namelist()
         if len(members) != 1:
             raise UserError(f"{path}: holds {len(members)} files; pack the CSV alone, or unpack it")
         return stack.enter_context(archive.open(members[0]))
-    return stack.enter_context(OPENERS[path.suffix](path) if path.suffix in OPENERS else open(path, "rb"))
+    return raw

@@ -30,8 +30,8 @@ class AugmentParams(NamedTuple):
     """What is done to N pictures, in numpy float32.
 
     matrix f32[N, 2, 3] maps (x, y, 1) of an output pixel centre to (x, y) of the source pixel centre it shows, the
-    top left pixel being (0, 0); brightness f32[N] multiplies, contrast f32[N] multiplies the distance from the
-    picture's mean. Brightness and contrast of 1 change nothing.
+    top left pixel being (0, 0); it is used to the nearest 2^-16. brightness f32[N] multiplies, contrast f32[N]
+    multiplies the distance from the picture's mean; at 1 they change nothing.
     """
 
     matrix: Array
@@ -86,18 +86,11 @@ def _draw_emotion_cnn(rng: np.random.Generator, n: int) -> Draw:
 def emotion_cnn_map(
     flip: np.ndarray, turn: np.ndarray, side: np.ndarray, centre: np.ndarray, tilt: np.ndarray, shift: np.ndarray
 ) -> np.ndarray:
-    """`Draw.to_source` of a mirror image, then turned, cropped, tilted and shifted.
+    """`Draw.to_source` of pictures mirrored, turned, cropped, tilted and shifted, in this order.
 
-    The recipe's detour through 40x40 is not here: on [-1, 1]^2 it is the identity. So it costs no sharpness, which
-    resizing twice would.
-
-    Args:
-        flip: bool[N], whether to mirror left and right.
-        turn: f64[N], degrees clockwise about the centre.
-        side: f64[N], side of the crop, 1 = the whole picture.
-        centre: f64[2, N], x and y of the crop's centre.
-        tilt: f64[N], degrees clockwise about the crop's centre.
-        shift: f64[2, N], to the right and down, 2 = a whole picture.
+    flip bool[N]; turn and tilt f64[N], degrees clockwise, about the centre of the picture and of the crop; side f64[N]
+    of the crop, 1 = the whole picture, and its centre f64[2, N]; shift f64[2, N], right and down, 2 = a whole picture.
+    The recipe's detour through 40x40 is the identity here: it costs no second interpolation and no sharpness.
     """
     crop = _affine(side, 0, 0, side, *centre)
     return _mirror(flip) @ _rotation(-turn) @ crop @ _rotation(-tilt) @ _affine(1, 0, 0, 1, *-shift)
@@ -115,16 +108,11 @@ def _draw_ferplus(rng: np.random.Generator, n: int) -> Draw:
 def ferplus_map(
     scale: np.ndarray, skew: np.ndarray, turn: np.ndarray, shift: np.ndarray, flip: np.ndarray
 ) -> np.ndarray:
-    """`Draw.to_source` of the FER+ authors' distortion: scaled, skewed, turned, shifted, then mirrored.
+    """`Draw.to_source` of the FER+ authors' distortion: pictures scaled, skewed, turned, shifted, then mirrored.
 
-    https://github.com/microsoft/FERPlus, src/img_util.py, distort_img and crop_img (in y, x order there).
-
-    Args:
-        scale: f64[2, N], source pixels per output pixel along x and y.
-        skew: f64[2, N], of x by y and of y by x.
-        turn: f64[N], degrees clockwise.
-        shift: f64[2, N], to the right and down, 2 = a whole picture.
-        flip: bool[N], whether to mirror left and right.
+    scale f64[2, N], source pixels per output pixel in x and y; skew f64[2, N], of x by y and of y by x; turn f64[N],
+    degrees clockwise; shift f64[2, N], right and down, 2 = a whole picture; flip bool[N].
+    Source: https://github.com/microsoft/FERPlus, src/img_util.py, distort_img and crop_img (there in y, x order).
     """
     skewed = _affine(scale[0], 0, 0, scale[1]) @ _affine(1, 0, skew[1], 1) @ _affine(1, skew[0], 0, 1)
     return skewed @ _rotation(-turn) @ _affine(1, 0, 0, 1, *-shift) @ _mirror(flip)

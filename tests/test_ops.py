@@ -108,7 +108,7 @@ def test_conv3x3_module_interchanges_with_linen_conv(use_bias, dtype):
     )
 
 
-@pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 2), (3, 2), (48, 48)])
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (3, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("ties", [False, True])
 def test_max_pool_equals_linen(size, dtype, ties):

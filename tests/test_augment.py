@@ -1,0 +1,400 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from fer_jax import augment
+from fer_jax.augment import AugmentParams
+
+SIZES = (48, 64, 37)
+render_device = jax.jit(augment.render_device, static_argnames=("size", "normalize"))
+RENDERERS = (augment.render, render_device)
+
+
+def noise(n: int, seed: int = 0) -> np.ndarray:
+    """Pictures without any smoothness, on which a wrong pixel, cell or weight shows at once."""
+    return np.random.default_rng(seed).integers(0, 256, (n, 48, 48), dtype=np.uint8)
+
+
+def faces(n: int) -> np.ndarray:
+    """Smooth, unevenly lit pictures."""
+    blurred = ndimage.gaussian_filter(noise(n).astype(float), (0, 4, 4))
+    light = np.linspace(-40, 40, 48)
+    return np.clip((blurred - 127.5) * 6 + 120 + light[:, None] + 0.5 * light, 0, 255).astype(np.uint8)
+
+
+def params(matrix: list[list[float]] | np.ndarray, brightness: float = 1, contrast: float = 1) -> AugmentParams:
+    return AugmentParams(
+        np.array([matrix], np.float32), np.array([brightness], np.float32), np.array([contrast], np.float32)
+    )
+
+
+def from_picture_coordinates(to_source: np.ndarray, size: int = 48) -> AugmentParams:
+    """Parameters of 3x3 maps of [-1, 1]^2, by sending three pixel centres through them."""
+    pixels = np.array([[0, 0, 1], [size - 1, 0, 1], [0, size - 1, 1]], float).T
+    square = np.stack([(2 * pixels[0] + 1) / size - 1, (2 * pixels[1] + 1) / size - 1, pixels[2]])
+    there = to_source @ square
+    source = np.stack([(there[:, 0] + 1) * 24 - 0.5, (there[:, 1] + 1) * 24 - 0.5], axis=1)
+    matrix = source @ np.linalg.inv(pixels)
+    ones = np.ones(len(matrix), np.float32)
+    return AugmentParams(matrix.astype(np.float32), ones, ones)
+
+
+def mirrored(k: int) -> int:
+    """The pixel that stands at place k of a row of 48 that goes on as its mirror image."""
+    k %= 96
+    return k if k < 48 else 95 - k
+
+
+def slow_warp(values: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """One picture, one pixel at a time, as the definition reads."""
+    matrix = np.round(matrix.astype(float) * 65536) / 65536
+    out = np.empty((size, size))
+    for row in range(size):
+        for column in range(size):
+            x, y = matrix @ (column, row, 1)
+            left, top = math.floor(x), math.floor(y)
+            out[row, column] = sum(
+                (1 - abs(x - k)) * (1 - abs(y - m)) * float(values[mirrored(m), mirrored(k)])
+                for m in (top, top + 1)
+                for k in (left, left + 1)
+            )
+    return out
+
+
+def slow_scale(warped: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
+    bright = np.clip(warped * float(brightness), 0, 255)
+    return np.clip(bright.mean() + float(contrast) * (bright - bright.mean()), 0, 255) / 127.5 - 1
+
+
+def published_equalization(image: np.ndarray) -> np.ndarray:
+    cdf = np.cumsum(np.bincount(image.reshape(-1), minlength=256))
+    return (cdf * (2.0 / cdf[-1]) - 1.0)[image]
+
+
+def published_plane_removal(x: np.ndarray) -> np.ndarray:
+    across, down = np.meshgrid(np.arange(x.shape[1]), np.arange(x.shape[0]))
+    basis = np.stack([np.ones(x.size), across.reshape(-1), down.reshape(-1)], axis=1)
+    rest = x.reshape(-1) - basis @ np.linalg.lstsq(basis, x.reshape(-1), rcond=None)[0]
+    deviation = np.sqrt(np.mean(rest**2))
+    return (rest / deviation if deviation > 1e-6 else rest).reshape(x.shape)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("recipe", "normalize"), [("emotion_cnn", "scale"), ("ferplus", "ferplus")])
+def test_renderers_equal_the_definition(recipe: str, normalize: str, size: int) -> None:
+    images = np.concatenate([noise(2), faces(2)])
+    drawn = augment.sample(np.random.default_rng(size), len(images), recipe, size)
+    host = augment.render(images, drawn, size=size, normalize=normalize)
+    device = render_device(images, drawn, size=size, normalize=normalize)
+    assert host.shape == device.shape == (4, size, size, 1)
+    assert host.dtype == device.dtype == np.float32
+    for image, matrix, brightness, contrast, *rendered in zip(images, *drawn, host, device, strict=True):
+        if normalize == "scale":
+            expected = slow_scale(slow_warp(image, matrix, size), brightness, contrast)
+        else:
+            expected = published_plane_removal(slow_warp(published_equalization(image), matrix, size))
+        for picture in rendered:
+            np.testing.assert_allclose(picture[..., 0], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", augment.RECIPES)
+@pytest.mark.parametrize("normalize", augment.NORMALIZATIONS)
+def test_renderers_are_equal_on_many_pictures(recipe: str, normalize: str) -> None:
+    """Some of 300 drawn maps put pixels so close to a cell's border that rounding decides which cell is read."""
+    images, drawn = noise(300), augment.sample(np.random.default_rng(1), 300, recipe, 48)
+    host = augment.render(images, drawn, size=48, normalize=normalize)
+    device = render_device(images, drawn, size=48, normalize=normalize)
+    np.testing.assert_allclose(device, host, rtol=0, atol=1e-5)
+
+
+def test_pixels_beside_a_cell_border() -> None:
+    """Coordinates a hair below or above whole numbers: a cell from one side with a weight from the other is wrong."""
+    images = np.where(np.indices((48, 48)).sum(axis=0) % 2, 255, 0).astype(np.uint8)[None].repeat(64, axis=0)
+    matrix = np.tile(np.eye(2, 3), (64, 1, 1)) + np.random.default_rng(0).normal(0, 3e-7, (64, 2, 3))
+    ones = np.ones(64, np.float32)
+    drawn = AugmentParams(matrix.astype(np.float32), ones, ones)
+    expected = images / 127.5 - 1
+    device = render_device(images, drawn, size=48, normalize="scale")
+    for rendered in (augment.render(images, drawn, size=48, normalize="scale"), device):
+        np.testing.assert_allclose(rendered[..., 0], expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("render", RENDERERS)
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [[1, 0, -30.25], [0, 1, 41.5]],  # mostly mirror image
+        [[0.5, 1.5, -60], [-1.25, 0.25, 70]],  # beyond the mirror image's far border
+        [[1, 0, 500.5], [0, 1, -700.25]],  # five and seven pictures away
+        [[0, 0, 47.75], [0, 0, -0.25]],  # one point, between a corner and its mirror image
+    ],
+)
+def test_warp_equals_scipy(render, matrix: list[list[float]]) -> None:
+    image = noise(1)
+    down, across = np.indices((48, 48))
+    x, y = (row[0] * across + row[1] * down + row[2] for row in np.array(matrix))
+    expected = ndimage.map_coordinates(image[0].astype(float), [y, x], order=1, mode="reflect")
+    rendered = render(image, params(matrix), size=48, normalize="scale")
+    np.testing.assert_allclose((rendered[0, ..., 0] + 1) * 127.5, expected, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("render", RENDERERS)
+def test_identity_keeps_every_pixel(render) -> None:
+    images = noise(50)
+    rendered = render(images, augment.identity(50, 48), size=48, normalize="scale")
+    np.testing.assert_allclose(rendered[..., 0], images / 127.5 - 1, rtol=0, atol=1.5e-7)  # f32 near 1 is no finer
+
+
+@pytest.mark.parametrize("size", [96, 64, 24])
+def test_identity_at_another_size_is_a_plain_resize(size: int) -> None:
+    """Pillow's affine transform also samples bilinearly at pixel centres, but knows no mirror image: borders differ."""
+    images = faces(2)
+    rendered = augment.render(images, augment.identity(2, size), size=size, normalize="scale")
+    for image, picture in zip(images, rendered, strict=True):
+        resized = Image.fromarray(image.astype(np.float32)).transform(
+            (size, size), Image.Transform.AFFINE, (48 / size, 0, 0, 0, 48 / size, 0), Image.Resampling.BILINEAR
+        )
+        np.testing.assert_allclose(
+            (picture[1:-1, 1:-1, 0] + 1) * 127.5, np.asarray(resized)[1:-1, 1:-1], rtol=0, atol=0.01
+        )
+
+
+def test_flip_and_turn_have_pillows_sense() -> None:
+    image = faces(1)
+    none, one, zero = np.zeros(1), np.ones(1), np.zeros((2, 1))
+    flipped = from_picture_coordinates(augment.emotion_cnn_map(one > 0, none, one, zero, none, zero))
+    rendered = augment.render(image, flipped, size=48, normalize="scale")
+    np.testing.assert_allclose((rendered[0, ..., 0] + 1) * 127.5, image[0, :, ::-1], rtol=0, atol=1e-3)
+
+    turned = from_picture_coordinates(augment.emotion_cnn_map(one < 0, 10 * one, one, zero, none, zero))
+    rendered = augment.render(image, turned, size=48, normalize="scale")
+    clockwise = Image.fromarray(image[0].astype(np.float32)).rotate(-10, Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(
+        (rendered[0, 8:40, 8:40, 0] + 1) * 127.5, np.asarray(clockwise)[8:40, 8:40], rtol=0, atol=0.05
+    )
+
+
+def rotated(point: np.ndarray, degrees: float) -> np.ndarray:
+    angle = math.radians(degrees)
+    return np.array(
+        [
+            math.cos(angle) * point[0] - math.sin(angle) * point[1],
+            math.sin(angle) * point[0] + math.cos(angle) * point[1],
+        ]
+    )
+
+
+def test_emotion_cnn_map_undoes_the_steps_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    flip, turn, tilt = rng.random(20) < 0.5, rng.uniform(-10, 10, 20), rng.uniform(-10, 10, 20)
+    side, centre, shift = rng.uniform(0.9, 1, 20), rng.uniform(-0.1, 0.1, (2, 20)), rng.uniform(-0.2, 0.2, (2, 20))
+    maps = augment.emotion_cnn_map(flip, turn, side, centre, tilt, shift)
+    for k in range(20):
+        start = rng.uniform(0, 48, 2)  # in pixels from the top left corner of a 48x48 picture
+        at = np.array([48 - start[0], start[1]]) if flip[k] else start
+        at = rotated(at - 24, turn[k]) + 24
+        corner = (centre[:, k] + 1) * 24 - side[k] * 24
+        at = (at - corner) * 40 / (side[k] * 48)  # the crop, resized to 40x40
+        at = rotated(at - 20, tilt[k]) + 20
+        at = at + shift[:, k] / 2 * 40
+        end = at * 48 / 40
+        np.testing.assert_allclose(maps[k] @ (*(end / 24 - 1), 1), (*(start / 24 - 1), 1), atol=1e-12)
+
+
+def test_ferplus_map_is_the_published_one() -> None:
+    """FERPlus/src/img_util.py maps row vectors (y, x) by p T + s, then mirrors the result."""
+    rng = np.random.default_rng(0)
+    scale, skew, turn = rng.uniform(0.95, 1.05, (2, 20)), rng.uniform(-0.05, 0.05, (2, 20)), rng.uniform(-20, 20, 20)
+    shift, flip = rng.uniform(-0.16, 0.16, (2, 20)), rng.random(20) < 0.5
+    maps = augment.ferplus_map(scale, skew, turn, shift, flip)
+    for k in range(20):
+        angle = math.radians(-turn[k])  # theirs counts the other way
+        transform = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        transform = transform @ [[1, skew[0, k]], [0, 1]] @ [[1, 0], [skew[1, k], 1]] @ np.diag(scale[::-1, k])
+        x, y = rng.uniform(-1, 1, 2)
+        source = (np.array([y, -x if flip[k] else x]) - shift[::-1, k]) @ transform
+        np.testing.assert_allclose(maps[k] @ (x, y, 1), (*source[::-1], 1), atol=1e-12)
+
+
+def test_brightness_and_contrast_by_hand() -> None:
+    image = np.full((1, 48, 48), 100, np.uint8)
+    image[0, :, 24:] = 250
+    # 110 and 250 * 1.1 = 275, cut to 255: mean 182.5, distances of 72.5 stretched to 79.75: 102.75 and 262.25, cut
+    expected = np.where(image == 100, 102.75, 255) / 127.5 - 1
+    drawn = params(np.eye(2, 3), brightness=1.1, contrast=1.1)
+    for render in RENDERERS:
+        rendered = render(image, drawn, size=48, normalize="scale")
+        np.testing.assert_allclose(rendered[..., 0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("render", RENDERERS)
+@pytest.mark.parametrize("size", [48, 37])
+def test_flat_pictures(render, size: int) -> None:
+    levels = np.arange(0, 256, 5)
+    images = levels.astype(np.uint8)[:, None, None].repeat(48, axis=1).repeat(48, axis=2)
+    drawn = augment.sample(np.random.default_rng(0), len(images), "ferplus", size)
+    scaled = np.asarray(render(images, drawn, size=size, normalize="scale"))
+    np.testing.assert_allclose(scaled.min(axis=(1, 2, 3)), levels / 127.5 - 1, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(scaled.max(axis=(1, 2, 3)), levels / 127.5 - 1, rtol=0, atol=1e-5)
+    standardized = render(images, drawn, size=size, normalize="ferplus")
+    np.testing.assert_allclose(standardized, np.zeros_like(scaled), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [48, 64])
+def test_ferplus_output_has_no_plane_and_unit_variance(size: int) -> None:
+    drawn = augment.sample(np.random.default_rng(0), 40, "ferplus", size)
+    rendered = augment.render(faces(40), drawn, size=size, normalize="ferplus")[..., 0].astype(float)
+    ramp = np.linspace(-1, 1, size)
+    for plane in (np.ones((size, size)), np.tile(ramp, (size, 1)), np.tile(ramp[:, None], (1, size))):
+        np.testing.assert_allclose((rendered * plane).mean(axis=(1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(rendered.std(axis=(1, 2)), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", augment.RECIPES)
+def test_pixels_stay_in_range_and_their_mean_near(recipe: str) -> None:
+    images = faces(200)
+    drawn = augment.sample(np.random.default_rng(0), 200, recipe, 48)
+    rendered = augment.render(images, drawn, size=48, normalize="scale")
+    assert rendered.min() >= -1
+    assert rendered.max() <= 1
+    means = rendered.mean(axis=(1, 2, 3)) - (images.mean(axis=(1, 2)) / 127.5 - 1)
+    assert abs(means.mean()) < 0.01
+    assert abs(means).max() < 0.2
+
+
+def test_rendering_under_vmap_and_scan() -> None:
+    images = noise(12).reshape(3, 4, 48, 48)
+    drawn = augment.sample(np.random.default_rng(0), 12, "emotion_cnn", 37)
+    stacked = AugmentParams(*(jnp.asarray(field).reshape(3, 4, *field.shape[1:]) for field in drawn))
+
+    def render(images: jax.Array, drawn: AugmentParams) -> jax.Array:
+        return augment.render_device(images, drawn, size=37, normalize="scale")
+
+    expected = augment.render(images.reshape(12, 48, 48), drawn, size=37, normalize="scale").reshape(3, 4, 37, 37, 1)
+    np.testing.assert_allclose(jax.jit(jax.vmap(render))(images, stacked), expected, rtol=0, atol=1e-5)
+    scanned = jax.lax.scan(lambda carry, batch: (carry, render(*batch)), 0, (images, stacked))[1]
+    np.testing.assert_allclose(scanned, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [0, 1, augment.CHUNK, augment.CHUNK + 1])
+def test_a_picture_does_not_depend_on_its_batch(n: int) -> None:
+    images = noise(2 * augment.CHUNK)
+    drawn = augment.sample(np.random.default_rng(0), len(images), "emotion_cnn", 48)
+    every = augment.render(images, drawn, size=48, normalize="ferplus")
+    some = augment.render(images[:n], AugmentParams(*(field[:n] for field in drawn)), size=48, normalize="ferplus")
+    np.testing.assert_array_equal(some, every[:n])
+
+
+@pytest.mark.parametrize("recipe", augment.RECIPES)
+def test_sample_depends_on_the_generator_alone(recipe: str) -> None:
+    np.random.seed(0)  # noqa: NPY002 the global state, which must not matter
+    first = augment.sample(np.random.default_rng((7, 3)), 50, recipe, 48)
+    np.random.seed(1)  # noqa: NPY002
+    second = augment.sample(np.random.default_rng((7, 3)), 50, recipe, 48)
+    other = augment.sample(np.random.default_rng((7, 4)), 50, recipe, 48)
+    assert first.matrix.shape == (50, 2, 3)
+    assert all(field.dtype == np.float32 and len(field) == 50 for field in first)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert np.array_equal(first.matrix, other.matrix) == (recipe == "none")
+
+
+@pytest.mark.parametrize("size", [64, 37])
+def test_another_size_shows_the_same_draw(size: int) -> None:
+    """The output's middle and corners show the same source points at every size."""
+    small, large = (augment.sample(np.random.default_rng(5), 30, "ferplus", side) for side in (48, size))
+    for at in (0, 0.5, 1):
+        ends = [drawn.matrix @ (at * side - 0.5, at * side - 0.5, 1) for drawn, side in ((small, 48), (large, size))]
+        np.testing.assert_allclose(*ends, atol=1e-3)
+
+
+def test_emotion_cnn_touches_half_and_keeps_to_its_ranges() -> None:
+    drawn = augment.sample(np.random.default_rng(0), 100_000, "emotion_cnn", 48)
+    touched = (drawn.matrix != np.eye(2, 3, dtype=np.float32)).any(axis=(1, 2))
+    assert abs(touched.mean() - 0.5) < 0.01
+    for factor in (drawn.brightness, drawn.contrast):
+        assert (factor[~touched] == 1).all()
+        assert 0.95 <= factor.min() < 0.9501
+        assert 1.0499 < factor.max() <= 1.05
+        assert abs(factor[touched].mean() - 1) < 0.001
+    assert abs(np.corrcoef(drawn.brightness[touched], drawn.contrast[touched])[0, 1]) < 0.02
+    matrix = drawn.matrix[touched].astype(float)
+    determinant = np.linalg.det(matrix[:, :, :2])
+    assert abs((determinant < 0).mean() - 0.5) < 0.01  # mirrored
+    area = abs(determinant)
+    assert 0.9 - 1e-6 <= area.min() < 0.9001
+    assert 0.9999 < area.max() <= 1 + 1e-6
+    assert abs(area.mean() - 0.95) < 0.001
+    angle = np.degrees(np.arctan2(matrix[:, 1, 0], matrix[:, 1, 1]))  # of two turns of up to 10 degrees
+    assert 19.5 < abs(angle).max() <= 20 + 1e-4
+    assert abs(angle.std() - math.sqrt(2 / 3) * 10) < 0.1
+    # The source point in the middle of the output: a shift of up to 4.8 pixels, seen in the crop, and the crop's own.
+    squared_distance = ((matrix @ (23.5, 23.5, 1) - 23.5) ** 2).sum(axis=1).mean()
+    mean_side = (1 - 0.9**1.5) / 0.15
+    expected = 2 / 3 * (4.8**2 * 0.95 + 24**2 * (1 - 2 * mean_side + 0.95))
+    assert abs(squared_distance / expected - 1) < 0.01
+
+
+def test_ferplus_ranges() -> None:
+    drawn = augment.sample(np.random.default_rng(0), 50_000, "ferplus", 48)
+    assert (drawn.brightness == 1).all()
+    assert (drawn.contrast == 1).all()
+    linear = drawn.matrix[:, :, :2].astype(float)
+    flip = np.linalg.det(linear) < 0
+    assert abs(flip.mean() - 0.5) < 0.01
+    centre = drawn.matrix @ (23.5, 23.5, 1) - 23.5
+    shift = np.linalg.solve(linear, centre[:, :, None])  # as seen in the output
+    assert 3.83 < abs(shift).max() <= 0.08 * 48 + 1e-3
+    assert abs(shift.std() - 0.08 * 48 / math.sqrt(3)) < 0.02
+    upright = np.where(flip[:, None, None], linear * (-1, 1), linear)
+    area = np.linalg.det(upright)  # rotation and skew keep it: the product of both scales
+    assert 1.05**-2 - 1e-6 <= area.min() < 0.912
+    assert 1.098 < area.max() <= 1.05**2 + 1e-6
+    assert abs((area > 1).mean() - 0.5) < 0.01
+    skew = (upright @ upright.transpose(0, 2, 1))[:, 0, 1] / area  # rotation cancels: about the sum of both skews
+    assert 0.095 < abs(skew).max() < 0.11
+    assert abs(skew.std() - 0.05 * math.sqrt(2 / 3)) < 0.001
+    angle = np.degrees(np.arctan2(upright[:, 1, 0] - upright[:, 0, 1], upright[:, 0, 0] + upright[:, 1, 1]))
+    from_skew = math.degrees(0.05) / math.sqrt(6)  # standard deviation of half the skews' difference
+    assert abs(angle.std() - math.hypot(20 / math.sqrt(3), from_skew)) < 0.15
+    assert 20 < abs(angle).max() < 23
+
+
+@pytest.mark.parametrize("recipe", ["emotion_cnn", "ferplus"])
+def test_faces_stay_upright_and_in_the_frame(recipe: str) -> None:
+    drawn = augment.sample(np.random.default_rng(0), 5_000, recipe, 48)
+    downwards = drawn.matrix[:, :, 1]
+    tilt = np.degrees(np.arctan2(downwards[:, 0], downwards[:, 1]))
+    assert abs(tilt).max() < 26
+    down, across = np.indices((48, 48)).reshape(2, -1)
+    shown = drawn.matrix @ np.stack([across, down, np.ones_like(down)])
+    inside = ((shown >= -0.5) & (shown <= 47.5)).all(axis=1).mean(axis=1)
+    assert inside.min() > 0.65
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(KeyError, match="blur"):
+        augment.sample(np.random.default_rng(0), 1, "blur", 48)
+    for render in RENDERERS:
+        with pytest.raises(KeyError, match="whiten"):
+            render(noise(1), augment.identity(1, 48), size=48, normalize="whiten")
+
+
+def test_grid_stretches_each_picture_and_fills_the_last_row() -> None:
+    pictures = np.zeros((3, 2, 2, 1), np.float32)
+    pictures[0, :, :, 0] = [[-1, 0], [1, 3]]
+    pictures[1, :, :, 0] = [[0.5, 0.5], [0.5, 0.7]]
+    pictures[2] = 9  # flat
+    expected = [
+        [0, 64, 0, 0],
+        [128, 255, 0, 255],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
+    laid_out = augment.grid(pictures, columns=2)
+    assert laid_out.dtype == np.uint8
+    np.testing.assert_array_equal(laid_out, expected)
