@@ -223,8 +223,8 @@ def _warp_device(levels: jax.Array, matrix: jax.Array, size: int) -> jax.Array:
 def _cells(matrix: A, size: int, xp: ModuleType) -> tuple[A, A, A]:
     """Where output pixels lie in the source: i32[N, S, S] of a 2x2 cell's first pixel, x and y f32[N, S, S] in it.
 
-    The matrix is rounded to 2^-16. All sums here are then exact in f32, so that cell, x and y agree on the cell even
-    where a compiler computes each from the start and rounds in its own way.
+    The matrix is rounded to 2^-16. All sums here are then exact in f32 (up to 256 pixels away), so that cell, x and y
+    agree on the cell even where a compiler computes each from the start and rounds in its own way.
     """
     matrix = xp.rint(matrix * 2**16) / 2**16
     steps = xp.arange(size, dtype=np.float32)

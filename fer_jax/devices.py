@@ -3,8 +3,10 @@
 There is one mesh axis over all devices of all processes; batches are split along it.
 """
 
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from types import FrameType
 from typing import TypeVar
 
 import jax
+import jaxlib
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -89,6 +92,25 @@ def stop_requests() -> Iterator[Callable[[int], str]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def tune_cpu() -> None:
+    """Two settings that make a training step on a CPU about 1.4 times as fast; call it before jax is used.
+
+    XLA frees a step's buffers after it, and glibc hands large ones back to the kernel, which then has to clear
+    60,000 fresh pages in the next step: here freed memory is kept. And XLA's YNNPACK convolutions, in the jaxlib
+    that this was measured on, run on one thread for large pictures: there they are switched off.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "mallopt"):
+        m_arena_max, m_mmap_max, m_trim_threshold = -8, -4, -1
+        libc.mallopt(m_arena_max, 1)
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+    flag = "--xla_cpu_experimental_ynn_fusion_type"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if jaxlib.__version__.startswith("0.10.") and flag not in flags:  # others may not know the flag, and would abort
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}=".strip()
 
 
 def cache_compilations() -> None:

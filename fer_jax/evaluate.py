@@ -99,6 +99,7 @@ def main() -> int:
 
     from fer_jax import devices, report
 
+    devices.tune_cpu()
     devices.cache_compilations()
     result = evaluate(args.run, args.data, args.split, args.checkpoint, args.protocol)
     print(

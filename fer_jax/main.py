@@ -45,6 +45,7 @@ def main() -> int:
     from fer_jax import devices
     from fer_jax.train import train
 
+    devices.tune_cpu()
     devices.join()
     devices.cache_compilations()
     ending = train(config, run)
