@@ -73,7 +73,7 @@ def get_config() -> ConfigDict:
 
     config.train = ConfigDict()
     # Passes over the training pictures.
-    config.train.epochs = 16
+    config.train.epochs = 12
     # Over all devices.
     config.train.batch_size = 64
     config.train.eval_batch_size = 256

@@ -5,16 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+# In this process; the commands that tests run have one device, unless a test says otherwise.
+jax.config.update("jax_num_cpu_devices", 2)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compiled programs are shared by the tests of this session and their subprocesses, and by nothing else."""
-    import jax
-
     folder = str(tmp_path_factory.mktemp("xla"))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
