@@ -6,10 +6,9 @@ TrainState and the metrics of the epoch under way, and a JSON item `progress` wi
 
 import logging as std_logging
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Sharding
@@ -17,7 +16,6 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from fer_jax.cli import UserError
 
-Tree = TypeVar("Tree")
 Progress = dict[str, Any]
 
 
@@ -86,8 +84,3 @@ def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sha
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {where} cannot be restored: {reason}") from None
     return Restored(step, restored["tree"], restored["progress"])
-
-
-def to_host(tree: Tree) -> Tree:
-    """The tree as numpy arrays, which no later step can overwrite."""
-    return jax.tree.map(np.asarray, jax.device_get(tree))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,19 +69,25 @@ def claim(run: Path, config: ConfigDict) -> None:
     new = as_json(config)
     if path.is_file():
         old = as_json(read(run))
-        if old != new:
+        if old == new:
+            return
+        # a run that ended before its first checkpoint leaves nothing worth keeping
+        if any((run / "checkpoints").glob("step_*")):
             was, now = flatten(old), flatten(new)
             fields = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-            changes = ", ".join(f"{name}: {was.get(name)!r} there, {now.get(name)!r} now" for name in fields)
+            changes = ", ".join(f"{name}: {_shown(was, name)} there, {_shown(now, name)} now" for name in fields)
             raise UserError(f"{run} holds a run of another config ({changes}); choose another --workdir")
-        return
     try:
         run.mkdir(parents=True, exist_ok=True)
-        partial = run / f".config.{os.getpid()}"
+        partial = run / f".config.{uuid.uuid4().hex}"  # process numbers repeat from machine to machine
         partial.write_text(json.dumps(new, indent=2) + "\n")
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --workdir") from None
+
+
+def _shown(fields: dict[str, Any], name: str) -> str:
+    return repr(fields[name]) if name in fields else "missing"
 
 
 def read(run: Path) -> ConfigDict:
@@ -94,5 +101,5 @@ def read(run: Path) -> ConfigDict:
         return ConfigDict(json.loads(path.read_text()))
     except FileNotFoundError:
         raise UserError(f"no run in {run}: {path} is missing; train one with python -m fer_jax.main") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: {_one_line(error)}") from None

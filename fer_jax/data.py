@@ -27,6 +27,9 @@ from fer_jax.cli import UserError
 SIDE = 48  # of the stored pictures, in pixels
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 
+# What a random stream is for, last in its seed: numpy takes (seed, epoch) and (seed, epoch, 0) for the same.
+ORDER, PICTURES = 1, 2
+
 T = TypeVar("T")
 Array = Any  # numpy on the host, jax.Array on the device
 
@@ -66,13 +69,9 @@ def load(data_dir: str | Path, split: str) -> Split:
         UserError: no such folder (with the commands that make it), or label.csv or a picture that is not as the
             generator writes them.
     """
-    folder = Path(data_dir) / FOLDERS[split]
+    folder = Path(data_dir).expanduser() / FOLDERS[split]
     if not (folder / "label.csv").is_file():
-        raise UserError(
-            f"no {split} data in {folder}: generate it from the CSVs with 'python fer_generator/"
-            f"generate_training_data.py -d {data_dir} -fer fer_generator/fer2013.csv -ferplus fer_generator/"
-            "fer2013new.csv', or draw sample faces with 'make sample' and add '--config.data.dir=sample/data'"
-        )
+        raise UserError(_how_to_get(folder, split, data_dir))
     fingerprint = _fingerprint(folder)
     cache = folder.with_name(folder.name + ".cache.npz")
     try:
@@ -84,6 +83,18 @@ def load(data_dir: str | Path, split: str) -> Split:
     decoded = _decode(folder)
     _write_cache(cache, decoded, fingerprint)
     return decoded
+
+
+def _how_to_get(folder: Path, split: str, data_dir: str | Path) -> str:
+    there = [name for name, other in FOLDERS.items() if (folder.parent / other / "label.csv").is_file()]
+    if there:
+        return f"no {split} data in {folder.absolute()}, only {' and '.join(there)}: the CSVs had no rows for it"
+    return (
+        f"no {split} data in {folder.absolute()}: generate it from the CSVs with 'python fer_generator/"
+        f"generate_training_data.py -d {data_dir} -fer fer_generator/fer2013.csv -ferplus fer_generator/"
+        "fer2013new.csv', or name another data folder; 'make sample' draws one of sample faces, sample/data "
+        "(python -m fer_jax.main --config configs/sample.py)"
+    )
 
 
 def _fingerprint(folder: Path) -> str:
@@ -107,7 +118,7 @@ def _decode(folder: Path) -> Split:
     boxes = [_parse_box(text, f"{csv}, row {row}") for row, text in enumerate(table[1], start=1)]
     try:
         votes = table.iloc[:, 2:].to_numpy(str).astype(np.int32)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{csv}: a vote is not a whole number ({error})") from None
     if (votes < 0).any():
         raise UserError(f"{csv}, row {(votes < 0).any(axis=1).argmax() + 1}: a vote is negative")
@@ -200,9 +211,9 @@ def train_batches(
     while True:
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == start_step:
-            order = np.random.default_rng((seed, epoch)).permutation(len(examples.images))
+            order = np.random.default_rng((seed, epoch, 0, ORDER)).permutation(len(examples.images))
         chosen = order[position * batch_size : (position + 1) * batch_size]
-        rng = np.random.default_rng((seed, epoch, position))
+        rng = np.random.default_rng((seed, epoch, position, PICTURES))
         params = augment.sample(rng, batch_size, render.recipe, render.size)
         target = examples.target[chosen]
         if sampled:

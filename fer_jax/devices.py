@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import jax
 import jaxlib
+import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -35,14 +36,18 @@ class Devices:
         self.process = (jax.process_index(), jax.process_count())
         self.first = jax.process_index() == 0  # the process that logs
 
-    def check_batch_size(self, batch_size: int, field: str) -> None:
-        """Raises UserError where the devices cannot share a batch of that size equally."""
-        if batch_size < 1 or batch_size % jax.device_count():
-            raise UserError(f"{field}={batch_size} must be a multiple of the number of devices, {jax.device_count()}")
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises UserError where the devices cannot share a training batch of that size equally."""
+        if batch_size % jax.device_count():
+            count = jax.device_count()
+            raise UserError(f"train.batch_size={batch_size} must be a multiple of the number of devices, {count}")
 
     def replicate(self, tree: Tree) -> Tree:
-        """The tree on every device."""
-        return jax.device_put(tree, self.replicated)
+        """The tree, the same in every process, on every device."""
+        # By way of numpy: of several processes' devices, device_put makes arrays that orbax cannot save.
+        return jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(self.replicated, np.asarray(leaf)), tree
+        )
 
     def shard(self, batch: Tree) -> Tree:
         """This process's rows of a batch, as its part of arrays that are split over all devices."""
@@ -74,12 +79,20 @@ def stop_requests() -> Iterator[Callable[[int], str]]:
     Of several processes all must stop at the same step: there JAX's preemption service makes them agree on one
     after SIGTERM, and Ctrl-C interrupts at once.
 
-    Yields a function of the step number that returns the name of the signal that came, or "".
+    Yields a function that returns the name of the signal that came, or ""; it takes the number of steps done, which
+    must grow from call to call or stay.
     """
-    if jax.process_count() > 1:
-        yield lambda step: "SIGTERM" if multihost_utils.reached_preemption_sync_point(step) else ""
-        return
     received = ""
+
+    def agreed(step: int) -> str:
+        nonlocal received
+        if not received and multihost_utils.reached_preemption_sync_point(step):  # True for one step only
+            received = "SIGTERM"
+        return received
+
+    if jax.process_count() > 1:
+        yield agreed
+        return
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal received

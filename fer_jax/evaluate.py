@@ -22,7 +22,7 @@ EXAMPLE = """example:
 
 
 def evaluate(run: Path, data_dir: str | None, split: str, which: str, protocol: str) -> dict[str, Any]:
-    """The figures of a run's checkpoint on a split, after writing report/metrics.json and the picture.
+    """The figures of a run's checkpoint on a split.
 
     Args:
         run: the run folder.
@@ -41,7 +41,7 @@ def evaluate(run: Path, data_dir: str | None, split: str, which: str, protocol: 
     import jax
     import numpy as np
 
-    from fer_jax import checkpoint, data, report, train_step
+    from fer_jax import checkpoint, data, train_step
     from fer_jax import config as config_lib
     from fer_jax import metrics as metrics_lib
     from fer_jax.devices import Devices
@@ -60,7 +60,7 @@ def evaluate(run: Path, data_dir: str | None, split: str, which: str, protocol: 
     counted = count(train_step.eval_variables(found.tree["state"]), examples)
 
     confusion = np.asarray(counted.confusion).round().astype(int)
-    result = {
+    return {
         "run": str(run),
         "step": found.step,
         "checkpoint": which,
@@ -69,17 +69,22 @@ def evaluate(run: Path, data_dir: str | None, split: str, which: str, protocol: 
         **metrics_lib.summary(counted),
         "confusion": confusion.tolist(),
     }
-    title = f"{run.name}, {split}, {protocol}: accuracy {result['accuracy']:.1%}"
+
+
+def write(run: Path, result: dict[str, Any]) -> None:
+    """Write what `evaluate` returned to <run>/report/metrics.json, and its confusion matrix as a picture."""
+    import numpy as np
+
+    from fer_jax import report
+
     folder = run / "report"
-    try:
-        folder.mkdir(exist_ok=True)
-        report.confusion_figure(confusion, title).savefig(folder / "confusion_matrix.png", dpi=120)
-        partial = folder / f".metrics.{os.getpid()}"
-        partial.write_text(json.dumps(result, indent=2) + "\n")
-        os.replace(partial, folder / "metrics.json")
-    except OSError as error:
-        raise cli.UserError(f"cannot write {folder}: {error.strerror}") from None
-    return result
+    folder.mkdir(exist_ok=True)
+    title = f"{run.resolve().name}, {result['split']}, {result['protocol']}: accuracy {result['accuracy']:.1%}"
+    figure = report.confusion_figure(np.array(result["confusion"]), title)
+    figure.savefig(folder / "confusion_matrix.png", dpi=120)
+    partial = folder / f".metrics.{os.getpid()}"
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    os.replace(partial, folder / "metrics.json")
 
 
 def main() -> int:
@@ -106,7 +111,8 @@ def main() -> int:
         f"{args.run}, {args.checkpoint} checkpoint (step {result['step']}), {args.split} split, protocol "
         f"{args.protocol}"
     )
-    print(report.table(result))
+    print(report.table(result), flush=True)
+    write(args.run, result)
     print(f"written: {args.run / 'report' / 'metrics.json'}, {args.run / 'report' / 'confusion_matrix.png'}")
     return 0
 

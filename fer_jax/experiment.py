@@ -1,6 +1,7 @@
 """From a config to the parts of an experiment, for training and for everything that reads a run folder."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from fer_jax import augment, data, labels, losses, models, optim, train_step
+from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
 from fer_jax.data import Examples, Render
@@ -37,22 +39,17 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
     Raises:
         UserError: a name or value that does not exist.
     """
-    image, recipe = config.image, config.augment.recipe
-    for field, value, known in (
-        ("data.label_mode", config.data.label_mode, labels.MODES),
-        ("augment.recipe", recipe, augment.RECIPES),
-        ("augment.renderer", config.augment.renderer, ("host", "device")),
-        ("image.normalize", image.normalize, augment.NORMALIZATIONS),
-    ):
-        if value not in known:
-            raise UserError(f"unknown {field} {value!r}: choose one of {', '.join(known)}")
     try:
+        _check(config)
         model = models.create_model(config.model.name, config.model.dropout, config.model.dtype)
         epochs = config.train.epochs
         schedule = optim.create_schedule(config.optim.learning_rate, config.schedule, steps_per_epoch, epochs)
         optimizer = optim.create_optimizer(config.optim, schedule)
     except ValueError as error:
         raise UserError(f"{error}") from None
+    except (AttributeError, KeyError) as error:
+        raise UserError(f"the config was made for another version of fer_jax: {error}") from None
+    image = config.image
 
     def init() -> TrainState:
         variables = models.init(model, config.seed, image.size)
@@ -63,23 +60,57 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
         schedule=schedule,
         optimizer=optimizer,
         mode=labels.MODES[config.data.label_mode],
-        render=Render(recipe, image.normalize, image.size, config.augment.renderer == "device"),
+        render=Render(config.augment.recipe, image.normalize, image.size, config.augment.renderer == "device"),
         render_device=partial(augment.render_device, size=image.size, normalize=image.normalize),
         init=init,
     )
+
+
+def _check(config: ConfigDict) -> None:
+    """Raises ValueError where a name is unknown or a number can mean nothing."""
+    names: dict[str, Collection[str]] = {
+        "data.label_mode": labels.MODES,
+        "augment.recipe": augment.RECIPES,
+        "augment.renderer": ("host", "device"),
+        "image.normalize": augment.NORMALIZATIONS,
+    }
+    ranges = {
+        "seed": (0, 2**63),
+        "image.size": (16, 1024),
+        "model.dropout": (0, 0.99),
+        "optim.learning_rate": (0, math.inf),
+        "optim.ema_decay": (0, 0.999999),
+        "schedule.warmup_epochs": (0, math.inf),
+        "train.epochs": (1, math.inf),
+        "train.batch_size": (1, math.inf),
+        "train.eval_batch_size": (1, math.inf),
+        "train.patience": (0, math.inf),
+    }
+    flat = config_lib.flatten(config.to_dict())
+    for field, known in names.items():
+        if flat[field] not in known:
+            raise ValueError(f"unknown {field} {flat[field]!r}: choose one of {', '.join(known)}")
+    for field, (low, high) in ranges.items():
+        if not low <= flat[field] <= high:
+            raise ValueError(f"{field}={flat[field]!r} must be at least {low} and at most {high}")
+    if flat["image.size"] % 16:
+        raise ValueError(f"image.size={flat['image.size']} must be a multiple of 16")
 
 
 def evaluator(parts: Parts, devices: Devices, batch_size: int) -> Callable[[Any, Examples], Metrics]:
     """A function of (variables, examples) that counts every example once; it compiles once."""
     loss = losses.LOSSES["cross_entropy"]
     step = jax.jit(partial(train_step.eval_step, model=parts.model, loss=loss, render=parts.render_device))
+    merge = jax.jit(metrics_lib.merge)
+    count = jax.device_count()
+    batch_size = -(-batch_size // count) * count  # the rows that this adds are masked
 
     def evaluate(variables: Any, examples: Examples) -> Metrics:
         batches = data.eval_batches(examples, parts.render, batch_size=batch_size, process=devices.process)
-        total = metrics_lib.zeros()
+        total = devices.replicate(metrics_lib.zeros())
         with closing(data.prefetch(batches, devices.shard)) as ready:
             for batch in ready:
-                total = metrics_lib.merge(total, step(variables, batch))
+                total = merge(total, step(variables, batch))
         return total
 
     return evaluate

@@ -15,13 +15,13 @@ def confusion_figure(confusion: np.ndarray, title: str) -> Figure:
     confusion = np.asarray(confusion)
     rows = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(rows, 1)
-    figure = Figure(figsize=(7.6, 6.6), layout="constrained")
+    figure = Figure(figsize=(8.6, 6.8), layout="tight")
     axes = figure.add_subplot()
-    # cividis reads the same with and without colour vision, and in grey print
-    image = axes.imshow(share, cmap=matplotlib.colormaps["cividis"], vmin=0, vmax=1)
+    # light to dark blue reads the same with and without colour vision, and in grey print
+    image = axes.imshow(share, cmap=matplotlib.colormaps["Blues"], vmin=0, vmax=1)
     for i in range(len(EMOTIONS)):
         for j in range(len(EMOTIONS)):
-            colour = "black" if share[i, j] > 0.5 else "white"
+            colour = "white" if share[i, j] > 0.5 else "black"
             text = f"{share[i, j]:.0%}\n{confusion[i, j]:.0f}" if confusion[i, j] else "0"
             axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     labels = [f"{emotion} ({count:.0f})" for emotion, count in zip(EMOTIONS, rows[:, 0], strict=True)]

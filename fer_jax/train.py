@@ -26,7 +26,11 @@ from fer_jax.metrics import Metrics
 from fer_jax.train_step import TrainState
 
 
-def train(config: ConfigDict, run: Path, say: Callable[[str], None] = print) -> str:
+def _say(line: str) -> None:
+    print(line, flush=True)  # a log file should show it now
+
+
+def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> str:
     """Train `config` in the run folder, from its latest checkpoint if it has one, until it is done.
 
     Done is the last epoch, or `train.patience` epochs without a better validation accuracy. SIGTERM or Ctrl-C
@@ -38,18 +42,19 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = print) -> 
     Raises:
         UserError: config, data or folder cannot be used, or loss or gradient became non-finite.
     """
+    build(config)  # what is wrong with it shows before the data is read and the folder made
     devices = Devices()
-    for field in ("batch_size", "eval_batch_size"):
-        devices.check_batch_size(config.train[field], f"train.{field}")
-    build(config)  # a wrong name shows before the data is read and the folder made
+    devices.check_batch_size(config.train.batch_size)
+    if not devices.first:  # one process speaks for all
+        say = lambda line: None  # noqa: E731
     examples = data.select(data.load(config.data.dir, "train"), config.data.label_mode)
     valid = data.select(data.load(config.data.dir, "valid"), "majority")
     epochs, batch_size = config.train.epochs, config.train.batch_size
     steps_per_epoch = len(examples.images) // batch_size
     if steps_per_epoch == 0 or len(valid.images) == 0:
         raise UserError(
-            f"{config.data.dir} gives {len(examples.images)} training and {len(valid.images)} validation pictures: "
-            f"too few for train.batch_size={batch_size}"
+            f"{config.data.dir} gives {len(examples.images)} training and {len(valid.images)} validation pictures; "
+            f"train.batch_size={batch_size} needs as many of the first, and one of the second"
         )
     parts = build(config, steps_per_epoch)
     config_lib.claim(run, config)
@@ -68,7 +73,12 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = print) -> 
             f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         )
         if found:
+            if found.progress["steps_per_epoch"] != steps_per_epoch:
+                raise UserError(f"{config.data.dir} has changed since {run} was begun; choose another --workdir")
             say(f"resuming from step {step} (epoch {step / steps_per_epoch:.2f} of {epochs})")
+        if ending := _ending(history, epochs, config.train.patience):
+            say(_result(ending, history))
+            return ending
         batches = data.train_batches(
             examples,
             parts.render,
@@ -80,7 +90,6 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = print) -> 
         )
         events = EventLog(run, step, devices.first)
         ready = data.prefetch(batches, devices.shard)
-        ending = _ending(history, epochs, config.train.patience)
         with closing(events), closing(ready):
             if not found:
                 events.start(config, _sample_grid(examples, parts.render, config.seed))
@@ -88,13 +97,12 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = print) -> 
                 clock = _Clock(batch_size)
                 title, left = f"epoch {len(history) + 1}/{epochs}", (epochs - len(history)) * steps_per_epoch
                 with closing(EpochProgress(title, steps_per_epoch, left, batch_size, devices.first)) as progress:
-                    position = step % steps_per_epoch
-                    state, totals = _train_epoch(state, totals, position, ready, step_fn, stop, clock, progress)
+                    state, totals, ending = _train_epoch(state, totals, step, ready, step_fn, stop, clock, progress)
                 step = int(state.step)
                 _check_finite(totals, manager)
+                saved = {"history": history, "steps_per_epoch": steps_per_epoch}
                 if step % steps_per_epoch:  # interrupted inside the epoch
-                    checkpoint.save(manager, step, {"state": state, "totals": totals}, {"history": history}, None)
-                    ending = stop(step)
+                    checkpoint.save(manager, step, {"state": state, "totals": totals}, saved, None)
                     break
                 counted = evaluate(train_step.eval_variables(state), valid)
                 record = {
@@ -110,14 +118,14 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = print) -> 
                 history = [*history, record]
                 totals = devices.replicate(metrics_lib.zeros())
                 tree = {"state": state, "totals": totals}
-                checkpoint.save(manager, step, tree, {"history": history}, record["valid"]["accuracy"])
+                saved["history"] = history
+                checkpoint.save(manager, step, tree, saved, record["valid"]["accuracy"])
                 events.epoch(record, np.asarray(counted.confusion))
                 say(_line(record, epochs, best_record(history) is record))
-                ending = _ending(history, epochs, config.train.patience) or stop(step)
+                ending = _ending(history, epochs, config.train.patience) or ending
             if ending in FINISHED:
-                best = best_record(history)
-                events.finish(config, best)
-                say(f"{ending}: best validation accuracy {best['valid']['accuracy']:.2%}, epoch {best['epoch']}")
+                events.finish(config, best_record(history))
+                say(_result(ending, history))
             else:
                 manager.wait_until_finished()
                 say(f"{ending}: saved at step {step}; the same command goes on from there")
@@ -127,15 +135,16 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = print) -> 
 def _train_epoch(
     state: TrainState,
     totals: Metrics,
-    position: int,
+    step: int,
     ready: Iterator[Batch],
     step_fn: Callable[..., tuple[TrainState, Metrics]],
     stop: Callable[[int], str],
     clock: "_Clock",
     progress: EpochProgress,
-) -> tuple[TrainState, Metrics]:
-    """The state and the epoch's metrics after its last step, or after the step where it was interrupted."""
-    while position < progress.steps:
+) -> tuple[TrainState, Metrics, str]:
+    """The state and the epoch's metrics after its last step, or after the one where the signal named last came."""
+    signal, alone = "", jax.process_count() == 1
+    for position in range(step % progress.steps + 1, progress.steps + 1):
         batch = clock.wait_for(ready)
         previous = totals
         state, metrics = step_fn(state, batch)
@@ -143,15 +152,17 @@ def _train_epoch(
         # One step stays in flight, so the device is busy while the host looks around.
         jax.block_until_ready(previous)
         clock.tick()
-        position += 1
+        step += 1
         if progress.due() and int(previous.steps):
-            if int(previous.bad_step) != metrics_lib.NEVER:
+            if (
+                alone and int(previous.bad_step) != metrics_lib.NEVER
+            ):  # many processes must all stop, at the epoch's end
                 break
             progress.show(position, metrics_lib.summary(previous), clock.images_per_s())
-        if stop(position):
+        if signal := stop(step):
             break
     jax.block_until_ready(totals)
-    return state, totals
+    return state, totals, signal
 
 
 def best_record(history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -167,6 +178,11 @@ def _ending(history: list[dict[str, Any]], epochs: int, patience: int) -> str:
     if history and patience and len(history) - best_record(history)["epoch"] >= patience:
         return "stopped early"
     return "complete" if len(history) >= epochs else ""
+
+
+def _result(ending: str, history: list[dict[str, Any]]) -> str:
+    best = best_record(history)
+    return f"{ending}: best validation accuracy {best['valid']['accuracy']:.2%}, epoch {best['epoch']}"
 
 
 def _step_function(config: ConfigDict, parts: Parts) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -186,7 +202,7 @@ def _sample_grid(examples: Examples, render: Render, seed: int) -> np.ndarray:
     """The first training pictures, each as it is and in seven augmented versions: u8[H, W]."""
     count = min(8, len(examples.images))
     images = np.repeat(examples.images[:count], 8, axis=0)
-    params = augment.sample(np.random.default_rng(seed), len(images), render.recipe, render.size)
+    params = augment.sample(np.random.default_rng((seed, 0, 0, 4)), len(images), render.recipe, render.size)
     plain = augment.identity(len(images), render.size)
     for field, unchanged in zip(params, plain, strict=True):
         field[::8] = unchanged[::8]
@@ -204,7 +220,8 @@ def _check_finite(totals: Metrics, manager: Any) -> None:
         last = manager.latest_step()
         kept = "no checkpoint was written yet" if last is None else f"the checkpoint of step {last} is kept"
         raise UserError(
-            f"loss or gradient is not finite at step {bad}; {kept}; lower optim.learning_rate or set optim.clip_norm"
+            f"loss or gradient is not finite at step {bad}; {kept}; lower "
+            "optim.learning_rate or set optim.clip_norm, in another --workdir"
         )
 
 
@@ -243,7 +260,7 @@ class _Clock:
             self._start = self._end
 
     def images_per_s(self) -> float:
-        """Of the whole run, over all processes; 0 before the second step."""
+        """Of this epoch, over all processes; 0 before the second step."""
         return self._steps * self._batch_size / max(self._end - self._start, 1e-9)
 
     def waiting_share(self) -> float:

@@ -98,7 +98,7 @@ def train_step(
         latest = {"params": params, "batch_stats": batch_stats}
         average = optax.incremental_update(latest, average, 1 - decay)
 
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(mean) & jnp.isfinite(grad_norm)
     metrics = metrics_lib.count_batch(per_example, logits, batch.target, batch.mask)._replace(
         grad_norm=grad_norm,

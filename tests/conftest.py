@@ -28,7 +28,7 @@ def run_python(*arguments: str, timeout: float = 300, **environment: str) -> sub
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environment},
         capture_output=True,
         text=True,
         timeout=timeout,

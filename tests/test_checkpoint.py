@@ -12,7 +12,7 @@ from fer_jax.devices import Devices
 
 
 def tree(value: float) -> dict:
-    return {"w": jnp.full((2, 3), value), "step": jnp.int32(value), "key": {}}
+    return {"w": jnp.full((2, 3), value), "large": jnp.full((1000, 1000), value), "step": jnp.int32(value), "key": {}}
 
 
 LIKE = jax.eval_shape(lambda: tree(0.0))

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ def test_every_config_builds_and_says_its_command_and_result(path: str) -> None:
     assert loaded.keys() == config.load("configs/base.py", []).keys()
     text = Path(path).read_text()
     assert f"--config {path}" in text
-    assert "accuracy" in text
-    assert "minutes" in text
+    assert re.search(r"\d+\.\d+ %|no accuracy", text)  # what it reaches, or why that is not known
+    assert re.search(r"\d+ (minutes|hours|seconds)", text)
 
 
 def test_base_explains_every_field() -> None:
@@ -32,8 +33,10 @@ def test_base_explains_every_field() -> None:
     for number, line in enumerate(lines):
         if line.strip().startswith("config.") and "ConfigDict()" not in line:
             comment = next(above for above in reversed(lines[:number]) if "= ConfigDict()" not in above)
-            explained = comment.strip().startswith("#") or comment.strip().startswith("config.")
-            assert explained, line
+            # two that share the comment of the field before them
+            shared = line.strip().startswith(("config.optim.b2", "config.optim.nesterov", "config.schedule.scales"))
+            shared = shared or line.strip().startswith("config.train.eval_batch_size")
+            assert comment.strip().startswith("#") or shared, line
 
 
 def test_overrides_take_the_type_of_the_field() -> None:
@@ -103,6 +106,10 @@ def test_broken_config_files_get_one_line(tmp_path: Path, text: str, message: st
         ("model.dtype", "int8", "model.dtype 'int8': choose float32"),
         ("optim.name", "lion", "optim.name 'lion': choose one of adam"),
         ("schedule.name", "linear", "schedule.name 'linear': choose one of constant"),
+        ("train.epochs", "0", "train.epochs=0 must be at least 1"),
+        ("seed", "-1", "seed=-1 must be at least 0"),
+        ("image.size", "45", "image.size=45 must be a multiple of 16"),
+        ("model.dropout", "2", "model.dropout=2.0 must be"),
     ],
 )
 def test_unknown_names_get_one_line_that_lists_the_known(field: str, value: str, message: str) -> None:
@@ -118,6 +125,7 @@ def test_a_run_folder_belongs_to_its_config(tmp_path: Path) -> None:
     first = ConfigDict({"seed": 0, "optim": {"rate": 0.1, "name": "adam"}, "steps": (1, 2)})
     config.claim(run, first)
     config.claim(run, first)  # the same again is fine
+    (run / "checkpoints" / "step_3").mkdir(parents=True)
     assert config.as_json(config.read(run)) == {"seed": 0, "optim": {"rate": 0.1, "name": "adam"}, "steps": [1, 2]}
     other = ConfigDict({"seed": 0, "optim": {"rate": 0.2, "name": "adam"}, "steps": (1, 3)})
     with pytest.raises(UserError) as error:
@@ -132,8 +140,11 @@ def test_a_run_folder_belongs_to_its_config(tmp_path: Path) -> None:
 def test_folders_without_a_run_get_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run in"):
         config.read(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read"):
-        config.read(tmp_path)
+    for text in ("{", "[1]", "3"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match="cannot be read"):
+            config.read(tmp_path)
+    with pytest.raises(UserError, match="another version"):
+        build(ConfigDict({"seed": 0}))
     with pytest.raises(UserError, match="cannot write"):
         config.claim(tmp_path / "config.json" / "run", ConfigDict())

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 from contextlib import closing
 from functools import partial
@@ -126,6 +127,27 @@ def test_early_stopping_waits_for_its_patience(config, tmp_path: Path) -> None:
     assert max(accuracies) == accuracies[-3]
 
 
+def test_changed_data_is_not_resumed_on(config, tmp_path: Path) -> None:
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch 1"):
+            signal.raise_signal(signal.SIGTERM)
+
+    shutil.copytree(config.data.dir, tmp_path / "data")
+    config.data.dir = str(tmp_path / "data")
+    train(config, tmp_path / "run", interrupt)
+    labels = tmp_path / "data" / "FER2013Train" / "label.csv"
+    labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:600]))
+    with pytest.raises(UserError, match="has changed since"):
+        train(config, tmp_path / "run", quiet)
+
+
+def test_a_config_that_never_got_to_a_checkpoint_gives_way(config, tmp_path: Path) -> None:
+    config.train.epochs = 1
+    (tmp_path / "config.json").write_text('{"seed": 7}')
+    assert train(config, tmp_path, quiet) == "complete"
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == config.seed
+
+
 def test_a_folder_of_another_config_is_refused(config, tmp_path: Path) -> None:
     config.train.epochs = 1
     train(config, tmp_path, quiet)
@@ -136,14 +158,14 @@ def test_a_folder_of_another_config_is_refused(config, tmp_path: Path) -> None:
 
 def test_unusable_sizes_get_one_line_and_leave_no_folder(config, tmp_path: Path) -> None:
     config.train.batch_size = 100_000
-    with pytest.raises(UserError, match=r"too few for train\.batch_size=100000"):
+    with pytest.raises(UserError, match=r"train\.batch_size=100000 needs"):
         train(config, tmp_path / "run", quiet)
     config.train.batch_size = 0
-    with pytest.raises(UserError, match=r"train\.batch_size=0 must be"):
+    with pytest.raises(UserError, match=r"train\.batch_size=0 must be at least 1"):
         train(config, tmp_path / "run", quiet)
     config.data.dir = str(tmp_path / "nowhere")
     config.train.batch_size = 32
-    with pytest.raises(UserError, match=r"generate_training_data\.py .* make sample"):
+    with pytest.raises(UserError, match=r"generate_training_data\.py .*make sample"):
         train(config, tmp_path / "run", quiet)
     assert not (tmp_path / "run").exists()
 

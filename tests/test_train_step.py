@@ -81,10 +81,10 @@ def test_golden_step_of_the_real_network() -> None:
     for _ in range(3):
         state, counted = step(state, batch)
         mean_losses.append(float(counted.loss) / 16)
-    np.testing.assert_allclose(mean_losses, GOLDEN_LOSSES, rtol=2e-3)
+    np.testing.assert_allclose(mean_losses, GOLDEN_LOSSES, rtol=5e-3)
 
 
-GOLDEN_LOSSES = [0.0, 0.0, 0.0]
+GOLDEN_LOSSES = [2.928, 1.901, 1.247]
 
 
 def test_masked_rows_change_nothing() -> None:
