@@ -2,6 +2,10 @@
 
 python -m fer_jax.main --config configs/emotion_cnn.py
 python -m fer_jax.evaluate --run experiments/emotion_cnn --protocol clean
+
+20 epochs of 18,977 pictures take about 90 minutes on two CPU cores: 73 images/s, while other programs ran. It has not
+been run to its end with this code, so there is no accuracy of ours to quote; the project that the recipe comes from
+reports 82.4 % on clean validation pictures.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,10 @@
-"""The drawn sample faces, in about a minute: what `make demo` trains.
+"""The drawn sample faces: what `make demo` trains.
 
+make sample
 python -m fer_jax.main --config configs/sample.py
+
+The ten epochs took 2 minutes on two CPU cores, beside another training (`make demo` from a fresh clone, installing
+included: 4 minutes), and reached 79.8 % validation accuracy with seed 0; the largest class has 30.4 %.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +13,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """The tiny residual network, 10 short epochs."""
+    """The tiny residual network, ten short epochs."""
     config = base.get_config()
     config.data.dir = "sample/data"
     config.model.name = "resnet_tiny"
