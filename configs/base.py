@@ -1,6 +1,9 @@
 """The recipe to start from: a small residual network, on the whole vote distribution.
 
 python -m fer_jax.main --config configs/base.py
+
+Twelve epochs of 27,953 pictures took 55 minutes on two CPU cores that other programs shared (87 to 146 images/s), and
+reached 85.3 % validation accuracy by majority, 86.0 % on clean labels (seed 0; docs/results.md).
 """
 
 from ml_collections import ConfigDict

@@ -108,7 +108,7 @@ def stop_requests() -> Iterator[Callable[[int], str]]:
 
 
 def tune_cpu() -> None:
-    """Two settings that make a training step on a CPU about 1.4 times as fast; call it before jax is used.
+    """Two settings for speed on CPUs (what they gave: docs/performance.md); call it before jax is used.
 
     XLA frees a step's buffers after it, and glibc hands large ones back to the kernel, which then has to clear
     60,000 fresh pages in the next step: here freed memory is kept. And XLA's YNNPACK convolutions, in the jaxlib
