@@ -101,7 +101,6 @@ def evaluator(parts: Parts, devices: Devices, batch_size: int) -> Callable[[Any,
     """A function of (variables, examples) that counts every example once; it compiles once."""
     loss = losses.LOSSES["cross_entropy"]
     step = jax.jit(partial(train_step.eval_step, model=parts.model, loss=loss, render=parts.render_device))
-    merge = jax.jit(metrics_lib.merge)
     count = jax.device_count()
     batch_size = -(-batch_size // count) * count  # the rows that this adds are masked
 
@@ -110,7 +109,7 @@ def evaluator(parts: Parts, devices: Devices, batch_size: int) -> Callable[[Any,
         total = devices.replicate(metrics_lib.zeros())
         with closing(data.prefetch(batches, devices.shard)) as ready:
             for batch in ready:
-                total = merge(total, step(variables, batch))
+                total = metrics_lib.merge(total, step(variables, batch))
         return total
 
     return evaluate

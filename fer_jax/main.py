@@ -43,13 +43,13 @@ def main() -> int:
 
     # jax takes a second to import: --help and a mistyped field need not wait for it
     from fer_jax import devices
-    from fer_jax.train import train
+    from fer_jax.train import FINISHED, train
 
     devices.tune_cpu()
     devices.join()
     devices.cache_compilations()
     ending = train(config, run)
-    if ending in ("complete", "stopped early"):
+    if ending in FINISHED:
         print(f"run folder: {run}; evaluate it with: python -m fer_jax.evaluate --run {run} --split valid")
     return 0
 

@@ -35,6 +35,7 @@ def zeros() -> Metrics:
     )
 
 
+@jax.jit  # one launch, not one for each field
 def merge(a: Metrics, b: Metrics) -> Metrics:
     """The metrics of both together."""
     total = jax.tree.map(jnp.add, a, b)

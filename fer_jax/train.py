@@ -148,15 +148,14 @@ def _train_epoch(
         batch = clock.wait_for(ready)
         previous = totals
         state, metrics = step_fn(state, batch)
-        totals = _merge(totals, metrics)
+        totals = metrics_lib.merge(totals, metrics)
         # One step stays in flight, so the device is busy while the host looks around.
         jax.block_until_ready(previous)
         clock.tick()
         step += 1
         if progress.due() and int(previous.steps):
-            if (
-                alone and int(previous.bad_step) != metrics_lib.NEVER
-            ):  # many processes must all stop, at the epoch's end
+            # Several processes must all stop at one step: they do at the epoch's end.
+            if alone and int(previous.bad_step) != metrics_lib.NEVER:
                 break
             progress.show(position, metrics_lib.summary(previous), clock.images_per_s())
         if signal := stop(step):
@@ -171,7 +170,6 @@ def best_record(history: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 FINISHED = ("complete", "stopped early")
-_merge = jax.jit(metrics_lib.merge)
 
 
 def _ending(history: list[dict[str, Any]], epochs: int, patience: int) -> str:
