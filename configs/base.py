@@ -23,6 +23,9 @@ def get_config() -> ConfigDict:
     # FER+ paper), clean or argmax; see fer_jax/labels.py. Validation is always by majority.
     config.data.label_mode = "crossentropy"
 
+    # Leave out the training pictures that stand in validation or test too, exactly or nearly (fer_jax/repeats.py).
+    config.data.drop_repeats = False
+
     config.image = ConfigDict()
     # Side of the network's input in pixels; the stored pictures have 48.
     config.image.size = 48

@@ -70,7 +70,7 @@ def load(data_dir: str | Path, split: str) -> Split:
             generator writes them.
     """
     folder = Path(data_dir).expanduser() / FOLDERS[split]
-    if not (folder / "label.csv").is_file():
+    if not has(data_dir, split):
         raise UserError(_how_to_get(folder, split, data_dir))
     fingerprint = _fingerprint(folder)
     cache = folder.with_name(folder.name + ".cache.npz")
@@ -85,8 +85,13 @@ def load(data_dir: str | Path, split: str) -> Split:
     return decoded
 
 
+def has(data_dir: str | Path, split: str) -> bool:
+    """Whether the data folder holds that split."""
+    return (Path(data_dir).expanduser() / FOLDERS[split] / "label.csv").is_file()
+
+
 def _how_to_get(folder: Path, split: str, data_dir: str | Path) -> str:
-    there = [name for name, other in FOLDERS.items() if (folder.parent / other / "label.csv").is_file()]
+    there = [name for name in FOLDERS if has(data_dir, name)]
     if there:
         return f"no {split} data in {folder.absolute()}, only {' and '.join(there)}: the CSVs had no rows for it"
     return (
@@ -266,7 +271,8 @@ def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Gen
         except BaseException as error:  # raised again in the thread that reads
             put(None, error)
 
-    threading.Thread(target=work, daemon=True).start()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     try:
         while True:
             item, error = ready.get()
@@ -277,3 +283,4 @@ def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Gen
             yield item
     finally:
         closed.set()
+        thread.join()  # a thread that is still inside XLA when Python exits aborts the process

@@ -42,6 +42,10 @@ class Devices:
             count = jax.device_count()
             raise UserError(f"train.batch_size={batch_size} must be a multiple of the number of devices, {count}")
 
+    def round_up(self, batch_size: int) -> int:
+        """The next batch size that all devices share equally; the rows that this adds are masked."""
+        return -(-batch_size // jax.device_count()) * jax.device_count()
+
     def replicate(self, tree: Tree) -> Tree:
         """The tree, the same in every process, on every device."""
         # By way of numpy: of several processes' devices, device_put makes arrays that orbax cannot save.

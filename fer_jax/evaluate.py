@@ -1,6 +1,8 @@
-"""Evaluate a trained run on a split: print its figures and write them to <run>/report.
+"""Evaluate trained runs on a split: figures with intervals, pictures, and a page to read.
 
-Needs the run folder and the data alone. Every picture that the protocol keeps is counted exactly once:
+Writes metrics.json, report.md, report.html and the pictures to <run>/report. Several runs, or --ensemble, also give a
+comparison with paired tests, written to --out. Needs the run folders and the data alone. Every picture that a
+protocol keeps is counted exactly once:
   majority  one class has more than half of the votes (the official protocol of FER+)
   clean     nobody voted unknown or not-a-face; the class with the most votes
   argmax    every picture; the class with the most votes
@@ -9,112 +11,193 @@ Needs the run folder and the data alone. Every picture that the protocol keeps i
 import argparse
 import json
 import os
-from contextlib import closing
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fer_jax import cli
 from fer_jax.labels import PROTOCOLS
 
-EXAMPLE = """example:
+if TYPE_CHECKING:  # importing them takes seconds, and --help need not wait for it
+    import numpy as np
+
+    from fer_jax.data import Split
+    from fer_jax.document import Block
+    from fer_jax.evaluation import Evaluation
+    from fer_jax.inference import Network
+
+EXAMPLE = """examples:
   python -m fer_jax.evaluate --run experiments/base --split valid --protocol majority
+  python -m fer_jax.evaluate --run experiments/base --run experiments/emotion_cnn --ensemble --flip
 """
 
 
-def evaluate(run: Path, data_dir: str | None, split: str, which: str, protocol: str) -> dict[str, Any]:
-    """The figures of a run's checkpoint on a split.
+class Data(NamedTuple):
+    """What a model is judged on."""
 
-    Args:
-        run: the run folder.
-        data_dir: the data folder; None for the one that the run was trained on.
-        split: "train", "valid" or "test".
-        which: checkpoint "best" or "latest".
-        protocol: one of `labels.PROTOCOLS`.
+    name: str  # "train", "valid" or "test"
+    split: "Split"
+    valid: "Split"  # what temperatures are fitted on
+    keep: "dict[str, np.ndarray]"  # of evaluation.subsets
 
-    Returns:
-        What metrics.json holds: `metrics.summary` with `run`, `step`, `split`, `checkpoint`, `protocol` and the
-        `confusion` matrix as rows of [label, prediction].
+
+class Model(NamedTuple):
+    """A network, or several as one, with its log probabilities f64[N, 8]."""
+
+    name: str
+    said: "np.ndarray"  # of the split
+    said_of_valid: "np.ndarray"
+
+
+def load(data_dir: str, name: str) -> Data:
+    """The split `name` with validation, and which of its pictures training or selection saw in another split.
 
     Raises:
-        UserError: run, checkpoint or data is missing or does not fit.
+        UserError: the split or validation is missing.
     """
-    import jax
-    import numpy as np
+    from fer_jax import data, evaluation
 
-    from fer_jax import checkpoint, data, train_step
-    from fer_jax import config as config_lib
-    from fer_jax import metrics as metrics_lib
-    from fer_jax.devices import Devices
-    from fer_jax.experiment import build, evaluator
+    split = data.load(data_dir, name)
+    valid = split if name == "valid" else data.load(data_dir, "valid")
+    used = []  # where the training pictures are not at hand, the report says that it does not know
+    if name != "train" and data.has(data_dir, "train"):
+        train = data.load(data_dir, "train")
+        used = [train] if name == "valid" else [train, valid]
+    return Data(name, split, valid, evaluation.subsets(split, used))
 
-    config = config_lib.read(run)
-    devices = Devices()
-    parts = build(config)
-    with closing(checkpoint.open_manager(run, read_only=True)) as manager:
-        like = jax.eval_shape(lambda: {"state": parts.init(), "totals": metrics_lib.zeros()})
-        found = checkpoint.restore(manager, which, like, devices.replicated)
-    if found is None:
-        raise cli.UserError(f"{run} has no {which} checkpoint yet; it appears after the first epoch")
-    examples = data.select(data.load(data_dir or config.data.dir, split), protocol)
-    count = evaluator(parts, devices, config.train.eval_batch_size)
-    counted = count(train_step.eval_variables(found.tree["state"]), examples)
 
-    confusion = np.asarray(counted.confusion).round().astype(int)
-    return {
-        "run": str(run),
-        "step": found.step,
-        "checkpoint": which,
-        "split": split,
-        "protocol": protocol,
-        **metrics_lib.summary(counted),
-        "confusion": confusion.tolist(),
+def names(runs: Sequence[Path], flip: bool) -> list[str]:
+    """What tables call each run: its folder's name, or the whole path where two share that name."""
+    short = [run.resolve().name for run in runs]
+    chosen = [str(run) if short.count(name) > 1 else name for run, name in zip(runs, short, strict=True)]
+    return [f"{name}, flip" if flip else name for name in chosen]
+
+
+def predict(name: str, network: "Network", data: Data, flip: bool) -> Model:
+    """What a network says of the split and of validation; `flip` averages in what it says of the mirror images."""
+    from fer_jax import calibration, inference
+
+    def of(split: "Split") -> "np.ndarray":
+        views = [split.images, split.images[:, :, ::-1]] if flip else [split.images]
+        return calibration.average([inference.log_probabilities(network, view) for view in views])
+
+    said = of(data.split)
+    return Model(name, said, said if data.valid is data.split else of(data.valid))
+
+
+def judge(model: Model, data: Data, protocol: str) -> "Evaluation":
+    """The figures of a model; see `evaluation.evaluate`."""
+    from fer_jax import evaluation
+
+    temperature = evaluation.fit_temperature(model.said_of_valid, data.valid, protocol)
+    return evaluation.evaluate(model.name, model.said, data.name, data.split, data.keep, protocol, temperature)
+
+
+def about(network: "Network", which: str, split: str) -> str:
+    """What a report is of: the network, its training, and which checkpoint ("best" or "latest")."""
+    config, epochs = network.config, sum(record["step"] <= network.step for record in network.history)
+    told = (
+        f"{config.model.name} of the run folder {network.run}, trained on label mode {config.data.label_mode}: the "
+        f"{which} checkpoint, of step {network.step:,}, after {epochs} of {config.train.epochs} epochs."
+    )
+    if which == "best" and split == "valid":
+        told += " These pictures chose the checkpoint, which flatters it."
+    return told
+
+
+def write(folder: Path, title: str, blocks: "Sequence[Block]", facts: Mapping[str, Any]) -> None:
+    """Write report.html, report.md, their pictures and metrics.json (`facts`) to a folder."""
+    from fer_jax import document
+
+    files = {
+        **{f"{block.name}.png": block.png for block in blocks if isinstance(block, document.Picture)},
+        "report.md": document.to_markdown(title, blocks).encode(),
+        "report.html": document.to_html(title, blocks).encode(),
+        "metrics.json": (json.dumps(facts, indent=1) + "\n").encode(),
     }
-
-
-def write(run: Path, result: dict[str, Any]) -> None:
-    """Write what `evaluate` returned to <run>/report/metrics.json, and its confusion matrix as a picture."""
-    import numpy as np
-
-    from fer_jax import report
-
-    folder = run / "report"
-    folder.mkdir(exist_ok=True)
-    title = f"{run.resolve().name}, {result['split']}, {result['protocol']}: accuracy {result['accuracy']:.1%}"
-    figure = report.confusion_figure(np.array(result["confusion"]), title)
-    figure.savefig(folder / "confusion_matrix.png", dpi=120)
-    partial = folder / f".metrics.{os.getpid()}"
-    partial.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(partial, folder / "metrics.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as scratch:
+        for name, content in files.items():
+            Path(scratch, name).write_bytes(content)
+        for name in files:
+            os.replace(Path(scratch, name), folder / name)
 
 
 def main() -> int:
-    """Parse the command line, evaluate and print."""
+    """Parse the command line, evaluate, print and write."""
     parser = argparse.ArgumentParser(
         prog="python -m fer_jax.evaluate",
         description=__doc__,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
-    parser.add_argument("--data", metavar="DIR", help="the data folder (default: the one it was trained on)")
+    parser.add_argument(
+        "--run", type=Path, required=True, action="append", metavar="DIR", help="a run folder; repeat it to compare"
+    )
+    parser.add_argument("--data", metavar="DIR", help="the data folder (default: the one the first was trained on)")
     parser.add_argument("--split", choices=("train", "valid", "test"), default="valid", help="default: valid")
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="majority", help="default: majority")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="majority", help="of the pictures; default: majority")
+    parser.add_argument("--flip", action="store_true", help="average in the prediction for the mirrored picture")
+    parser.add_argument("--ensemble", action="store_true", help="judge the mean of all runs' probabilities too")
+    out = Path("experiments/comparison")
+    parser.add_argument(
+        "--out", type=Path, default=out, metavar="DIR", help=f"for the comparison of several runs; default: {out}"
+    )
     args = parser.parse_args()
+    if len({run.resolve() for run in args.run}) < len(args.run):
+        parser.error("the same --run stands there twice")
+    if args.ensemble and len(args.run) < 2:
+        parser.error("--ensemble needs two --run or more")
 
-    from fer_jax import devices, report
+    from fer_jax import calibration, devices, document, inference, report, tables
 
     devices.tune_cpu()
     devices.cache_compilations()
-    result = evaluate(args.run, args.data, args.split, args.checkpoint, args.protocol)
-    print(
-        f"{args.run}, {args.checkpoint} checkpoint (step {result['step']}), {args.split} split, protocol "
-        f"{args.protocol}"
-    )
-    print(report.table(result), flush=True)
-    write(args.run, result)
-    print(f"written: {args.run / 'report' / 'metrics.json'}, {args.run / 'report' / 'confusion_matrix.png'}")
+    networks = [inference.restore(run, args.checkpoint) for run in args.run]
+    data = load(args.data or networks[0].config.data.dir, args.split)
+    shared = {"checkpoint": args.checkpoint, "flip": args.flip}
+    models = [
+        predict(name, network, data, args.flip)
+        for name, network in zip(names(args.run, args.flip), networks, strict=True)
+    ]
+    results = []
+    for run, network, model in zip(args.run, networks, models, strict=True):
+        result = judge(model, data, args.protocol)
+        maps = inference.saliency(network, data.split.images[result.rows], result.judged[args.protocol].label)
+        told = document.Text(about(network, args.checkpoint, args.split))
+        blocks = [told, *report.page(result, data.split, network.history, maps)]
+        tell(run / "report", result, blocks, {"run": str(run), "step": network.step, **shared})
+        results.append(result)
+    if args.ensemble:
+        said, said_of_valid = (calibration.average(each) for each in list(zip(*models, strict=True))[1:])
+        name = f"ensemble of {len(models)}{', flip' if args.flip else ''}"
+        result = judge(Model(name, said, said_of_valid), data, args.protocol)
+        facts = {"runs": [str(run) for run in args.run], **shared}
+        members = ", ".join(model.name for model in models)
+        blocks = [document.Text(f"The mean probability of {members}."), *report.page(result, data.split, [], None)]
+        tell(args.out / "ensemble", result, blocks, facts)
+        results.append(result)
+    if len(results) > 1:
+        blocks = report.comparison_page(results)
+        facts = {**shared, "models": [tables.as_json(result) for result in results]}
+        write(args.out, f"{len(results)} models on {args.split}", blocks, facts)
+        for block in blocks:
+            if isinstance(block, document.Table):
+                print(f"{document.to_text(block)}\n")
+        print(f"comparison: {args.out / 'report.html'}")
     return 0
+
+
+def tell(folder: Path, result: "Evaluation", blocks: "Sequence[Block]", facts: Mapping[str, Any]) -> None:
+    """Write a model's report to a folder and print its tables."""
+    from fer_jax import document, tables
+
+    write(folder, f"{result.name} on {result.split}", blocks, {**facts, **tables.as_json(result)})
+    for table in (tables.main_table(result), tables.class_table(result)):
+        print(f"{document.to_text(table)}\n")
+    print(f"report: {folder / 'report.html'} (report.md, metrics.json and the pictures beside it)\n", flush=True)
 
 
 if __name__ == "__main__":

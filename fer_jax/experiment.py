@@ -101,8 +101,7 @@ def evaluator(parts: Parts, devices: Devices, batch_size: int) -> Callable[[Any,
     """A function of (variables, examples) that counts every example once; it compiles once."""
     loss = losses.LOSSES["cross_entropy"]
     step = jax.jit(partial(train_step.eval_step, model=parts.model, loss=loss, render=parts.render_device))
-    count = jax.device_count()
-    batch_size = -(-batch_size // count) * count  # the rows that this adds are masked
+    batch_size = devices.round_up(batch_size)
 
     def evaluate(variables: Any, examples: Examples) -> Metrics:
         batches = data.eval_batches(examples, parts.render, batch_size=batch_size, process=devices.process)

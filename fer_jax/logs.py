@@ -11,7 +11,7 @@ from tensorboardX.summary import hparams
 from tqdm import tqdm
 
 from fer_jax import config as config_lib
-from fer_jax import report
+from fer_jax import figures
 
 SCALARS = ("loss", "accuracy", "precision", "recall", "f1", "macro_f1")
 LINE_EVERY_S = 30.0
@@ -39,18 +39,18 @@ class EventLog:
                 self._writer.add_scalar(f"{split}/{name}", record[split][name], step)
         for name in ("learning_rate", "grad_norm", "images_per_s", "data_wait"):
             self._writer.add_scalar(f"progress/{name}", record[name], step)
-        figure = report.confusion_figure(confusion, f"validation, step {step}")
-        self._writer.add_image("valid/confusion_matrix", report.pixels(figure), step, dataformats="HWC")
+        figure = figures.confusion(confusion, f"validation, step {step}")
+        self._writer.add_image("valid/confusion_matrix", figures.pixels(figure), step, dataformats="HWC")
         self._writer.flush()
 
     def finish(self, config: ConfigDict, best: dict[str, Any]) -> None:
         """The HParams summary: every config field with the best epoch's validation figures."""
         fields = config_lib.flatten(config.to_dict())
         plain = {name: v if isinstance(v, (bool, int, float, str)) else repr(v) for name, v in fields.items()}
-        figures = {f"best/{name}": best["valid"][name] for name in SCALARS}
-        for summary in hparams(plain, figures):
+        reached = {f"best/{name}": best["valid"][name] for name in SCALARS}
+        for summary in hparams(plain, reached):
             self._writer.file_writer.add_summary(summary)
-        for name, value in figures.items():
+        for name, value in reached.items():
             self._writer.add_scalar(name, value, best["step"])
 
     def close(self) -> None:

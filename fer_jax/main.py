@@ -42,6 +42,8 @@ def main() -> int:
     run = args.workdir or Path("experiments") / Path(args.config).stem
 
     # jax takes a second to import: --help and a mistyped field need not wait for it
+    import jax
+
     from fer_jax import devices
     from fer_jax.train import FINISHED, train
 
@@ -49,7 +51,7 @@ def main() -> int:
     devices.join()
     devices.cache_compilations()
     ending = train(config, run)
-    if ending in FINISHED:
+    if ending in FINISHED and jax.process_index() == 0:
         print(f"run folder: {run}; evaluate it with: python -m fer_jax.evaluate --run {run} --split valid")
     return 0
 

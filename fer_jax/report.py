@@ -1,54 +1,211 @@
-"""Figures for people: the confusion matrix as a picture and the figures of an evaluation as a table."""
+"""The report of an evaluation as a page: what was found, in tables, pictures and words."""
 
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fer_jax import calibration, comparison, figures, galleries, scores, tables
+from fer_jax.data import Split
+from fer_jax.document import Block, Heading, Picture, Table, Text
+from fer_jax.evaluation import SUBSETS, Evaluation
+from fer_jax.inference import Saliency
 from fer_jax.labels import EMOTIONS
 
+GALLERY = 8  # pictures in each
 
-def confusion_figure(confusion: np.ndarray, title: str) -> Figure:
-    """A confusion matrix [label, prediction]: colour is the share of the row, text the share and the count."""
-    confusion = np.asarray(confusion)
-    rows = confusion.sum(axis=1, keepdims=True)
-    share = confusion / np.maximum(rows, 1)
-    figure = Figure(figsize=(8.6, 6.8), layout="tight")
-    axes = figure.add_subplot()
-    # light to dark blue reads the same with and without colour vision, and in grey print
-    image = axes.imshow(share, cmap=matplotlib.colormaps["Blues"], vmin=0, vmax=1)
-    for i in range(len(EMOTIONS)):
-        for j in range(len(EMOTIONS)):
-            colour = "white" if share[i, j] > 0.5 else "black"
-            text = f"{share[i, j]:.0%}\n{confusion[i, j]:.0f}" if confusion[i, j] else "0"
-            axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
-    labels = [f"{emotion} ({count:.0f})" for emotion, count in zip(EMOTIONS, rows[:, 0], strict=True)]
-    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(EMOTIONS)), labels)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("labelled (pictures)")
-    axes.set_title(title)
-    figure.colorbar(image, ax=axes, label="share of the label's pictures", fraction=0.046)
-    return figure
+HOW = [
+    Text(
+        "Protocols: majority keeps the pictures of which one emotion has more than half of the votes, clean those "
+        "without a vote for unknown or not-a-face, argmax all; the label is the emotion with the most votes. Macro "
+        "means are over the classes; one that is neither labelled nor predicted stays out. The taggers' figures are "
+        "mean shares of a picture's votes: no model can agree with more of them than the label does."
+    ),
+    Text(
+        "Intervals are 95% percentile bootstrap intervals over the pictures (1,000 replicas, fixed seed): how much a "
+        "figure depends on which pictures are in the split. They do not say how much another seed of training would "
+        "change. That of the expected calibration error lies high, since resampling adds noise to its bins; that of a "
+        "figure of exactly 0% or 100% has no width, however few the pictures."
+    ),
+]
 
 
-def pixels(figure: Figure) -> np.ndarray:
-    """The figure as u8[H, W, 3]."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+def page(result: Evaluation, split: Split, history: Sequence[Mapping[str, Any]], maps: Saliency | None) -> list[Block]:
+    """The whole report of one model.
+
+    Args:
+        result: what was found.
+        split: all the pictures that it was found on.
+        history: of the training run, for its curves; empty for an ensemble.
+        maps: of `inference.saliency`, or None.
+    """
+    kept = Split(*(field[result.rows] for field in split))
+    of = f"{result.name}, {result.split}, {result.headline}"
+    blocks = _figures(result) + _classes(result, of) + _calibration(result, of) + _taggers(result, of)
+    blocks += _slices(result, kept, of) + _galleries(result, kept, of)
+    if maps is not None:
+        blocks += _saliency(maps, of)
+    if history:
+        blocks += [Heading("Training"), _picture("training", figures.training_curves(history, result.name))]
+    return blocks
 
 
-def table(result: dict[str, Any]) -> str:
-    """The figures of `metrics.summary` as text: per class, then over all."""
-    lines = [f"{'':<14}{'precision':>10}{'recall':>10}{'F1':>10}{'pictures':>10}"]
-    for emotion, row in result["per_class"].items():
-        figures = "".join(f"{row[name]:>10.2%}" for name in ("precision", "recall", "f1"))
-        lines.append(f"{emotion:<14}{figures}{row['count']:>10}")
-    for title, prefix in (("weighted", ""), ("macro", "macro_")):
-        figures = "".join(f"{result[prefix + name]:>10.2%}" for name in ("precision", "recall", "f1"))
-        lines.append(f"{title:<14}{figures}{result['count']:>10}")
-    lines.append(f"accuracy {result['accuracy']:.2%}, cross entropy {result['loss']:.4f}")
-    return "\n".join(lines)
+def _picture(name: str, figure: Figure, caption: str = "") -> Picture:
+    return Picture(name, figures.png(figure), " ".join(figure.get_suptitle().split()), caption)
+
+
+def _figures(result: Evaluation) -> list[Block]:
+    blocks: list[Block] = [Heading("Figures"), tables.main_table(result), *HOW, Heading("Without memory")]
+    if len(result.counts[result.headline]) > 1:
+        seen = (
+            "Some pictures of FER2013 stand in several splits: what a network says of them may be memory. Left out "
+            "below are those that also stand in another split that training or selection uses, even where this network "
+            "was trained without them (data.drop_repeats): first those with the same pixels, then near repeats too. "
+            "These are the same photograph in another light, shifted by a pixel, or mirrored (python -m "
+            "fer_jax.repeats draws them)."
+        )
+        return [*blocks, Text(seen), tables.memory_table(result)]
+    if result.split == "train":
+        return [*blocks, Text("The network was trained on these pictures: the figures say how well it fits them.")]
+    return [*blocks, Text("The training pictures are not at hand, so it is not known which pictures were seen.")]
+
+
+def _classes(result: Evaluation, of: str) -> list[Block]:
+    own, confusion = result.figures[result.headline]["all"], scores.confusion(result.judged[result.headline])
+    bars = figures.class_bars({e: own[f"f1/{e}"] for e in EMOTIONS}, confusion.sum(axis=1), of)
+    return [
+        Heading("By class"),
+        tables.class_table(result),
+        _picture("class_f1", bars),
+        _picture("confusion_matrix", figures.confusion(confusion, of)),
+    ]
+
+
+def _calibration(result: Evaluation, of: str) -> list[Block]:
+    before, after = result.figures[result.headline]["all"], result.calibrated
+    judged = result.judged[result.headline]
+    cooled = judged._replace(
+        log_probabilities=calibration.apply_temperature(judged.log_probabilities, result.temperature)
+    )
+    rows = [
+        [tables.MAIN[name][0], tables.show(name, before[name]), tables.show(name, after[name])]
+        for name in tables.CALIBRATED
+    ]
+    sure = "less" if result.temperature > 1 else "more"
+    fitted = f"A temperature of {result.temperature:.3f}, fitted on validation, makes the model {sure} sure of itself."
+    if result.split == "valid":
+        fitted += " It was fitted on these same pictures, which flatters it a little: it is one number."
+    nearer = after["kl_from_votes"].value < before["kl_from_votes"].value
+    fitted += f" It takes the probabilities {'nearer to' if nearer else 'farther from'} the votes (KL divergence)."
+    diagram = figures.reliability(
+        *calibration.reliability(judged),
+        before["ece"].value,
+        of,
+        after=(*calibration.reliability(cooled), after["ece"].value),
+    )
+    table = Table(["", "as it is", f"temperature {result.temperature:.3f}"], rows, f"protocol {result.headline}")
+    return [Heading("Calibration"), table, Text(fitted), _picture("reliability", diagram)]
+
+
+def _taggers(result: Evaluation, of: str) -> list[Block]:
+    own = result.figures[result.headline]["all"]
+    judged = result.judged[result.headline]
+    parts = comparison.slices_by_value(judged, comparison.tagger_agreement(judged))
+    return [
+        Heading("Against the taggers"),
+        Text(
+            f"On average {own['agreement'].value:.1%} of a picture's taggers chose what the model predicts; "
+            f"{own['label_agreement'].value:.1%} chose the label, the most that a model can reach. The votes lie "
+            f"{own['kl_from_votes'].value:.3f} nats from the model's probabilities (KL divergence)."
+        ),
+        _slice_table("taggers who chose the label", [f"{part.low:.0%}" for part in parts], parts),
+        _picture("agreement", figures.agreement([(part.low, part.count, part.accuracy) for part in parts], of)),
+    ]
+
+
+def _slices(result: Evaluation, kept: Split, of: str) -> list[Block]:
+    measures = {
+        "sharpness (variance of the Laplacian)": comparison.sharpness(kept.images),
+        "brightness (mean grey)": comparison.brightness(kept.images),
+        "contrast (standard deviation of grey)": comparison.contrast(kept.images),
+    }
+    quarters = {name: comparison.slices(result.judged[result.headline], values) for name, values in measures.items()}
+    by_quarter = [
+        _slice_table(name, [f"{part.low:,.1f} to {part.high:,.1f}" for part in parts], parts)
+        for name, parts in quarters.items()
+    ]
+    how = "Quarters of the pictures by how they look. Intervals here and by agreement of the taggers are Wilson's."
+    return [Heading("Slices"), Text(how), *by_quarter, _picture("slices", figures.slices(quarters, of))]
+
+
+def _slice_table(name: str, labels: Sequence[str], parts: Sequence[comparison.Slice]) -> Table:
+    rows = [
+        [label, f"{part.count:,}", tables.show("accuracy", part.accuracy)]
+        for label, part in zip(labels, parts, strict=True)
+    ]
+    return Table([name, "pictures", "accuracy"], rows)
+
+
+def _galleries(result: Evaluation, kept: Split, of: str) -> list[Block]:
+    judged = result.judged[result.headline]
+    blocks: list[Block] = [Heading("Pictures worth a look")]
+    for name, title, rows in (
+        ("mistakes", "most confident mistakes", comparison.most_confident_mistakes(judged, GALLERY)),
+        ("hits", "least confident hits", comparison.least_confident_hits(judged, GALLERY)),
+    ):
+        shown = np.exp(judged.log_probabilities[rows]), judged.label[rows]
+        sheet = galleries.gallery(kept.images[rows], kept.votes[rows], *shown, f"{of}: {title}")
+        blocks.append(_picture(name, sheet, f"The {title}: {', '.join(kept.names[rows]) or 'none'}."))
+    return blocks
+
+
+def _saliency(maps: Saliency, of: str) -> list[Block]:
+    sheet = galleries.saliency(maps.maps, maps.faces, maps.count, f"Saliency: {of}", "mean size of the gradient")
+    explained = (
+        "How strongly each pixel moves the log probability of the label: the mean size of the gradient over the first "
+        f"{maps.count.max()} pictures of each class at most (Simonyan et al. 2013)."
+    )
+    return [Heading("Where it looks"), Text(explained), _picture("saliency", sheet)]
+
+
+def comparison_page(results: Sequence[Evaluation]) -> list[Block]:
+    """Several models on the same pictures: their figures side by side, and a test of each pair."""
+    headline, count = results[0].headline, len(results[0].rows)
+    own = {result.name: result.figures[headline]["all"] for result in results}
+    rows = []
+    for name, (title, _) in tables.MAIN.items():
+        rows.append([title, *(tables.show(name, of[name]) for of in own.values())])
+        if name == "accuracy":
+            for subset in list(results[0].counts[headline])[1:]:
+                cells = [tables.show(name, result.figures[headline][subset][name]) for result in results]
+                rows.append([f"accuracy, {SUBSETS[subset]} ({results[0].counts[headline][subset]:,})", *cells])
+    pairs = []
+    for a, b in combinations(results, 2):
+        found = comparison.compare(a.judged[headline], b.judged[headline])
+        points = [[100 * share for share in difference] for difference in (found.accuracy, found.macro_f1)]
+        differences = [f"{value:+.2f} ({low:+.1f} to {high:+.1f})" for value, low, high in points]
+        counts = [f"{found.only_a:,}", f"{found.only_b:,}", f"{found.mcnemar_p:.3g}"]
+        pairs.append([f"{a.name} - {b.name}", *differences, *counts])
+    panels = {
+        name: {tables.MAIN[figure][0]: of[figure] for figure in ("accuracy", "macro_f1")} for name, of in own.items()
+    }
+    of = f"{results[0].split}, {headline}"
+    return [
+        Heading("Figures"),
+        Table(["", *own], rows, f"{of}: {count:,} pictures, the same for all; with 95% intervals"),
+        _picture("models", figures.forest(panels, count, of)),
+        Heading("Pairs"),
+        Table(
+            ["", "accuracy", "F1, macro", "only first right", "only second right", "McNemar's p"],
+            pairs,
+            "first less second in percentage points, with 95% intervals of the paired bootstrap",
+        ),
+        Text(
+            "McNemar's exact test asks how likely so uneven a split of the pictures that only one model has right "
+            "would be by chance. Several pairs are several tries: of ten pairs of equal models expect one p under 0.1. "
+            "No test here knows how much another seed of training would change."
+        ),
+        *HOW,
+    ]

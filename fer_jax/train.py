@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import augment, checkpoint, data, losses, models, train_step
+from fer_jax import augment, checkpoint, data, losses, models, repeats, train_step
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
-from fer_jax.data import Batch, Examples, Render
+from fer_jax.data import Batch, Examples, Render, Split
 from fer_jax.devices import Devices, stop_requests
 from fer_jax.experiment import Parts, build, evaluator
 from fer_jax.logs import SCALARS, EpochProgress, EventLog
@@ -47,7 +47,7 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> s
     devices.check_batch_size(config.train.batch_size)
     if not devices.first:  # one process speaks for all
         say = lambda line: None  # noqa: E731
-    examples = data.select(data.load(config.data.dir, "train"), config.data.label_mode)
+    examples = data.select(_training_split(config), config.data.label_mode)
     valid = data.select(data.load(config.data.dir, "valid"), "majority")
     epochs, batch_size = config.train.epochs, config.train.batch_size
     steps_per_epoch = len(examples.images) // batch_size
@@ -130,6 +130,15 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> s
                 manager.wait_until_finished()
                 say(f"{ending}: saved at step {step}; the same command goes on from there")
     return ending
+
+
+def _training_split(config: ConfigDict) -> Split:
+    split = data.load(config.data.dir, "train")
+    if not config.data.drop_repeats:
+        return split
+    others = [data.load(config.data.dir, name).images for name in ("valid", "test") if data.has(config.data.dir, name)]
+    keep = repeats.drop(split.images, *others)
+    return Split(*(field[keep] for field in split))
 
 
 def _train_epoch(

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +17,14 @@ import pytest
 from conftest import ROOT, run_python
 from PIL import Image
 
-from fer_jax import data
+from fer_jax import checkpoint, data
 
 
 @pytest.fixture(scope="module")
 def trained(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of configs/sample.py, shortened."""
     run = tmp_path_factory.mktemp("runs") / "sample"
-    result = train(sample_dir, run, "--config.train.epochs=6")
+    result = train(sample_dir, run, "--config.train.epochs=5")
     assert result.returncode == 0, result.stderr
     assert f"python -m fer_jax.evaluate --run {run}" in result.stdout
     return run
@@ -32,56 +35,72 @@ def train(sample_dir: Path, run: Path, *overrides: str, **environment: str) -> s
     return run_python(*command, f"--config.data.dir={sample_dir}", *overrides, **environment)
 
 
-def evaluate(run: Path, *arguments: str, **environment: str) -> dict:
-    result = run_python("-m", "fer_jax.evaluate", "--run", str(run), *arguments, **environment)
+def evaluate(*arguments: str, **environment: str) -> str:
+    result = run_python("-m", "fer_jax.evaluate", *arguments, **environment)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "contempt" in result.stdout
-    return json.loads((run / "report" / "metrics.json").read_text())
+    return result.stdout
 
 
-def test_the_sample_is_learned_well_above_chance(trained: Path, sample_dir: Path) -> None:
-    result = evaluate(trained)
-    largest = max(row["count"] for row in result["per_class"].values()) / result["count"]
-    assert result["accuracy"] > largest + 0.1
-    assert result["count"] == len(data.select(data.load(sample_dir, "valid"), "majority").images)
-    confusion = np.array(result["confusion"])
-    assert confusion.sum() == result["count"]
-    assert result["accuracy"] == pytest.approx(np.trace(confusion) / confusion.sum())
-    with Image.open(trained / "report" / "confusion_matrix.png") as picture:
-        assert picture.size[0] > 500
+def figures(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("protocol", ["majority", "clean", "argmax"])
-def test_evaluation_takes_split_checkpoint_data_and_protocol(trained: Path, sample_dir: Path, protocol: str) -> None:
-    arguments = ["--split", "test", "--checkpoint", "latest", "--protocol", protocol, "--data", str(sample_dir)]
-    result = evaluate(trained, *arguments)
-    assert (result["split"], result["checkpoint"], result["protocol"]) == ("test", "latest", protocol)
-    assert result["count"] == len(data.select(data.load(sample_dir, "test"), protocol).images)
+@pytest.fixture(scope="module")
+def evaluated(trained: Path) -> dict:
+    evaluate("--run", str(trained))
+    return figures(trained / "report")
 
 
-def test_figures_do_not_depend_on_the_number_of_devices(trained: Path) -> None:
-    one, two = evaluate(trained), evaluate(trained, JAX_NUM_CPU_DEVICES="3")  # 3 does not divide the batch
-    assert one["confusion"] == two["confusion"]
-    assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+def test_the_sample_is_learned_well_above_chance(evaluated: dict, trained: Path, sample_dir: Path) -> None:
+    largest = max(row["count"] for row in evaluated["per_class"].values()) / evaluated["count"]
+    assert evaluated["accuracy"] > largest + 0.1
+    valid = data.load(sample_dir, "valid")
+    for protocol in ("majority", "clean", "argmax"):
+        assert evaluated["protocols"][protocol]["all"]["count"] == len(data.select(valid, protocol).images)
+    confusion = np.array(evaluated["confusion"])
+    assert confusion.sum() == evaluated["count"] == evaluated["protocols"]["majority"]["all"]["count"]
+    assert evaluated["accuracy"] == pytest.approx(np.trace(confusion) / confusion.sum())
+    assert (trained / "report" / "report.html").read_text().count("<img") == 9
+    for link in re.findall(r"!\[.*\]\((.*)\)", (trained / "report" / "report.md").read_text()):
+        with Image.open(trained / "report" / link) as picture:
+            assert picture.size[0] > 500
 
 
-def loss_of(run: Path, **environment: str) -> float:
-    return evaluate(run, "--checkpoint", "latest", **environment)["loss"]
+def test_training_logged_the_accuracy_that_evaluation_finds(evaluated: dict, trained: Path) -> None:
+    with closing(checkpoint.open_manager(trained, read_only=True)) as manager:
+        best = manager.metrics(evaluated["step"])
+    assert evaluated["accuracy"] == pytest.approx(best["accuracy"])
 
 
-def test_two_devices_and_two_processes_train_what_one_does(sample_dir: Path, tmp_path: Path) -> None:
-    short = ["--config.train.epochs=1", "--config.train.batch_size=256", "--config.optim.clip_norm=0.0"]
-    assert train(sample_dir, tmp_path / "one", *short).returncode == 0
-    two = train(sample_dir, tmp_path / "two", *short, JAX_NUM_CPU_DEVICES="2")
-    assert "2 cpu device(s)" in two.stdout
+def test_runs_are_compared_on_the_split_that_is_asked_for(trained: Path, sample_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    asked = ["--split", "test", "--checkpoint", "latest", "--protocol", "clean", "--data", str(sample_dir)]
+    runs = ["--run", str(trained), "--run", str(copy), "--ensemble", "--flip", "--out", str(tmp_path / "both")]
+    said = evaluate(*runs, *asked, JAX_NUM_CPU_DEVICES="3")  # 3 does not divide the batch
+    one, other, both = (figures(folder) for folder in (trained / "report", copy / "report", tmp_path / "both/ensemble"))
+    assert (one["split"], one["checkpoint"], one["protocol"], one["flip"]) == ("test", "latest", "clean", True)
+    assert one["count"] == len(data.select(data.load(sample_dir, "test"), "clean").images)
+    assert one["model"] == "sample, flip"
+    assert one["confusion"] == other["confusion"] == both["confusion"]  # the same network twice
+    assert both["nll"] == pytest.approx(one["nll"])
+    compared = figures(tmp_path / "both")["models"]
+    assert [model["model"] for model in compared] == ["sample, flip", "copy, flip", "ensemble of 2, flip"]
+    assert re.search(r"sample, flip - copy, flip +\+0\.00 ", said)
+
+
+def test_two_processes_train_what_one_does(sample_dir: Path, tmp_path: Path) -> None:
+    command = ["-m", "fer_jax.main", "--config", "tests/quick.py", f"--config.data.dir={sample_dir}", "--workdir"]
+    one = run_python(*command, str(tmp_path / "one"))
+    assert one.returncode == 0, one.stderr
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "fer_jax.main", "--config", "configs/sample.py", "--workdir", tmp_path / "both"]
     processes = [
         subprocess.Popen(
-            [*command, f"--config.data.dir={sample_dir}", *short],
+            [sys.executable, *command, str(tmp_path / "both")],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -98,34 +117,29 @@ def test_two_devices_and_two_processes_train_what_one_does(sample_dir: Path, tmp
     outputs = [process.communicate(timeout=240) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "2 cpu device(s)" in outputs[0][0]
-    losses = [loss_of(tmp_path / name) for name in ("one", "two", "both")]
+    assert "run folder" in outputs[0][0]
+    assert "loss" not in outputs[1][0]  # one speaks for both
+    assert "run folder" not in outputs[1][0]
+    losses = [[float(loss) for loss in re.findall(r"loss (\S+),", said)] for said in (one.stdout, outputs[0][0])]
+    assert len(losses[0]) == 2  # training and validation
     # the sums over a batch are taken in another order, no more
-    np.testing.assert_allclose(losses, losses[0], rtol=2e-3)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_save_and_exit_cleanly(sample_dir: Path, tmp_path: Path, number: signal.Signals) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "fer_jax.main",
-        "--config",
-        "configs/sample.py",
-        "--workdir",
-        str(tmp_path / "run"),
-    ]
+    command = [sys.executable, "-m", "fer_jax.main", "--config", "tests/quick.py", "--config.train.epochs=100"]
+    command += [f"--config.data.dir={sample_dir}", "--workdir", str(tmp_path / "run")]
     environment = {**os.environ, "PYTHONUNBUFFERED": ""}
     for wait_for in ("training pictures", "resuming from step"):
         log = tmp_path / wait_for
         with open(log, "w") as file:
-            process = subprocess.Popen(
-                [*command, f"--config.data.dir={sample_dir}"], cwd=ROOT, stdout=file, stderr=file, env=environment
-            )
+            process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=environment)
         deadline = time.monotonic() + 120
         while wait_for not in log.read_text() and time.monotonic() < deadline:
             time.sleep(0.1)
         process.send_signal(number)
-        assert process.wait(timeout=120) == 0
+        assert process.wait(timeout=120) == 0, log.read_text()
         assert "Traceback" not in log.read_text()
         assert f"{number.name}: saved at step" in log.read_text()
 
@@ -139,6 +153,8 @@ def test_signals_save_and_exit_cleanly(sample_dir: Path, tmp_path: Path, number:
         (["-m", "fer_jax.main"], 2, "--config"),
         (["-m", "fer_jax.evaluate", "--run", "none"], 1, "no run in none"),
         (["-m", "fer_jax.evaluate", "--run", "none", "--split", "all"], 2, "--split"),
+        (["-m", "fer_jax.evaluate", "--run", "none", "--ensemble"], 2, "two --run"),
+        (["-m", "fer_jax.repeats", "--data", "none"], 1, "make sample"),
     ],
 )
 def test_mistakes_get_one_line_and_no_traceback(arguments: list[str], status: int, message: str) -> None:
@@ -155,6 +171,7 @@ def test_mistakes_get_one_line_and_no_traceback(arguments: list[str], status: in
     [
         ["-m", "fer_jax.main"],
         ["-m", "fer_jax.evaluate"],
+        ["-m", "fer_jax.repeats"],
         ["-m", "fer_generator.synthetic"],
         ["fer_generator/generate_training_data.py"],
     ],

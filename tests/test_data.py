@@ -1,6 +1,7 @@
 import itertools
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -250,10 +251,12 @@ def test_closed_prefetch_stops_making_batches() -> None:
             made.append(i)
             yield i
 
+    threads = threading.active_count()
     ready = data.prefetch(items(), place=lambda i: i)
     next(ready)
+    assert threading.active_count() == threads + 1
     ready.close()
-    time.sleep(0.3)
+    assert threading.active_count() == threads  # one that outlived its reader could abort Python's exit
     count = len(made)
     time.sleep(0.2)
     assert len(made) == count

@@ -1,6 +1,8 @@
 import json
+import re
 import shutil
 import signal
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import sample
-from fer_jax import checkpoint, models
+from fer_jax import checkpoint, data, labels, models
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices
@@ -19,15 +21,31 @@ from fer_jax.experiment import build
 from fer_jax.train import best_record, train
 
 
-@pytest.fixture(autouse=True)
-def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def small_model() -> Iterator[None]:
     """The residual network, small enough to compile in a moment."""
     small = partial(models.ResNet, widths=(4, 8), blocks=(0, 0))
-    monkeypatch.setitem(models.MODELS, "small", small)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.MODELS, "small", small)
+        yield
 
 
 @pytest.fixture
 def config(sample_dir: Path):
+    return small_config(sample_dir)
+
+
+@pytest.fixture(scope="module")
+def whole(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `config`; not to be changed."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    lines: list[str] = []
+    assert train(small_config(sample_dir), run, lines.append) == "complete"
+    assert [line.split(":")[0] for line in lines] == ["small", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]
+    return run
+
+
+def small_config(sample_dir: Path):
     config = sample.get_config()
     config.data.dir = str(sample_dir)
     config.model.name = "small"
@@ -53,24 +71,24 @@ def without_speed(history):
     return [{k: v for k, v in record.items() if k not in ("images_per_s", "data_wait")} for record in history]
 
 
-def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, tmp_path: Path) -> None:
-    lines: list[str] = []
-    assert train(config, tmp_path / "run", lines.append) == "complete"
-    assert [line.split(":")[0] for line in lines] == ["small", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]
-    found = restored(config, tmp_path / "run")
+def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, whole: Path) -> None:
+    found = restored(config, whole)
     history = found.progress["history"]
     assert [record["epoch"] for record in history] == [1, 2, 3]
     assert found.step == history[-1]["step"] == int(found.tree["state"].step)
     assert history[-1]["train"]["loss"] < history[0]["train"]["loss"]
-    assert restored(config, tmp_path / "run", "best").step == best_record(history)["step"]
-    assert train(config, tmp_path / "run", quiet) == "complete"
-    assert restored(config, tmp_path / "run").step == found.step
+    assert restored(config, whole, "best").step == best_record(history)["step"]
+    assert train(config, whole, quiet) == "complete"
+    assert restored(config, whole).step == found.step
 
 
 @pytest.mark.parametrize("label_mode", ["crossentropy", "probability"])
-def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(config, tmp_path: Path, label_mode: str) -> None:
-    config.data.label_mode = label_mode
-    train(config, tmp_path / "whole", quiet)
+def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
+    config, whole: Path, tmp_path: Path, label_mode: str
+) -> None:
+    if label_mode != config.data.label_mode:
+        config.data.label_mode, whole = label_mode, tmp_path / "whole"
+        train(config, whole, quiet)
 
     def interrupt(line: str) -> None:
         # between two epochs: the next step notices, and the run saves inside the epoch that it began
@@ -83,10 +101,10 @@ def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(config, tmp_
         steps.append(restored(config, tmp_path / "parts").step)
     assert train(config, tmp_path / "parts", quiet) == "complete"
     assert sorted(set(steps)) == steps
-    whole, parts = (restored(config, tmp_path / name) for name in ("whole", "parts"))
-    assert any(step % (whole.step // 3) for step in steps)  # some were inside an epoch
-    assert without_speed(whole.progress["history"]) == without_speed(parts.progress["history"])
-    jax.tree.map(np.testing.assert_array_equal, whole.tree, parts.tree)
+    once, parts = (restored(config, run) for run in (whole, tmp_path / "parts"))
+    assert any(step % (once.step // 3) for step in steps)  # some were inside an epoch
+    assert without_speed(once.progress["history"]) == without_speed(parts.progress["history"])
+    jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
 
 
 def test_ctrl_c_saves_too(config, tmp_path: Path) -> None:
@@ -149,12 +167,10 @@ def test_a_config_that_never_got_to_a_checkpoint_gives_way(config, tmp_path: Pat
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == config.seed
 
 
-def test_a_folder_of_another_config_is_refused(config, tmp_path: Path) -> None:
-    config.train.epochs = 1
-    train(config, tmp_path, quiet)
+def test_a_folder_of_another_config_is_refused(config, whole: Path) -> None:
     config.optim.learning_rate = 0.5
     with pytest.raises(UserError, match=r"optim\.learning_rate: 0\.003 there, 0\.5 now"):
-        train(config, tmp_path, quiet)
+        train(config, whole, quiet)
 
 
 def test_unusable_sizes_get_one_line_and_leave_no_folder(config, tmp_path: Path) -> None:
@@ -191,16 +207,15 @@ def test_bfloat16_and_every_loss_learn(config, tmp_path: Path, mode: str) -> Non
     assert history[-1]["train"]["loss"] < 0.95 * history[0]["train"]["loss"]
 
 
-def test_tensorboard_gets_what_people_look_for(config, tmp_path: Path) -> None:
-    train(config, tmp_path, quiet)
-    events = EventAccumulator(str(tmp_path)).Reload()
+def test_tensorboard_gets_what_people_look_for(config, whole: Path) -> None:
+    events = EventAccumulator(str(whole)).Reload()
     tags = events.Tags()
     for split in ("train", "valid"):
         for name in ("loss", "accuracy", "precision", "recall", "f1", "macro_f1"):
             assert f"{split}/{name}" in tags["scalars"]
     for name in ("learning_rate", "grad_norm", "images_per_s", "data_wait"):
         assert f"progress/{name}" in tags["scalars"]
-    history = restored(config, tmp_path).progress["history"]
+    history = restored(config, whole).progress["history"]
     logged = events.Scalars("valid/accuracy")
     assert [event.step for event in logged] == [record["step"] for record in history]
     np.testing.assert_allclose(
@@ -213,7 +228,19 @@ def test_tensorboard_gets_what_people_look_for(config, tmp_path: Path) -> None:
     assert any(tag.startswith("_hparams_") for tag in events.summary_metadata)
 
 
-def test_config_json_holds_the_whole_config(config, tmp_path: Path) -> None:
+def test_config_json_holds_the_whole_config(config, whole: Path) -> None:
+    assert json.loads((whole / "config.json").read_text()) == json.loads(config.to_json())
+
+
+def test_training_without_the_repeats_leaves_them_out(config, tmp_path: Path) -> None:
+    config.data.drop_repeats = True
     config.train.epochs = 1
-    train(config, tmp_path, quiet)
-    assert json.loads((tmp_path / "config.json").read_text()) == json.loads(config.to_json())
+    lines: list[str] = []
+    train(config, tmp_path, lines.append)
+    split, *others = (data.load(config.data.dir, name) for name in ("train", "valid", "test"))
+    elsewhere = {image.tobytes() for other in others for image in other.images}
+    repeated = np.array([image.tobytes() in elsewhere for image in split.images])
+    _, kept = labels.targets(split.votes, config.data.label_mode)
+    assert (repeated & kept).any()
+    trained_on = int(re.search(r"([\d,]+) training pictures", lines[0])[1].replace(",", ""))
+    assert 0.5 * kept.sum() < trained_on <= (kept & ~repeated).sum()

@@ -1,0 +1,315 @@
+"""Find the pictures that stand in several splits of FER2013: exact repeats, and near ones.
+
+An exact repeat has the same pixels. A near repeat is the same photograph again: the correlation of the two pictures,
+which no change of brightness or contrast alters, reaches 0.92 in the best of 18 alignments (mirrored or not, shifted
+by up to one pixel each way). Other crops, sizes and angles of a photograph often stay below that, and so are not found:
+the counts are too low rather than too high.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations_with_replacement, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from fer_jax import cli
+
+if TYPE_CHECKING:  # fer_jax.data brings JAX, which finding repeats does without
+    from fer_jax.data import Split
+
+EXAMPLE = """example:
+  python -m fer_jax.repeats --data data --sheet near_repeats.png
+"""
+
+# Set by eye, on picture sheets of all pairs of a validation and a training picture of FER+ that are not exact repeats.
+# Correlation, pairs, and those of them that show the same photograph (not only the same person):
+#   0.89-0.90   85   47 (55 %)     0.92-0.93   68   68
+#   0.90-0.91   93   73 (78 %)     0.93-0.96  245  245
+#   0.91-0.92   76   63 (83 %)     0.96-1.00  333  333
+# The others are mostly faces from the front, with dark hair on a dark ground. Within the training split, with four
+# times as many pairs, some of them reach 0.922: 6 of the 120 pairs that --sheet draws.
+THRESHOLD = 0.92
+
+# How far below the threshold the correlation of the blurred pictures may lie. At 0.92 this lost nothing: of all pairs
+# of a validation and a training picture of FER+, 1,006 correlate so, and their blurred pictures 0.89 or more; nor did
+# it for 3,000 training pictures with all (3,906 pairs). Training pictures moved by (1, 1) keep 0.88 blurred, each one.
+MARGIN = 0.05
+
+SIDE = 48  # of the pictures, in pixels
+SHEET = 120  # pairs on a picture sheet
+
+# [pixel, window]: sums over 8 pixels, every 4 pixels. A blur that a shift by one pixel hardly changes.
+_BLUR = np.array([[4 * window <= pixel < 4 * window + 8 for window in range(11)] for pixel in range(SIDE)], np.float32)
+# [pixel, shift]: which rows (or columns) are still inside after a shift by -1, 0, 1.
+_INSIDE = np.array([[0 <= pixel + shift < SIDE for shift in (-1, 0, 1)] for pixel in range(SIDE)], np.float32)
+
+
+class Pairs(NamedTuple):
+    """Pictures that correlate, one row a pair."""
+
+    image: np.ndarray  # i64[P], row in the first pictures
+    other: np.ndarray  # i64[P], row in the second
+    correlation: np.ndarray  # f32[P], at the best alignment
+    mirrored: np.ndarray  # bool[P], whether that one mirrors
+    shifted: np.ndarray  # bool[P], whether it shifts
+
+
+class _Described(NamedTuple):
+    even: np.ndarray  # f32[N, 66], of the blurred picture, standardised: what mirroring keeps
+    odd: np.ndarray  # f32[N, 55], what mirroring negates
+    norm: np.ndarray  # f32[N, 3, 3], by shift: length of what is still inside, less its mean; inf where that is flat
+
+
+def exact(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether the pixels of each of `images` (u8[N, 48, 48]) occur among `others` (u8[M, 48, 48]): bool[N]."""
+    return _copies(images, others) > 0
+
+
+def near(images: np.ndarray, others: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """The nearest repeat of each picture, exact or near; a flat picture has exact ones only.
+
+    Args:
+        images: u8[N, 48, 48].
+        others: u8[M, 48, 48].
+        threshold: least correlation of a near repeat, above 0.
+
+    Returns:
+        i64[N], the row in `others`, or -1 where there is none.
+    """
+    pairs = _best(correlating(images, others, threshold))
+    row = np.full(len(images), -1)
+    row[pairs.image] = pairs.other
+    first = {other.tobytes(): index for index, other in reversed(list(enumerate(others)))}
+    return np.array([first.get(image.tobytes(), other) for image, other in zip(images, row, strict=True)], np.int64)
+
+
+def drop(train: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """Which training pictures to keep so that none is a repeat, exact or near, of a picture of another split.
+
+    Args:
+        train: u8[N, 48, 48].
+        others: u8[M, 48, 48] each, the pictures of the other splits.
+
+    Returns:
+        bool[N], False for a repeat.
+    """
+    keep = np.ones(len(train), bool)
+    for images in others:
+        keep[exact(train, images)] = False
+        keep[correlating(images, train).other] = False
+    return keep
+
+
+def correlating(images: np.ndarray, others: np.ndarray, threshold: float = THRESHOLD) -> Pairs:
+    """All pairs whose Pearson correlation, over what overlaps, reaches a threshold in one of the 18 alignments.
+
+    Blurred pictures are compared first, all with all; the pairs less than MARGIN below the threshold are then compared
+    as they are. Which pictures come first makes no difference to what is found.
+
+    Args:
+        images: u8[N, 48, 48].
+        others: u8[M, 48, 48].
+        threshold: above 0.
+
+    Returns:
+        The pairs in the order of `images`; exact repeats are among them, flat pictures never.
+    """
+    # One thread: OpenBLAS's threads wait by spinning, and where other programs run that costs ten times the time.
+    with threadpool_limits(1, "blas"):
+        return _correlating(images, others, threshold)
+
+
+def _correlating(images: np.ndarray, others: np.ndarray, threshold: float) -> Pairs:
+    first, second = _describe(images), _describe(others)
+    found = []
+    for start in tqdm(range(0, max(len(images), 1), 256), "comparing", leave=False, disable=None, delay=2):
+        chunk = slice(start, start + 256)
+        # the product with a mirrored picture is even - odd instead of even + odd: this is the larger of the two
+        blurred = first.odd[chunk] @ second.odd.T
+        np.abs(blurred, out=blurred)
+        blurred += first.even[chunk] @ second.even.T
+        image, other = np.divmod(np.flatnonzero(blurred > threshold - MARGIN), max(len(others), 1))
+        pairs = _align(images[chunk], first.norm[chunk], others, second.norm, image, other)
+        reached = pairs.correlation >= threshold
+        found.append(Pairs(*(field[reached] for field in pairs._replace(image=pairs.image + start))))
+    return Pairs(*(np.concatenate(fields) for fields in zip(*found, strict=True)))
+
+
+def _describe(images: np.ndarray) -> _Described:
+    described = []
+    for start in range(0, max(len(images), 1), 1024):
+        pixels = images[start : start + 1024].astype(np.float32)
+        blurred = _BLUR.T @ (pixels.reshape(-1, SIDE) @ _BLUR).reshape(-1, SIDE, 11)
+        blurred -= blurred.mean(axis=(1, 2), keepdims=True)
+        length = np.linalg.norm(blurred, axis=(1, 2), keepdims=True)
+        blurred /= np.where(length > 0, length, np.inf)
+        left, middle, right = blurred[:, :, :5] / np.sqrt(2), blurred[:, :, 5:6], blurred[:, :, :5:-1] / np.sqrt(2)
+        even = np.concatenate([left + right, middle], axis=2).reshape(-1, 66)
+        odd = (left - right).reshape(-1, 55)
+
+        # float32 holds the sums over a row exactly, float64 all that follow
+        total, squares = (
+            _INSIDE.T.astype(np.float64) @ (values.reshape(-1, SIDE) @ _INSIDE).reshape(-1, SIDE, 3)
+            for values in (pixels, pixels**2)
+        )
+        area = np.outer(_INSIDE.sum(axis=0), _INSIDE.sum(axis=0))
+        variation = squares - total**2 / area
+        norm = np.sqrt(np.where(variation > 0, variation, np.inf)).astype(np.float32)
+        described.append(_Described(even, odd, norm))
+    return _Described(*map(np.concatenate, zip(*described, strict=True)))
+
+
+def _align(
+    images: np.ndarray,
+    image_norm: np.ndarray,
+    others: np.ndarray,
+    other_norm: np.ndarray,
+    image: np.ndarray,
+    other: np.ndarray,
+) -> Pairs:
+    """Pairs (rows `image`, ascending, and `other`) with the highest correlation of their 18 alignments."""
+    rows, starts = np.unique(image, return_index=True)
+    pixels = images[rows].astype(np.float32)
+    # all alignments of an image, less the mean, zero where a shift leaves nothing: one product for all correlations
+    aligned = np.zeros((len(rows), 2, 3, 3, SIDE, SIDE), np.float32)
+    norm = np.stack([image_norm[rows], image_norm[rows, :, ::-1]], axis=1)
+    for mirrored, turned in enumerate((pixels, pixels[:, :, ::-1])):
+        for down in (-1, 0, 1):
+            for right in (-1, 0, 1):
+                inside = turned[:, _kept(down), _kept(right)]
+                moved = aligned[:, mirrored, down + 1, right + 1, _kept(-down), _kept(-right)]
+                moved[...] = inside - inside.mean(axis=(1, 2), keepdims=True)
+
+    best, correlation = np.zeros(len(image), np.int64), np.zeros(len(image), np.float32)
+    for row, (start, stop) in enumerate(pairwise([*starts, len(image)])):
+        against = other[start:stop]
+        centred = others[against].reshape(-1, SIDE**2).astype(np.float32)
+        centred -= centred.mean(axis=1, keepdims=True)  # for float32: less is then rounded off
+        product = centred @ aligned[row].reshape(18, -1).T
+        # what remains of the other picture is what a shift the opposite way would leave
+        remains = other_norm[against, None, ::-1, ::-1]
+        values = (product.reshape(-1, 2, 3, 3) / (norm[row] * remains)).reshape(-1, 18)
+        best[start:stop] = values.argmax(axis=1)
+        correlation[start:stop] = values.max(axis=1)
+    return Pairs(image, other, correlation, best >= 9, best % 9 != 4)
+
+
+def _kept(shift: int) -> slice:
+    """The rows (or columns) of a picture that stay inside it in a shift."""
+    return slice(max(-shift, 0), SIDE - max(shift, 0))
+
+
+def _best(pairs: Pairs) -> Pairs:
+    """Of each image's pairs the one that correlates best."""
+    order = np.lexsort((-pairs.correlation, pairs.image))
+    _, chosen = np.unique(pairs.image[order], return_index=True)
+    return Pairs(*(field[order[chosen]] for field in pairs))
+
+
+def _copies(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How often the pixels of each image occur among others: i64[N]."""
+    count = Counter(other.tobytes() for other in others)
+    return np.array([count[image.tobytes()] for image in images], np.int64)
+
+
+class _Shown(NamedTuple):
+    correlation: float
+    names: tuple[str, str]
+    picture: np.ndarray  # u8[48, 96], side by side
+
+
+class _Row(NamedTuple):
+    pictures: int  # of a split
+    exact: int  # those with an exact repeat in the split that they are compared with
+    near: int  # those with near repeats only, and by the best of these:
+    mirrored: int
+    shifted: int
+    in_place: int  # neither: other light or compression, another watermark
+
+
+def _count(images: np.ndarray, is_exact: np.ndarray, pairs: Pairs) -> tuple[_Row, Pairs]:
+    """A line of the table, and the best pair of each picture that has near repeats only."""
+    best = _best(Pairs(*(field[~is_exact[pairs.image]] for field in pairs)))
+    kinds = (best.mirrored, best.shifted, ~best.mirrored & ~best.shifted)
+    return _Row(len(images), int(is_exact.sum()), len(best.image), *(int(kind.sum()) for kind in kinds)), best
+
+
+def _compare(splits: "Mapping[str, Split]") -> tuple[dict[tuple[str, str], _Row], list[_Shown]]:
+    """The table by (pictures of, repeated in), and the near repeats, nearest to the threshold first."""
+    rows, shown = {}, {}
+    for one, two in combinations_with_replacement(splits, 2):
+        first, second = splits[one], splits[two]
+        pairs = correlating(first.images, second.images)
+        if one == two:
+            pairs = Pairs(*(field[pairs.image != pairs.other] for field in pairs))
+            rows[one, two], best = _count(first.images, _copies(first.images, first.images) > 1, pairs)
+        else:
+            swapped = pairs._replace(image=pairs.other, other=pairs.image)
+            rows[two, one], _ = _count(second.images, exact(second.images, first.images), swapped)
+            rows[one, two], best = _count(first.images, exact(first.images, second.images), pairs)
+        for image, other, correlation in zip(best.image, best.other, best.correlation, strict=True):
+            names = (first.names[image], second.names[other])
+            picture = np.concatenate([first.images[image], second.images[other]], axis=1)
+            shown[frozenset(names)] = _Shown(float(correlation), names, picture)
+    return dict(sorted(rows.items())), sorted(shown.values(), key=lambda pair: pair.correlation)
+
+
+def _draw(pairs: list[_Shown], file: Path) -> None:
+    """A sheet of pairs, with the correlation and the file names under each."""
+    from matplotlib.figure import Figure
+
+    columns = 8
+    lines = -(-len(pairs) // columns)
+    page = np.full((lines * 64, columns * 104), 255, np.uint8)
+    figure = Figure(figsize=(columns * 1.56, lines * 0.96))
+    axes = figure.add_axes((0.01, 0, 0.99, 1))
+    axes.set_axis_off()
+    for i, pair in enumerate(pairs):
+        top, left = i // columns * 64, i % columns * 104
+        page[top : top + SIDE, left : left + 2 * SIDE] = pair.picture
+        text = f"{pair.correlation:.3f}  {'  '.join(Path(name).stem for name in pair.names)}"
+        axes.text(left, top + SIDE + 2, text, fontsize=6.5, va="top")
+    axes.imshow(page, cmap="gray", vmin=0, vmax=255, aspect="auto")
+    figure.savefig(file, dpi=140)
+
+
+def main() -> int:
+    """Parse the command line, compare the splits that are there, print the table and draw the sheet."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_jax.repeats",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", default="data", metavar="DIR", help="the data folder (default: data)")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help=f"draw up to {SHEET} near repeats, the lowest correlations first"
+    )
+    args = parser.parse_args()
+
+    from fer_jax import data
+
+    root = Path(args.data).expanduser()
+    there = [split for split, folder in data.FOLDERS.items() if (root / folder / "label.csv").is_file()]
+    # without any split, loading one says what to do
+    rows, pairs = _compare({split: data.load(args.data, split) for split in there or data.FOLDERS})
+    print("pictures of  repeated in  pictures   exact    near   of these: mirrored   shifted  in place")
+    for (one, two), row in rows.items():
+        print(
+            f"{one:<13}{two if one != two else 'itself':<11}{row.pictures:>10}{row.exact:>8}{row.near:>8}"
+            f"{row.mirrored:>20}{row.shifted:>10}{row.in_place:>10}"
+        )
+    print(f"near: no exact repeat, but a correlation of {THRESHOLD} or more (shifted or mirrored, if need be)")
+    if args.sheet is not None and pairs:
+        _draw(pairs[:SHEET], args.sheet)
+        print(f"written: {args.sheet}, {min(SHEET, len(pairs))} of {len(pairs)} pairs")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,267 @@
+"""What a model's probabilities are worth: the figures of a report, each with its bootstrap interval.
+
+`figures` is the definition, by scikit-learn where it has the figure; `weighted_figures` gives the same for many
+bootstrap replicas at once, from sparse matrix products. This module needs no jax and no files.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.special import logsumexp, xlogy
+from sklearn import metrics as sk
+
+from fer_jax import labels
+from fer_jax.labels import EMOTIONS
+
+CLASSES = len(EMOTIONS)
+BINS = 15  # of the expected calibration error, as in Guo et al. 2017
+BLOCK = 100  # replicas at a time; bounds memory
+
+
+class Judged(NamedTuple):
+    """The pictures of a split that a protocol keeps, with what a model says of them."""
+
+    log_probabilities: np.ndarray  # f64[N, 8], natural logarithm
+    label: np.ndarray  # i64[N]
+    votes: np.ndarray  # i64[N, 10], in the order of labels.VOTES
+
+    @property
+    def prediction(self) -> np.ndarray:
+        """The most likely class, the first one of a tie: i64[N]."""
+        return self.log_probabilities.argmax(axis=1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probability of `prediction`: f64[N], 1/8..1."""
+        return np.exp(self.log_probabilities.max(axis=1))
+
+    @property
+    def hit(self) -> np.ndarray:
+        """Whether the prediction is the label: bool[N]."""
+        return self.prediction == self.label
+
+
+class Interval(NamedTuple):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def judge(log_probabilities: np.ndarray, votes: np.ndarray, protocol: str) -> tuple[Judged, np.ndarray]:
+    """The pictures that a protocol keeps, and which they are.
+
+    Args:
+        log_probabilities: float[M, 8], natural logarithm, of all pictures of a split.
+        votes: int[M, 10], in the order of `labels.VOTES`.
+        protocol: one of `labels.PROTOCOLS`.
+
+    Returns:
+        The N judged pictures, and keep bool[M].
+
+    Raises:
+        ValueError: unknown protocol, shapes that do not fit, or rows that are not finite logarithms of
+            probabilities that sum to one.
+    """
+    log_probabilities = np.asarray(log_probabilities, np.float64)
+    votes = np.asarray(votes)
+    if log_probabilities.shape != (len(votes), CLASSES):
+        raise ValueError(f"log probabilities must be [{len(votes)}, {CLASSES}], not {log_probabilities.shape}")
+    if not np.isfinite(log_probabilities).all():
+        raise ValueError("log probabilities must be finite")
+    if not np.allclose(logsumexp(log_probabilities, axis=1), 0, atol=1e-3):
+        raise ValueError("probabilities must sum to one: give log_softmax of the logits")
+    target, keep = labels.targets(votes, protocol)
+    return Judged(log_probabilities[keep], target[keep].argmax(axis=1), votes[keep].astype(np.int64)), keep
+
+
+def take(judged: Judged, rows: np.ndarray) -> Judged:
+    """The pictures of `rows`, int[K] (in that order, repeats allowed) or bool[N]."""
+    return Judged(*(field[rows] for field in judged))
+
+
+def figures(judged: Judged) -> dict[str, float]:
+    """The figures of at least one picture, by name.
+
+    Of the predicted class, all 0..1:
+        accuracy; balanced_accuracy (mean recall of the labelled classes); precision, recall, f1 (weighted by label
+        frequency) and macro_precision, macro_recall, macro_f1 (plain mean). A precision, recall or F1 whose
+        denominator is zero is 0; a class neither labelled nor predicted stays out, and its own are nan.
+    Of the probabilities:
+        roc_auc: one class against the rest, mean over the classes that have both; nan if none has.
+        top2_accuracy: 0..1, the label is among the two most likely classes, the first ones of a tie.
+        nll: negative log likelihood of the label, in nats.
+        brier: sum over the classes of the squared difference from the one-hot label, 0..2 (Brier 1950).
+        ece: expected calibration error, 0..1: mean distance of accuracy from confidence over 15 bins of equal
+            width, weighted by pictures (Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 2).
+    Against the votes of the ten taggers:
+        kl_from_votes: KL(votes for the eight emotions, normalised || probabilities), in nats, mean over the
+            pictures that have such a vote; nan if none has.
+        agreement: mean share of the ten votes that went to the predicted class, 0..1.
+        label_agreement: the same for the label: how well a model can do that knows it.
+    Per class, for example happiness:
+        precision/happiness, recall/happiness, f1/happiness, roc_auc/happiness (nan without pictures on both sides).
+
+    Raises:
+        ValueError: no pictures.
+    """
+    if not len(judged.label):
+        raise ValueError("no pictures to judge")
+    label, prediction = judged.label, judged.prediction
+    labelled = np.unique(label)
+    result = {
+        "accuracy": sk.accuracy_score(label, prediction),
+        "balanced_accuracy": sk.recall_score(label, prediction, labels=labelled, average="macro"),
+    }
+    for average, prefix in (("weighted", ""), ("macro", "macro_")):
+        means = sk.precision_recall_fscore_support(label, prediction, average=average, zero_division=0)
+        result |= {prefix + name: value for name, value in zip(("precision", "recall", "f1"), means, strict=False)}
+    auc = {c: sk.roc_auc_score(label == c, judged.log_probabilities[:, c]) for c in labelled if len(labelled) > 1}
+    result["roc_auc"] = np.mean(list(auc.values())) if auc else np.nan
+    result |= {name: _ratio(np.nansum(term), (~np.isnan(term)).sum()) for name, term in _per_picture(judged).items()}
+    gap = np.bincount(confidence_bins(judged), judged.hit - judged.confidence)
+    result["ece"] = np.abs(gap).sum() / len(label)
+
+    seen = np.union1d(label, prediction)
+    per_class = sk.precision_recall_fscore_support(label, prediction, labels=range(CLASSES), zero_division=0)
+    for i, emotion in enumerate(EMOTIONS):
+        for name, values in zip(("precision", "recall", "f1"), per_class, strict=False):
+            result[f"{name}/{emotion}"] = values[i] if i in seen else np.nan
+        result[f"roc_auc/{emotion}"] = auc.get(i, np.nan)
+    return {name: float(value) for name, value in result.items()}
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
+    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, np.float64), denominator)
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, otherwise, np.float64), where=denominator > 0)
+
+
+def _per_picture(judged: Judged) -> dict[str, np.ndarray]:
+    """The figures that are a mean over pictures: f64[N] each, nan for a picture that has none."""
+    rows = np.arange(len(judged.label))
+    logs, label, votes = judged.log_probabilities, judged.label, judged.votes
+    top2 = np.argsort(-logs, axis=1, kind="stable")[:, :2]
+    emotions = votes[:, :CLASSES]
+    q = _ratio(emotions, emotions.sum(axis=1, keepdims=True))
+    all_votes = np.maximum(votes.sum(axis=1), 1)
+    return {
+        "top2_accuracy": (top2 == label[:, None]).any(axis=1).astype(np.float64),
+        "nll": -logs[rows, label],
+        "brier": ((np.exp(logs) - np.eye(CLASSES)[label]) ** 2).sum(axis=1),
+        "kl_from_votes": (xlogy(q, q) - q * logs).sum(axis=1),
+        "agreement": votes[rows, judged.prediction] / all_votes,
+        "label_agreement": votes[rows, label] / all_votes,
+    }
+
+
+def confusion(judged: Judged) -> np.ndarray:
+    """Counts of pictures by [label, prediction]: i64[8, 8]."""
+    return np.bincount(_cells(judged), minlength=CLASSES**2).reshape(CLASSES, CLASSES)
+
+
+def _cells(judged: Judged) -> np.ndarray:
+    return judged.label * CLASSES + judged.prediction
+
+
+def confidence_bins(judged: Judged, bins: int = BINS) -> np.ndarray:
+    """The bin of each picture: i64[N]; bin i holds confidences in (i / bins, (i + 1) / bins]."""
+    return np.clip(np.ceil(judged.confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def with_intervals(judged: Judged, seed: int = 0, replicas: int = 1000) -> dict[str, Interval]:
+    """`figures`, each with its 95 % percentile bootstrap interval over pictures (Efron 1979); the seed fixes it.
+
+    A figure's interval is over the replicas that define it. Two intervals deserve a caution: that of a share of
+    exactly 0 or 1 has no width, however few the pictures; and that of `ece` lies high, as the noise that a replica
+    adds to its bins counts as error.
+
+    Raises:
+        ValueError: no pictures.
+    """
+    values = figures(judged)
+    blocks = [weighted_figures(judged, weights) for weights in bootstrap_weights(len(judged.label), seed, replicas)]
+    return {name: interval(value, np.concatenate([b[name] for b in blocks])) for name, value in values.items()}
+
+
+def interval(value: float, replicates: np.ndarray) -> Interval:
+    """The middle 95 % of the replicates that are not nan; nan without any."""
+    defined = replicates[~np.isnan(replicates)]
+    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
+    return Interval(value, float(low), float(high))
+
+
+def bootstrap_weights(count: int, seed: int, replicas: int) -> Iterator[np.ndarray]:
+    """How often each of `count` pictures is drawn in each replica: blocks f64[count, R], R <= BLOCK."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, replicas, BLOCK):
+        columns = min(BLOCK, replicas - start)
+        drawn = rng.integers(0, count, (count, columns)) * columns + np.arange(columns)
+        yield np.bincount(drawn.ravel(), minlength=count * columns).reshape(count, columns).astype(np.float64)
+
+
+def weighted_figures(judged: Judged, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """`figures` of R replicas at once, replica r having picture i weights[i, r] times.
+
+    Args:
+        judged: N pictures.
+        weights: f64[N, R], >= 0, each column with a sum above 0.
+
+    Returns:
+        The names of `figures`: f64[R] each.
+    """
+    result = confusion_figures(weighted_confusion(judged, weights))
+    for name, term in _per_picture(judged).items():
+        result[name] = _ratio(np.nan_to_num(term) @ weights, ~np.isnan(term) @ weights)
+    gap = _sums(confidence_bins(judged), BINS, judged.hit - judged.confidence) @ weights
+    result["ece"] = np.abs(gap).sum(axis=0) / weights.sum(axis=0)
+    auc = np.stack([_weighted_auc(judged, c, weights) for c in range(CLASSES)])
+    result["roc_auc"] = _ratio(np.nansum(auc, axis=0), (~np.isnan(auc)).sum(axis=0))
+    return result | {f"roc_auc/{emotion}": values for emotion, values in zip(EMOTIONS, auc, strict=True)}
+
+
+def _sums(group: np.ndarray, groups: int, values: np.ndarray) -> sparse.csr_array:
+    """The matrix [groups, N] that sums values x weights over each group: weights f64[N, R] -> f64[groups, R]."""
+    return sparse.csr_array((values.astype(np.float64), (group, np.arange(len(group)))), (groups, len(group)))
+
+
+def weighted_confusion(judged: Judged, weights: np.ndarray) -> np.ndarray:
+    """`confusion` of R replicas at once: f64[8, 8, R] of weights f64[N, R]."""
+    sums = _sums(_cells(judged), CLASSES**2, np.ones(len(judged.label)))
+    return (sums @ weights).reshape(CLASSES, CLASSES, -1)
+
+
+def confusion_figures(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """The figures that a confusion matrix holds: f64[R] each, of f64[8, 8, R]."""
+    hits, labelled, predicted = np.einsum("iir->ir", confusions), confusions.sum(axis=1), confusions.sum(axis=0)
+    total = labelled.sum(axis=0)
+    per_class = {
+        "precision": _ratio(hits, predicted, otherwise=0),
+        "recall": _ratio(hits, labelled, otherwise=0),
+        "f1": _ratio(2 * hits, labelled + predicted, otherwise=0),
+    }
+    seen = labelled + predicted > 0
+    result = {
+        "accuracy": hits.sum(axis=0) / total,
+        "balanced_accuracy": per_class["recall"].sum(axis=0) / (labelled > 0).sum(axis=0),
+    }
+    for name, values in per_class.items():
+        result[name] = (values * labelled).sum(axis=0) / total
+        result[f"macro_{name}"] = values.sum(axis=0) / seen.sum(axis=0)
+        of_class = zip(EMOTIONS, np.where(seen, values, np.nan), strict=True)
+        result |= {f"{name}/{emotion}": value for emotion, value in of_class}
+    return result
+
+
+def _weighted_auc(judged: Judged, which: int, weights: np.ndarray) -> np.ndarray:
+    """One class against the rest: the share of pairs (of it, of the rest) in the right order, ties half; f64[R]."""
+    score, positive = judged.log_probabilities[:, which], judged.label == which
+    distinct, group = np.unique(score[positive], return_inverse=True)
+    # The rest by where they stand among the distinct scores of the class: 2g below score g, 2g + 1 level with it.
+    place = np.searchsorted(distinct, score, "left") + np.searchsorted(distinct, score, "right")
+    below = np.cumsum(_sums(place, 2 * len(distinct) + 1, ~positive) @ weights, axis=0)
+    weight = weights[positive]
+    won = (weight * (below[2 * group] + below[2 * group + 1])).sum(axis=0) / 2
+    return _ratio(won, weight.sum(axis=0) * below[-1])
