@@ -84,3 +84,11 @@ def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sha
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {where} cannot be restored: {reason}") from None
     return Restored(step, restored["tree"], restored["progress"])
+
+
+def history(manager: ocp.CheckpointManager) -> list[dict[str, Any]]:
+    """The records of all epochs of the run so far; [] before its first checkpoint."""
+    step = manager.latest_step()
+    if step is None:
+        return []
+    return manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]["history"]

@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -151,12 +152,17 @@ def main() -> int:
     if args.ensemble and len(args.run) < 2:
         parser.error("--ensemble needs two --run or more")
 
-    from fer_jax import calibration, devices, document, inference, report, tables
+    from fer_jax import config, devices
 
     devices.tune_cpu()
     devices.cache_compilations()
-    networks = [inference.restore(run, args.checkpoint) for run in args.run]
-    data = load(args.data or networks[0].config.data.dir, args.split)
+    with ThreadPoolExecutor(1) as pool:  # the data are read and compared while the rest is imported and restored
+        loading = pool.submit(load, args.data or config.read(args.run[0]).data.dir, args.split)
+
+        from fer_jax import calibration, document, inference, labels, report, tables
+
+        networks = [inference.restore(run, args.checkpoint) for run in args.run]
+        data = loading.result()
     shared = {"checkpoint": args.checkpoint, "flip": args.flip}
     models = [
         predict(name, network, data, args.flip)
@@ -164,10 +170,12 @@ def main() -> int:
     ]
     results = []
     for run, network, model in zip(args.run, networks, models, strict=True):
-        result = judge(model, data, args.protocol)
-        maps = inference.saliency(network, data.split.images[result.rows], result.judged[args.protocol].label)
+        target, kept = labels.targets(data.split.votes, args.protocol)
+        with ThreadPoolExecutor(1) as pool:  # XLA computes while numpy counts
+            maps = pool.submit(inference.saliency, network, data.split.images[kept], target[kept].argmax(axis=1))
+            result = judge(model, data, args.protocol)
         told = document.Text(about(network, args.checkpoint, args.split))
-        blocks = [told, *report.page(result, data.split, network.history, maps)]
+        blocks = [told, *report.page(result, data.split, network.history, maps.result())]
         tell(run / "report", result, blocks, {"run": str(run), "step": network.step, **shared})
         results.append(result)
     if args.ensemble:

@@ -1,6 +1,8 @@
 """What is found out about a model on a split, from its predictions alone: no network, no files."""
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +10,7 @@ import numpy as np
 from fer_jax import calibration, repeats, scores
 from fer_jax.cli import UserError
 from fer_jax.data import Split
-from fer_jax.labels import PROTOCOLS
+from fer_jax.labels import EMOTIONS, PROTOCOLS
 from fer_jax.scores import Interval, Judged
 
 # Pictures by what training and selection saw of them in other splits (see fer_jax.repeats), and what tables call them.
@@ -17,8 +19,6 @@ SUBSETS = {
     "unseen": "without exact repeats",
     "unseen_near": "without exact and near repeats",
 }
-
-UNDEFINED = Interval(np.nan, np.nan, np.nan)
 
 
 class Evaluation(NamedTuple):
@@ -29,7 +29,9 @@ class Evaluation(NamedTuple):
     headline: str  # the protocol of pictures and slices
     judged: dict[str, Judged]  # by protocol
     rows: np.ndarray  # i64[N], where the headline's pictures stand in the split
-    figures: dict[str, dict[str, dict[str, Interval]]]  # by protocol, subset and name; nan where there is no picture
+    figures: dict[
+        str, dict[str, dict[str, Interval]]
+    ]  # by protocol, subset and name; roc_auc of "all" alone; nan where there is no picture
     counts: dict[str, dict[str, int]]  # pictures, by protocol and subset
     temperature: float  # fitted on validation under the headline protocol
     calibrated: dict[str, Interval]  # the headline's figures at that temperature
@@ -76,17 +78,18 @@ def evaluate(
         judged[protocol], kept[protocol] = scores.judge(log_probabilities, split.votes, protocol)
     main = _some(judged[headline], split_name, headline)
     cooled = main._replace(log_probabilities=calibration.apply_temperature(main.log_probabilities, temperature))
-    calibrated = scores.with_intervals(cooled)
-    undefined = dict.fromkeys(calibrated, UNDEFINED)
-    figures: dict[str, dict[str, dict[str, Interval]]] = {}
-    counts: dict[str, dict[str, int]] = {}
-    for protocol in PROTOCOLS:
-        rows = {subset: np.flatnonzero(chosen[kept[protocol]]) for subset, chosen in keep.items()}
-        counts[protocol] = {subset: len(chosen) for subset, chosen in rows.items()}
-        figures[protocol] = {
-            subset: scores.with_intervals(scores.take(judged[protocol], chosen)) if len(chosen) else undefined
-            for subset, chosen in rows.items()
-        }
+    parts = {
+        protocol: {subset: scores.take(judged[protocol], chosen[kept[protocol]]) for subset, chosen in keep.items()}
+        for protocol in PROTOCOLS
+    }
+    jobs = [(part, subset == "all") for of in parts.values() for subset, part in of.items()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy and scipy let other threads run while they compute
+        found = pool.map(_intervals, [cooled, *(part for part, _ in jobs)], [False, *(auc for _, auc in jobs)])
+        calibrated = next(found)
+        names = [*calibrated, "roc_auc", *(f"roc_auc/{emotion}" for emotion in EMOTIONS)]
+        undefined = dict.fromkeys(names, Interval(np.nan, np.nan, np.nan))
+        figures = {protocol: {subset: next(found) or undefined for subset in of} for protocol, of in parts.items()}
+    counts = {protocol: {subset: len(part.label) for subset, part in of.items()} for protocol, of in parts.items()}
     return Evaluation(
         name,
         split_name,
@@ -98,6 +101,10 @@ def evaluate(
         temperature,
         calibrated,
     )
+
+
+def _intervals(judged: Judged, auc: bool) -> dict[str, Interval]:
+    return scores.with_intervals(judged, auc=auc) if len(judged.label) else {}
 
 
 def fit_temperature(log_probabilities: np.ndarray, valid: Split, protocol: str) -> float:

@@ -52,11 +52,12 @@ def restore(run: Path, which: str) -> Network:
     parts = build(config)
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
         like = jax.eval_shape(lambda: {"state": parts.init(), "totals": metrics_lib.zeros()})
-        found, latest = (checkpoint.restore(manager, each, like, Devices().replicated) for each in (which, "latest"))
-    if found is None or latest is None:
+        found = checkpoint.restore(manager, which, like, Devices().replicated)
+        history = checkpoint.history(manager)
+    if found is None:
         raise UserError(f"{run} has no {which} checkpoint yet; it appears after the first epoch")
     variables = train_step.eval_variables(found.tree["state"])
-    return Network(run, config, parts, variables, found.step, latest.progress["history"])
+    return Network(run, config, parts, variables, found.step, history)
 
 
 def log_probabilities(network: Network, images: np.ndarray) -> np.ndarray:
@@ -84,9 +85,9 @@ def saliency(network: Network, images: np.ndarray, label: np.ndarray) -> Salienc
     Args:
         network: the network.
         images: u8[N, 48, 48].
-        label: i64[N]; of each class the first 64 pictures are used.
+        label: i64[N]; of each class the first 32 pictures are used.
     """
-    render, rows = network.parts.render, 64
+    render, rows = network.parts.render, 32
     gradient = jax.jit(partial(_input_gradient, model=network.parts.model))
     maps, faces = np.zeros((2, len(EMOTIONS), SIDE, SIDE), np.float32)
     count = np.minimum(np.bincount(label, minlength=len(EMOTIONS)), rows)

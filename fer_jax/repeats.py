@@ -7,8 +7,10 @@ the counts are too low rather than too high.
 """
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations_with_replacement, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,6 +42,7 @@ THRESHOLD = 0.92
 # it for 3,000 training pictures with all (3,906 pairs). Training pictures moved by (1, 1) keep 0.88 blurred, each one.
 MARGIN = 0.05
 
+CHUNK = 128  # pictures compared with all others at a time; bounds memory
 SIDE = 48  # of the pictures, in pixels
 SHEET = 120  # pairs on a picture sheet
 
@@ -119,16 +122,10 @@ def correlating(images: np.ndarray, others: np.ndarray, threshold: float = THRES
     Returns:
         The pairs in the order of `images`; exact repeats are among them, flat pictures never.
     """
-    # One thread: OpenBLAS's threads wait by spinning, and where other programs run that costs ten times the time.
-    with threadpool_limits(1, "blas"):
-        return _correlating(images, others, threshold)
-
-
-def _correlating(images: np.ndarray, others: np.ndarray, threshold: float) -> Pairs:
     first, second = _describe(images), _describe(others)
-    found = []
-    for start in tqdm(range(0, max(len(images), 1), 256), "comparing", leave=False, disable=None, delay=2):
-        chunk = slice(start, start + 256)
+
+    def compare(start: int) -> Pairs:
+        chunk = slice(start, start + CHUNK)
         # the product with a mirrored picture is even - odd instead of even + odd: this is the larger of the two
         blurred = first.odd[chunk] @ second.odd.T
         np.abs(blurred, out=blurred)
@@ -136,7 +133,12 @@ def _correlating(images: np.ndarray, others: np.ndarray, threshold: float) -> Pa
         image, other = np.divmod(np.flatnonzero(blurred > threshold - MARGIN), max(len(others), 1))
         pairs = _align(images[chunk], first.norm[chunk], others, second.norm, image, other)
         reached = pairs.correlation >= threshold
-        found.append(Pairs(*(field[reached] for field in pairs._replace(image=pairs.image + start))))
+        return Pairs(*(field[reached] for field in pairs._replace(image=pairs.image + start)))
+
+    starts = range(0, max(len(images), 1), CHUNK)
+    # Threads of our own: OpenBLAS's wait by spinning, and beside other programs that takes many times as long.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(tqdm(pool.map(compare, starts), "comparing", len(starts), leave=False, disable=None, delay=2))
     return Pairs(*(np.concatenate(fields) for fields in zip(*found, strict=True)))
 
 

@@ -171,19 +171,28 @@ def confidence_bins(judged: Judged, bins: int = BINS) -> np.ndarray:
     return np.clip(np.ceil(judged.confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
-def with_intervals(judged: Judged, seed: int = 0, replicas: int = 1000) -> dict[str, Interval]:
+def with_intervals(judged: Judged, seed: int = 0, replicas: int = 1000, auc: bool = True) -> dict[str, Interval]:
     """`figures`, each with its 95 % percentile bootstrap interval over pictures (Efron 1979); the seed fixes it.
 
     A figure's interval is over the replicas that define it. Two intervals deserve a caution: that of a share of
     exactly 0 or 1 has no width, however few the pictures; and that of `ece` lies high, as the noise that a replica
     adds to its bins counts as error.
 
+    Args:
+        judged: N pictures.
+        seed: of the replicas.
+        replicas: how many.
+        auc: False leaves out the `roc_auc` figures, which take most of the time.
+
     Raises:
         ValueError: no pictures.
     """
     values = figures(judged)
-    blocks = [weighted_figures(judged, weights) for weights in bootstrap_weights(len(judged.label), seed, replicas)]
-    return {name: interval(value, np.concatenate([b[name] for b in blocks])) for name, value in values.items()}
+    blocks = [
+        weighted_figures(judged, weights, auc) for weights in bootstrap_weights(len(judged.label), seed, replicas)
+    ]
+    replicates = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    return {name: interval(value, replicates[name]) for name, value in values.items() if name in replicates}
 
 
 def interval(value: float, replicates: np.ndarray) -> Interval:
@@ -202,12 +211,13 @@ def bootstrap_weights(count: int, seed: int, replicas: int) -> Iterator[np.ndarr
         yield np.bincount(drawn.ravel(), minlength=count * columns).reshape(count, columns).astype(np.float64)
 
 
-def weighted_figures(judged: Judged, weights: np.ndarray) -> dict[str, np.ndarray]:
+def weighted_figures(judged: Judged, weights: np.ndarray, auc: bool = True) -> dict[str, np.ndarray]:
     """`figures` of R replicas at once, replica r having picture i weights[i, r] times.
 
     Args:
         judged: N pictures.
         weights: f64[N, R], >= 0, each column with a sum above 0.
+        auc: False leaves out `roc_auc`.
 
     Returns:
         The names of `figures`: f64[R] each.
@@ -217,9 +227,11 @@ def weighted_figures(judged: Judged, weights: np.ndarray) -> dict[str, np.ndarra
         result[name] = _ratio(np.nan_to_num(term) @ weights, ~np.isnan(term) @ weights)
     gap = _sums(confidence_bins(judged), BINS, judged.hit - judged.confidence) @ weights
     result["ece"] = np.abs(gap).sum(axis=0) / weights.sum(axis=0)
-    auc = np.stack([_weighted_auc(judged, c, weights) for c in range(CLASSES)])
-    result["roc_auc"] = _ratio(np.nansum(auc, axis=0), (~np.isnan(auc)).sum(axis=0))
-    return result | {f"roc_auc/{emotion}": values for emotion, values in zip(EMOTIONS, auc, strict=True)}
+    if not auc:
+        return result
+    areas = np.stack([_weighted_auc(judged, c, weights) for c in range(CLASSES)])
+    result["roc_auc"] = _ratio(np.nansum(areas, axis=0), (~np.isnan(areas)).sum(axis=0))
+    return result | {f"roc_auc/{emotion}": values for emotion, values in zip(EMOTIONS, areas, strict=True)}
 
 
 def _sums(group: np.ndarray, groups: int, values: np.ndarray) -> sparse.csr_array:

@@ -78,7 +78,7 @@ def as_json(result: Evaluation) -> dict[str, Any]:
     """The figures for programs: those of the headline protocol by plain name, and all with their intervals.
 
     `protocols` holds, by protocol and subset, the number of pictures and [value, low, high] of each figure; null
-    stands where a figure is not defined.
+    stands where a figure is not defined. ROC AUC is given for all pictures alone.
     """
     confusion = scores.confusion(result.judged[result.headline])
     own = {name: of.value for name, of in result.figures[result.headline]["all"].items()}

@@ -128,10 +128,10 @@ def test_saliency_of_a_linear_network_by_hand() -> None:
     images = photographs(90)
     label = np.where(np.arange(90) % 9 < 8, 1, 6)  # 80 of happiness, 10 of fear
     got = inference.saliency(network, images, label)
-    assert got.count.tolist() == [0, 64, 0, 0, 0, 0, 10, 0]
+    assert got.count.tolist() == [0, 32, 0, 0, 0, 0, 10, 0]
     w = network.variables["params"]["w"].astype(np.float64)
     for c in range(8):
-        chosen = images[label == c][:64]
+        chosen = images[label == c][:32]
         if not len(chosen):
             assert not got.maps[c].any()
             assert not got.faces[c].any()
