@@ -13,7 +13,7 @@ demo: sample
 	$(BIN)/python -m fer_jax.evaluate --run experiments/sample --split valid
 	@echo
 	@echo "checkpoints:      experiments/sample/checkpoints (latest and best)"
-	@echo "report:           experiments/sample/report (metrics.json, confusion_matrix.png)"
+	@echo "report:           experiments/sample/report/report.html"
 	@echo "TensorBoard logs: experiments/sample; look at them with: $(BIN)/tensorboard --logdir experiments"
 
 # Both commands are quick where their output is there already.
