@@ -1,8 +1,8 @@
 """Evaluate trained runs on a split: figures with intervals, pictures, and a page to read.
 
-Writes metrics.json, report.md, report.html and the pictures to <run>/report. Several runs, or --ensemble, also give a
-comparison with paired tests, written to --out. Needs the run folders and the data alone. Every picture that a
-protocol keeps is counted exactly once:
+Writes metrics.json, report.md, report.html and the pictures to <run>/report, in place of what an earlier evaluation
+left there. Several runs give a comparison with paired tests instead, written to --out with a report of each model.
+Needs the run folders and the data alone. Every picture that a protocol keeps is counted exactly once:
   majority  one class has more than half of the votes (the official protocol of FER+)
   clean     nobody voted unknown or not-a-face; the class with the most votes
   argmax    every picture; the class with the most votes
@@ -95,12 +95,13 @@ def judge(model: Model, data: Data, protocol: str) -> "Evaluation":
     return evaluation.evaluate(model.name, model.said, data.name, data.split, data.keep, protocol, temperature)
 
 
-def about(network: "Network", which: str, split: str) -> str:
+def about(network: "Network", which: str, split: str, data_dir: str) -> str:
     """What a report is of: the network, its training, and which checkpoint ("best" or "latest")."""
     config, epochs = network.config, sum(record["step"] <= network.step for record in network.history)
     told = (
         f"{config.model.name} of the run folder {network.run}, trained on label mode {config.data.label_mode}: the "
-        f"{which} checkpoint, of step {network.step:,}, after {epochs} of {config.train.epochs} epochs."
+        f"{which} checkpoint, of step {network.step:,}, after {epochs} of {config.train.epochs} epochs. Judged on the "
+        f"pictures of {data_dir}."
     )
     if which == "best" and split == "valid":
         told += " These pictures chose the checkpoint, which flatters it."
@@ -136,10 +137,15 @@ def main() -> int:
     parser.add_argument(
         "--run", type=Path, required=True, action="append", metavar="DIR", help="a run folder; repeat it to compare"
     )
-    parser.add_argument("--data", metavar="DIR", help="the data folder (default: the one the first was trained on)")
+    parser.add_argument("--data", metavar="DIR", help="the data folder (default: the one the first run was trained on)")
     parser.add_argument("--split", choices=("train", "valid", "test"), default="valid", help="default: valid")
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="majority", help="of the pictures; default: majority")
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="majority",
+        help="of classes, slices, pictures and comparison; default: majority",
+    )
     parser.add_argument("--flip", action="store_true", help="average in the prediction for the mirrored picture")
     parser.add_argument("--ensemble", action="store_true", help="judge the mean of all runs' probabilities too")
     out = Path("experiments/comparison")
@@ -157,13 +163,14 @@ def main() -> int:
     devices.tune_cpu()
     devices.cache_compilations()
     with ThreadPoolExecutor(1) as pool:  # the data are read and compared while the rest is imported and restored
-        loading = pool.submit(load, args.data or config.read(args.run[0]).data.dir, args.split)
+        data_dir = args.data or config.read(args.run[0]).data.dir
+        loading = pool.submit(load, data_dir, args.split)
 
         from fer_jax import calibration, document, inference, labels, report, tables
 
         networks = [inference.restore(run, args.checkpoint) for run in args.run]
         data = loading.result()
-    shared = {"checkpoint": args.checkpoint, "flip": args.flip}
+    shared = {"checkpoint": args.checkpoint, "flip": args.flip, "data": data_dir}
     models = [
         predict(name, network, data, args.flip)
         for name, network in zip(names(args.run, args.flip), networks, strict=True)
@@ -174,9 +181,11 @@ def main() -> int:
         with ThreadPoolExecutor(1) as pool:  # XLA computes while numpy counts
             maps = pool.submit(inference.saliency, network, data.split.images[kept], target[kept].argmax(axis=1))
             result = judge(model, data, args.protocol)
-        told = document.Text(about(network, args.checkpoint, args.split))
+        told = document.Text(about(network, args.checkpoint, args.split, data_dir))
         blocks = [told, *report.page(result, data.split, network.history, maps.result())]
-        tell(run / "report", result, blocks, {"run": str(run), "step": network.step, **shared})
+        # a comparison leaves the runs' own reports alone
+        folder = run / "report" if len(models) == 1 else args.out / model.name.replace(os.sep, "_")
+        tell(folder, result, blocks, {"run": str(run), "step": network.step, **shared})
         results.append(result)
     if args.ensemble:
         said, said_of_valid = (calibration.average(each) for each in list(zip(*models, strict=True))[1:])
@@ -203,7 +212,7 @@ def tell(folder: Path, result: "Evaluation", blocks: "Sequence[Block]", facts: M
     from fer_jax import document, tables
 
     write(folder, f"{result.name} on {result.split}", blocks, {**facts, **tables.as_json(result)})
-    for table in (tables.main_table(result), tables.class_table(result)):
+    for table in (tables.main_table(result), tables.memory_table(result), tables.class_table(result)):
         print(f"{document.to_text(table)}\n")
     print(f"report: {folder / 'report.html'} (report.md, metrics.json and the pictures beside it)\n", flush=True)
 

@@ -67,9 +67,10 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> s
         tree = devices.replicate(tree) if found is None else found.tree
         state, totals = tree["state"], tree["totals"]
         step, history = (found.step, found.progress["history"]) if found else (0, [])
+        labelled = config.data.label_mode + (", without repeats" if config.data.drop_repeats else "")
         say(
             f"{config.model.name}: {models.count_parameters(state.params):,} parameters; {len(examples.images):,} "
-            f"training pictures ({config.data.label_mode}), {len(valid.images):,} for validation (majority); "
+            f"training pictures ({labelled}), {len(valid.images):,} for validation (majority); "
             f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         )
         if found:

@@ -74,13 +74,17 @@ def test_training_logged_the_accuracy_that_evaluation_finds(evaluated: dict, tra
     assert evaluated["accuracy"] == pytest.approx(best["accuracy"])
 
 
-def test_runs_are_compared_on_the_split_that_is_asked_for(trained: Path, sample_dir: Path, tmp_path: Path) -> None:
+def test_runs_are_compared_on_the_split_that_is_asked_for(
+    evaluated: dict, trained: Path, sample_dir: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     asked = ["--split", "test", "--checkpoint", "latest", "--protocol", "clean", "--data", str(sample_dir)]
     runs = ["--run", str(trained), "--run", str(copy), "--ensemble", "--flip", "--out", str(tmp_path / "both")]
     said = evaluate(*runs, *asked, JAX_NUM_CPU_DEVICES="3")  # 3 does not divide the batch
-    one, other, both = (figures(folder) for folder in (trained / "report", copy / "report", tmp_path / "both/ensemble"))
+    out = tmp_path / "both"
+    one, other, both = (figures(out / name) for name in ("sample, flip", "copy, flip", "ensemble"))
+    assert figures(trained / "report")["split"] == "valid"  # the run's own report is left alone
     assert (one["split"], one["checkpoint"], one["protocol"], one["flip"]) == ("test", "latest", "clean", True)
     assert one["count"] == len(data.select(data.load(sample_dir, "test"), "clean").images)
     assert one["model"] == "sample, flip"
