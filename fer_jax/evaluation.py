@@ -29,9 +29,8 @@ class Evaluation(NamedTuple):
     headline: str  # the protocol of pictures and slices
     judged: dict[str, Judged]  # by protocol
     rows: np.ndarray  # i64[N], where the headline's pictures stand in the split
-    figures: dict[
-        str, dict[str, dict[str, Interval]]
-    ]  # by protocol, subset and name; roc_auc of "all" alone; nan where there is no picture
+    # by protocol, subset and name; roc_auc of "all" alone; nan where there is no picture
+    figures: dict[str, dict[str, dict[str, Interval]]]
     counts: dict[str, dict[str, int]]  # pictures, by protocol and subset
     temperature: float  # fitted on validation under the headline protocol
     calibrated: dict[str, Interval]  # the headline's figures at that temperature

@@ -296,8 +296,7 @@ def main() -> int:
 
     from fer_jax import data
 
-    root = Path(args.data).expanduser()
-    there = [split for split, folder in data.FOLDERS.items() if (root / folder / "label.csv").is_file()]
+    there = [split for split in data.FOLDERS if data.has(args.data, split)]
     # without any split, loading one says what to do
     rows, pairs = _compare({split: data.load(args.data, split) for split in there or data.FOLDERS})
     print("pictures of  repeated in  pictures   exact    near   of these: mirrored   shifted  in place")
