@@ -95,10 +95,12 @@ def test_runs_are_compared_on_the_split_that_is_asked_for(
     assert re.search(r"sample, flip - copy, flip +\+0\.00 ", said)
 
 
-def test_two_processes_train_what_one_does(sample_dir: Path, tmp_path: Path) -> None:
+def test_two_devices_and_two_processes_train_what_one_does(sample_dir: Path, tmp_path: Path) -> None:
     command = ["-m", "fer_jax.main", "--config", "tests/quick.py", f"--config.data.dir={sample_dir}", "--workdir"]
     one = run_python(*command, str(tmp_path / "one"))
     assert one.returncode == 0, one.stderr
+    two = run_python(*command, str(tmp_path / "two"), JAX_NUM_CPU_DEVICES="2")
+    assert "2 cpu device(s)" in two.stdout, two.stderr
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -124,10 +126,12 @@ def test_two_processes_train_what_one_does(sample_dir: Path, tmp_path: Path) -> 
     assert "run folder" in outputs[0][0]
     assert "loss" not in outputs[1][0]  # one speaks for both
     assert "run folder" not in outputs[1][0]
-    losses = [[float(loss) for loss in re.findall(r"loss (\S+),", said)] for said in (one.stdout, outputs[0][0])]
+    losses = [
+        [float(loss) for loss in re.findall(r"loss (\S+),", said)] for said in (one.stdout, two.stdout, outputs[0][0])
+    ]
     assert len(losses[0]) == 2  # training and validation
     # the sums over a batch are taken in another order, no more
-    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
+    np.testing.assert_allclose(losses[1:], losses[:1] * 2, rtol=2e-3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
