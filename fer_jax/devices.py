@@ -25,6 +25,8 @@ Tree = TypeVar("Tree")
 
 AXIS = "data"
 
+KNOWN_JAXLIB = ("0.10.", "0.11.", "0.12.")  # others may not know the flag of `tune_cpu`, and would abort
+
 
 class Devices:
     """The shardings of a run: `replicated` for the state, `split` for the rows of a batch."""
@@ -126,7 +128,7 @@ def tune_cpu() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
     flag = "--xla_cpu_experimental_ynn_fusion_type"
     flags = os.environ.get("XLA_FLAGS", "")
-    if jaxlib.__version__.startswith("0.10.") and flag not in flags:  # others may not know the flag, and would abort
+    if jaxlib.__version__.startswith(KNOWN_JAXLIB) and flag not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {flag}=".strip()
 
 

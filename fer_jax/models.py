@@ -16,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from fer_jax.labels import EMOTIONS
-from fer_jax.ops import Conv3x3, max_pool_2x2
+from fer_jax.ops import BatchNorm, Conv3x3, max_pool_2x2
 
 Dtype = Any
 
@@ -30,7 +30,7 @@ class ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = Conv3x3(self.features, use_bias=False, dtype=self.dtype)(x)
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
+        x = BatchNorm(use_running_average=not train, dtype=self.dtype)(x)
         return nn.relu(x)
 
 

@@ -1,14 +1,16 @@
-"""3x3 convolution and 2x2 max pooling whose gradients are fast on a CPU."""
+"""3x3 convolution, batch normalisation and 2x2 max pooling that are fast on CPUs, where XLA's own are not.
 
+On other platforms they are XLA's own. What each gave is in docs/performance.md.
+"""
+
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
-
-# A chunk's patch matrix should stay in the cache between being written and being multiplied.
-CHUNK_BYTES = 4 << 20
 
 
 def _lax_conv3x3(x: Array, kernel: Array) -> Array:
@@ -20,40 +22,89 @@ def _lax_kernel_gradient(x: Array, dy: Array) -> Array:
     return jax.vjp(lambda k: _lax_conv3x3(x, k), kernel)[1](dy)[0]
 
 
-def _matmul_kernel_gradient(x: Array, dy: Array) -> Array:
-    """The kernel's gradient as matrix products, summed in f32 over chunks of pictures.
+def _winograd_tile(shape: tuple[int, ...], c_out: int) -> int:
+    """The side of the output tiles by which a convolution is cheaper than by lax, or 0 where it is not.
 
-    A chunk's three column shifts are laid side by side once; its three row shifts are then slices of that, each
-    multiplied with dy. Laying out all nine taps (im2col) is no faster and takes XLA twice as long to compile.
+    Wide layers on small maps: elsewhere the transforms cost more than the products that they save.
     """
-    b, h, w, c_in = x.shape
-    c_out = dy.shape[-1]
-    picture_bytes = h * w * 9 * c_in * x.dtype.itemsize
-    chunk = max(n for n in range(1, b + 1) if b % n == 0 and (n == 1 or n * picture_bytes <= CHUNK_BYTES))
+    _, height, width, c_in = shape
+    if height > 12 or width > 12 or min(c_in, c_out) < 64 or c_in * c_out < 128 * 128:
+        return 0
+    return 4 if height % 4 == 0 and width % 4 == 0 else 3
 
-    def add_chunk(total: Array, pictures: tuple[Array, Array]) -> tuple[Array, None]:
-        x, dy = pictures
-        columns = jnp.concatenate([x[:, :, j : j + w] for j in range(3)], axis=-1)
-        columns = lax.optimization_barrier(columns)  # or XLA would lay them out anew for each row shift
-        dy = dy.reshape(-1, c_out)
-        rows = [columns[:, i : i + h].reshape(-1, 3 * c_in) for i in range(3)]
-        products = [lax.dot_general(dy, r, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32) for r in rows]
-        return total + jnp.stack(products), None
 
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    chunks = jax.tree.map(lambda a: a.reshape(-1, chunk, *a.shape[1:]), (padded, dy))
-    total, _ = lax.scan(add_chunk, jnp.zeros((3, c_out, 3 * c_in), jnp.float32), chunks)
-    return total.reshape(3, c_out, 3, c_in).transpose(0, 2, 3, 1).astype(x.dtype)
+def _winograd_matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """B^T, G and A^T of F(tile x tile, 3 x 3) on flattened squares (Lavin & Gray 2015, arXiv:1509.09308, section 4).
+
+    A polynomial product is a product of values at some points (infinity among them) and an interpolation; a
+    convolution is its transpose.
+    """
+    points = [0, 1, -1, 2, -2][: tile + 1]
+
+    def values(coefficients: int) -> np.ndarray:
+        at_infinity = np.eye(coefficients)[-1]
+        return np.array([*([p**k for k in range(coefficients)] for p in points), at_infinity], np.float64)
+
+    b_t, g, a_t = np.linalg.inv(values(tile + 2)).T, values(3), values(tile).T
+    largest = np.abs(b_t).max(axis=1, keepdims=True)  # 1 in every row of B^T: less is lost to rounding
+    squares = [np.kron(matrix, matrix) for matrix in (b_t / largest, g * largest, a_t)]
+    return tuple(square.astype(np.float32) for square in squares)  # type: ignore[return-value]
+
+
+def _transform(matrix: np.ndarray, tiles: Array) -> Array:
+    """The matrix on the leading axis: [I, J] x [J, ...] -> [I, ...]."""
+    return jnp.tensordot(matrix, tiles, axes=1)
+
+
+def _input_tiles(x: Array, tile: int) -> Array:
+    """Overlapping squares of side tile + 2, a tile apart: f32[(tile + 2)^2, B, rows, columns, C]."""
+    b, h, w, c = x.shape
+    rows, columns = -(-h // tile), -(-w // tile)
+    below, right = tile * (rows + 1) - h - 1, tile * (columns + 1) - w - 1
+    blocks = jnp.pad(x.astype(jnp.float32), ((0, 0), (1, below), (1, right), (0, 0)))
+    blocks = blocks.reshape(b, rows + 1, tile, columns + 1, tile, c).transpose(2, 4, 0, 1, 3, 5)
+    # the last two rows and columns of a square are the first of the next block
+    tall = jnp.concatenate([blocks[:, :, :, :rows], blocks[:2, :, :, 1:]], axis=0)
+    square = jnp.concatenate([tall[..., :columns, :], tall[:, :2, ..., 1:, :]], axis=1)
+    return lax.optimization_barrier(square.reshape((tile + 2) ** 2, b, rows, columns, c))  # or it is fused, and slow
+
+
+def _winograd_conv3x3(x: Array, kernel: Array, tile: int) -> Array:
+    """The convolution by (tile + 2)^2 products for tile^2 outputs, where the definition takes nine for each."""
+    b_t, g, a_t = _winograd_matrices(tile)
+    b, h, w, _ = x.shape
+    inputs = _transform(b_t, _input_tiles(x, tile))
+    kernels = _transform(g, kernel.astype(jnp.float32).reshape(9, *kernel.shape[2:]))
+    products = jnp.einsum("sbrci,sio->sbrco", inputs, kernels)
+    y = _transform(a_t, products)
+    _, _, rows, columns, c_out = y.shape
+    y = y.reshape(tile, tile, b, rows, columns, c_out).transpose(2, 3, 0, 4, 1, 5)
+    return y.reshape(b, rows * tile, columns * tile, c_out)[:, :h, :w].astype(x.dtype)
+
+
+def _winograd_kernel_gradient(x: Array, dy: Array, tile: int) -> Array:
+    b_t, g, a_t = _winograd_matrices(tile)
+    b, h, w, c_out = dy.shape
+    inputs = _transform(b_t, _input_tiles(x, tile))
+    rows, columns = inputs.shape[2:4]
+    dy = jnp.pad(dy.astype(jnp.float32), ((0, 0), (0, rows * tile - h), (0, columns * tile - w), (0, 0)))
+    dy = dy.reshape(b, rows, tile, columns, tile, c_out).transpose(2, 4, 0, 1, 3, 5)
+    outputs = _transform(a_t.T, lax.optimization_barrier(dy.reshape(tile**2, b, rows, columns, c_out)))
+    products = jnp.einsum("sbrci,sbrco->sio", inputs, outputs)
+    return _transform(g.T, products).reshape(3, 3, x.shape[-1], c_out).astype(x.dtype)
 
 
 @jax.custom_vjp
 def conv3x3(x: Array, kernel: Array) -> Array:
-    """3x3 convolution, stride 1, zero padding, with a kernel gradient that is faster on CPU than lax's.
+    """3x3 convolution, stride 1, zero padding; on a CPU by Winograd's method where that is faster than lax.
 
-    x: `[B, H, W, C_in]`; kernel: `[3, 3, C_in, C_out]` of the same dtype; returns `[B, H, W, C_out]`.
-    The gradient can be taken once (it is a `custom_vjp`).
+    x: `[B, H, W, C_in]`; kernel: `[3, 3, C_in, C_out]` of the same dtype; returns `[B, H, W, C_out]`. Winograd's
+    method is within 1e-4 of the largest value of the output in float32. The gradient can be taken once (it is a
+    `custom_vjp`).
     """
-    return _lax_conv3x3(x, kernel)
+    if not (tile := _winograd_tile(x.shape, kernel.shape[-1])):
+        return _lax_conv3x3(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=partial(_winograd_conv3x3, tile=tile), default=_lax_conv3x3)
 
 
 def _conv3x3_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -62,9 +113,11 @@ def _conv3x3_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array
 
 def _conv3x3_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = residuals
-    dx = jax.vjp(lambda x: _lax_conv3x3(x, kernel), x)[1](dy)[0]
-    dkernel = lax.platform_dependent(x, dy, cpu=_matmul_kernel_gradient, default=_lax_kernel_gradient)
-    return dx, dkernel
+    dx = conv3x3(dy, kernel[::-1, ::-1].swapaxes(2, 3))
+    if not (tile := _winograd_tile(x.shape, kernel.shape[-1])):
+        return dx, _lax_kernel_gradient(x, dy)
+    winograd = partial(_winograd_kernel_gradient, tile=tile)
+    return dx, lax.platform_dependent(x, dy, cpu=winograd, default=_lax_kernel_gradient)
 
 
 conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
@@ -90,6 +143,80 @@ class Conv3x3(nn.Module):
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv3x3(x, kernel)
         return y if bias is None else y + bias
+
+
+def _row_by_row_sum(x: Array) -> Array:
+    """Over all but the channels; the rows are added first, as one loop that XLA makes vectors of."""
+    rows = [x[:, i] for i in range(x.shape[1])]
+    return sum(rows[1:], start=rows[0]).sum(axis=(0, 1))
+
+
+def _channel_sums(*maps: Array) -> list[Array]:
+    """Sum of each f32[B, H, W, C] over all but the channels: f32[C]."""
+    return [lax.platform_dependent(x, cpu=_row_by_row_sum, default=lambda x: x.sum(axis=(0, 1, 2))) for x in maps]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def batch_norm(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
+    """Batch normalisation in training (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167), computed in f32.
+
+    x `[B, H, W, C]`, scale and bias `[C]` -> `[B, H, W, C]` of x's dtype, and the batch's mean and (biased) variance
+    `f32[C]`, which count as constants when a gradient is taken.
+    """
+    return _batch_norm_forward(x, scale, bias, epsilon)[0]
+
+
+def _batch_norm_forward(x: Array, scale: Array, bias: Array, epsilon: float) -> Any:
+    count = x.size // x.shape[-1]
+    wide = x.astype(jnp.float32)
+    total, squares = _channel_sums(wide, wide * wide)
+    mean = total / count
+    variance = jnp.maximum(squares / count - mean * mean, 0)
+    inverse = lax.rsqrt(variance + epsilon)
+    y = ((wide - mean) * (inverse * scale) + bias).astype(x.dtype)
+    return (y, mean, variance), (x, scale, mean, inverse)
+
+
+def _batch_norm_backward(epsilon: float, residuals: Any, cotangents: Any) -> tuple[Array, Array, Array]:
+    x, scale, mean, inverse = residuals
+    dy = cotangents[0].astype(jnp.float32)
+    normal = (x.astype(jnp.float32) - mean) * inverse
+    count = x.size // x.shape[-1]
+    dbias, dscale = _channel_sums(dy, dy * normal)
+    dx = scale * inverse * (dy - dbias / count - normal * (dscale / count))
+    return dx.astype(x.dtype), dscale, dbias
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+class BatchNorm(nn.Module):
+    """`nn.BatchNorm(momentum=0.9)` on `batch_norm`; variables are the same, so checkpoints interchange.
+
+    `[B, H, W, C]` -> the same, of `dtype`.
+    """
+
+    use_running_average: bool
+    dtype: Any = jnp.float32
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (x.shape[-1],)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        variance = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale = self.param("scale", nn.initializers.ones_init(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape)
+        if self.use_running_average:
+            wide = x.astype(jnp.float32)
+            y = (wide - mean.value) * (lax.rsqrt(variance.value + self.epsilon) * scale) + bias
+            return y.astype(self.dtype)
+        y, batch_mean, batch_variance = batch_norm(x.astype(self.dtype), scale, bias, self.epsilon)
+        if not self.is_initializing():
+            mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
+            variance.value = self.momentum * variance.value + (1 - self.momentum) * batch_variance
+        return y
 
 
 def _window_corners(x: Array) -> tuple[Array, Array, Array, Array]:
