@@ -35,7 +35,8 @@ def get_config() -> ConfigDict:
     config.augment = ConfigDict()
     # none, emotion_cnn or ferplus; see fer_jax/augment.py.
     config.augment.recipe = "ferplus"
-    # Who renders the augmented pictures: host (numpy, in a thread beside the step) or device (in the step).
+    # Who renders the augmented pictures: host (numpy, in a thread beside the step) or device (in the step, from the
+    # stored pictures, all of which lie there).
     config.augment.renderer = "host"
 
     config.model = ConfigDict()
@@ -83,6 +84,9 @@ def get_config() -> ConfigDict:
     # Over all devices.
     config.train.batch_size = 64
     config.train.eval_batch_size = 256
+    # With augment.renderer=device: how many steps the device does for each time that the host is asked; saving on a
+    # signal waits for them. On a GPU some hundred keep it busy.
+    config.train.steps_per_call = 1
     # Stop after so many epochs without a better validation accuracy; 0: never.
     config.train.patience = 0
 

@@ -12,11 +12,12 @@ import threading
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
-import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
@@ -50,10 +51,18 @@ class Examples(NamedTuple):
     rows: np.ndarray  # i64[N], where each stands in its Split
 
 
+class Call(NamedTuple):
+    """The steps that the device does without asking the host."""
+
+    steps: int
+    batches: "Batch"  # of [K, B, ...]; only the first `steps` of the K are meant
+
+
 class Batch(NamedTuple):
     """What a step takes; rows with mask 0 only fill the batch up."""
 
-    image: Array  # f32[B, S, S, 1]; or u8[B, 48, 48], still to be rendered with `params`
+    image: Array  # f32[B, S, S, 1]; or still to be rendered with `params`: u8[B, 48, 48], or the numbers i32[B] of
+    # pictures that lie on the device
     target: Array  # f32[B, 8]
     mask: Array  # f32[B]
     params: AugmentParams | None  # None where the host has rendered
@@ -112,6 +121,8 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _decode(folder: Path) -> Split:
+    import pandas as pd  # only where there is no cache yet: it takes half a second
+
     csv = folder / "label.csv"
     try:
         table = pd.read_csv(csv, header=None, dtype=str, keep_default_na=False)
@@ -180,7 +191,7 @@ class Render(NamedTuple):
     recipe: str
     normalize: str
     size: int
-    on_device: bool  # batches then carry u8 pictures and parameters, and the step renders
+    on_device: bool  # the step renders: training batches carry numbers of pictures and parameters
 
     def __call__(self, images: np.ndarray, params: AugmentParams) -> tuple[np.ndarray, AugmentParams | None]:
         """(image, params) of a Batch."""
@@ -223,9 +234,21 @@ def train_batches(
         target = examples.target[chosen]
         if sampled:
             target = labels.draw_labels(rng, target)
-        image, left = render(examples.images[chosen[rows]], AugmentParams(*(field[rows] for field in params)))
+        chosen, params = chosen[rows], AugmentParams(*(field[rows] for field in params))
+        image, left = (chosen.astype(np.int32), params) if render.on_device else render(examples.images[chosen], params)
         yield Batch(image, target[rows], np.ones(len(image), np.float32), left)
         step += 1
+
+
+def calls(batches: Iterator[Batch], steps_per_call: int, steps_per_epoch: int, start_step: int) -> Iterator[Call]:
+    """The batches from `start_step` on, stacked; a call ends with its epoch at the latest, and is then filled up."""
+    step = start_step
+    while True:
+        count = min(steps_per_call, steps_per_epoch - step % steps_per_epoch)
+        taken = list(islice(batches, count))
+        filled = taken + taken[:1] * (steps_per_call - count)
+        yield Call(count, jax.tree.map(lambda *rows: np.stack(rows), *filled))
+        step += count
 
 
 def eval_batches(

@@ -29,12 +29,11 @@ KNOWN_JAXLIB = ("0.10.", "0.11.", "0.12.")  # others may not know the flag of `t
 
 
 class Devices:
-    """The shardings of a run: `replicated` for the state, `split` for the rows of a batch."""
+    """How the arrays of a run lie on its devices: the state the same on all, the rows of a batch split over them."""
 
     def __init__(self) -> None:
-        mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
-        self.replicated = NamedSharding(mesh, PartitionSpec())
-        self.split = NamedSharding(mesh, PartitionSpec(AXIS))
+        self.mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.process = (jax.process_index(), jax.process_count())
         self.first = jax.process_index() == 0  # the process that logs
 
@@ -55,9 +54,10 @@ class Devices:
             lambda leaf: jax.make_array_from_process_local_data(self.replicated, np.asarray(leaf)), tree
         )
 
-    def shard(self, batch: Tree) -> Tree:
-        """This process's rows of a batch, as its part of arrays that are split over all devices."""
-        return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(self.split, rows), batch)
+    def shard(self, batch: Tree, axis: int = 0) -> Tree:
+        """This process's rows of a batch, as its part of arrays that are split along `axis` over all devices."""
+        split = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
+        return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(split, rows), batch)
 
 
 def join() -> None:

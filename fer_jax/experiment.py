@@ -84,6 +84,7 @@ def _check(config: ConfigDict) -> None:
         "train.epochs": (1, math.inf),
         "train.batch_size": (1, math.inf),
         "train.eval_batch_size": (1, math.inf),
+        "train.steps_per_call": (1, math.inf),
         "train.patience": (0, math.inf),
     }
     flat = config_lib.flatten(config.to_dict())
@@ -93,6 +94,8 @@ def _check(config: ConfigDict) -> None:
     for field, (low, high) in ranges.items():
         if not low <= flat[field] <= high:
             raise ValueError(f"{field}={flat[field]!r} must be at least {low} and at most {high}")
+    if flat["augment.renderer"] == "host" and flat["train.steps_per_call"] > 1:
+        raise ValueError("train.steps_per_call above 1 needs augment.renderer=device: the host renders step by step")
     if flat["image.size"] % 16:
         raise ValueError(f"image.size={flat['image.size']} must be a multiple of 16")
 

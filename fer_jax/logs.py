@@ -11,7 +11,6 @@ from tensorboardX.summary import hparams
 from tqdm import tqdm
 
 from fer_jax import config as config_lib
-from fer_jax import figures
 
 SCALARS = ("loss", "accuracy", "precision", "recall", "f1", "macro_f1")
 LINE_EVERY_S = 30.0
@@ -39,6 +38,8 @@ class EventLog:
                 self._writer.add_scalar(f"{split}/{name}", record[split][name], step)
         for name in ("learning_rate", "grad_norm", "images_per_s", "data_wait"):
             self._writer.add_scalar(f"progress/{name}", record[name], step)
+        from fer_jax import figures  # matplotlib takes a second to import, and the first step need not wait for it
+
         figure = figures.confusion(confusion, f"validation, step {step}")
         self._writer.add_image("valid/confusion_matrix", figures.pixels(figure), step, dataformats="HWC")
         self._writer.flush()

@@ -18,7 +18,7 @@ from fer_jax import augment, checkpoint, data, losses, models, repeats, train_st
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
-from fer_jax.data import Batch, Examples, Render, Split
+from fer_jax.data import Call, Examples, Render, Split
 from fer_jax.devices import Devices, stop_requests
 from fer_jax.experiment import Parts, build, evaluator
 from fer_jax.logs import SCALARS, EpochProgress, EventLog
@@ -59,7 +59,7 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> s
     parts = build(config, steps_per_epoch)
     config_lib.claim(run, config)
     evaluate = evaluator(parts, devices, config.train.eval_batch_size)
-    step_fn = _step_function(config, parts)
+    step_fn = _step_function(config, parts, devices, examples)
 
     with closing(checkpoint.open_manager(run)) as manager, stop_requests() as stop:
         tree: dict[str, Any] = {"state": parts.init(), "totals": metrics_lib.zeros()}
@@ -89,13 +89,15 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> s
             start_step=step,
             process=devices.process,
         )
+        calls = data.calls(batches, config.train.steps_per_call, steps_per_epoch, step)
         events = EventLog(run, step, devices.first)
-        ready = data.prefetch(batches, devices.shard)
+        ready = data.prefetch(calls, lambda call: Call(call.steps, devices.shard(call.batches, axis=1)))
+        clock = None
         with closing(events), closing(ready):
             if not found:
                 events.start(config, _sample_grid(examples, parts.render, config.seed))
             while not ending:
-                clock = _Clock(batch_size)
+                clock = _Clock(batch_size, compiling=not clock)
                 title, left = f"epoch {len(history) + 1}/{epochs}", (epochs - len(history)) * steps_per_epoch
                 with closing(EpochProgress(title, steps_per_epoch, left, batch_size, devices.first)) as progress:
                     state, totals, ending = _train_epoch(state, totals, step, ready, step_fn, stop, clock, progress)
@@ -146,7 +148,7 @@ def _train_epoch(
     state: TrainState,
     totals: Metrics,
     step: int,
-    ready: Iterator[Batch],
+    ready: Iterator[Call],
     step_fn: Callable[..., tuple[TrainState, Metrics]],
     stop: Callable[[int], str],
     clock: "_Clock",
@@ -154,15 +156,15 @@ def _train_epoch(
 ) -> tuple[TrainState, Metrics, str]:
     """The state and the epoch's metrics after its last step, or after the one where the signal named last came."""
     signal, alone = "", jax.process_count() == 1
-    for position in range(step % progress.steps + 1, progress.steps + 1):
-        batch = clock.wait_for(ready)
+    position = step % progress.steps
+    while position < progress.steps:
+        count, batches = clock.wait_for(ready)
         previous = totals
-        state, metrics = step_fn(state, batch)
-        totals = metrics_lib.merge(totals, metrics)
-        # One step stays in flight, so the device is busy while the host looks around.
+        state, totals = step_fn(state, totals, count, batches)
+        # One call stays in flight, so the device is busy while the host looks around.
         jax.block_until_ready(previous)
-        clock.tick()
-        step += 1
+        clock.tick(count)
+        position, step = position + count, step + count
         if progress.due() and int(previous.steps):
             # Several processes must all stop at one step: they do at the epoch's end.
             if alone and int(previous.bad_step) != metrics_lib.NEVER:
@@ -193,7 +195,10 @@ def _result(ending: str, history: list[dict[str, Any]]) -> str:
     return f"{ending}: best validation accuracy {best['valid']['accuracy']:.2%}, epoch {best['epoch']}"
 
 
-def _step_function(config: ConfigDict, parts: Parts) -> Callable[..., tuple[TrainState, Metrics]]:
+def _step_function(
+    config: ConfigDict, parts: Parts, devices: Devices, examples: Examples
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """(state, totals, count, batches) -> (state, totals); see `train_step.train_steps`."""
     step = partial(
         train_step.train_step,
         model=parts.model,
@@ -203,7 +208,9 @@ def _step_function(config: ConfigDict, parts: Parts) -> Callable[..., tuple[Trai
         render=parts.render_device,
         ema_decay=config.optim.ema_decay,
     )
-    return jax.jit(step, donate_argnums=0)
+    steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
+    pictures = devices.replicate(examples.images) if parts.render.on_device else None
+    return lambda state, totals, count, batches: steps(state, totals, pictures, np.int32(count), batches)
 
 
 def _sample_grid(examples: Examples, render: Render, seed: int) -> np.ndarray:
@@ -243,32 +250,31 @@ def _line(record: dict[str, Any], epochs: int, better: bool) -> str:
 
 
 class _Clock:
-    """Times the steps of an epoch; the first, which may compile, is left out."""
+    """Times the steps of an epoch, from now on or, where that is `compiling`, from the end of the first call."""
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, compiling: bool) -> None:
         self._batch_size = batch_size
-        self._steps = -1
+        self._compiling = compiling
+        self._steps = 0
         self._waited = 0.0
-        self._start = 0.0
-        self._end = 0.0
+        self._start = self._end = time.perf_counter()
 
-    def wait_for(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch; the time that it takes to come counts as waiting."""
+    def wait_for(self, calls: Iterator[Call]) -> Call:
+        """The next call; the time that it takes to come counts as waiting."""
         before = time.perf_counter()
-        batch = next(batches)
-        if self._steps >= 0:
-            self._waited += time.perf_counter() - before
-        return batch
+        call = next(calls)
+        self._waited += time.perf_counter() - before
+        return call
 
-    def tick(self) -> None:
-        """A step is done."""
+    def tick(self, steps: int) -> None:
+        """A call of so many steps is done."""
         self._end = time.perf_counter()
-        self._steps += 1
-        if self._steps == 0:
-            self._start = self._end
+        self._steps += steps
+        if self._compiling:
+            self._compiling, self._steps, self._waited, self._start = False, 0, 0.0, self._end
 
     def images_per_s(self) -> float:
-        """Of this epoch, over all processes; 0 before the second step."""
+        """Of this epoch, over all processes; 0 before the second call of a run."""
         return self._steps * self._batch_size / max(self._end - self._start, 1e-9)
 
     def waiting_share(self) -> float:

@@ -140,13 +140,13 @@ def assert_equal(a, b) -> None:
 def test_an_epoch_shows_every_picture_at_most_once_and_epochs_differ() -> None:
     plain = Render("none", "scale", 48, on_device=True)
     batches = take(10, examples_of(43), plain)  # two epochs of five steps
-    who = [batch.image[:, 0, 0].tolist() for batch in batches]
+    who = [batch.image.tolist() for batch in batches]
     first, second = (list(itertools.chain(*epoch)) for epoch in (who[:5], who[5:]))
     assert len(set(first)) == len(set(second)) == 40
     assert first != second
     assert first != sorted(first)
     for batch in batches:
-        np.testing.assert_array_equal(batch.target.argmax(1), batch.image[:, 0, 0] % 8)
+        np.testing.assert_array_equal(batch.target.argmax(1), batch.image % 8)
         assert batch.mask.tolist() == [1.0] * 8
 
 
@@ -177,10 +177,23 @@ def test_host_and_device_rendering_give_the_same_pictures() -> None:
     host = take(2, examples)
     device = take(2, examples, HOST._replace(on_device=True))
     for a, b in zip(host, device, strict=True):
-        assert b.image.dtype == np.uint8
-        rendered = augment.render_device(b.image, b.params, size=48, normalize="scale")
+        rendered = augment.render_device(examples.images[b.image], b.params, size=48, normalize="scale")
         np.testing.assert_allclose(a.image, rendered, atol=1e-3)
         np.testing.assert_array_equal(a.target, b.target)
+
+
+def test_calls_hold_the_batches_in_order_and_end_with_the_epoch() -> None:
+    render = HOST._replace(on_device=True)
+    batches = take(8, examples_of(43), render)  # five steps an epoch
+    made = data.calls(iter(batches[1:]), 3, 5, start_step=1)
+    first, second, third = (next(made) for _ in range(3))
+    assert [call.steps for call in (first, second, third)] == [3, 1, 3]
+    joined = jax.tree.map(
+        lambda *parts: np.concatenate(parts),
+        *(jax.tree.map(lambda rows, n=call.steps: rows[:n], call.batches) for call in (first, second, third)),
+    )
+    assert_equal(joined, jax.tree.map(lambda *rows: np.stack(rows), *batches[1:8]))
+    assert {len(call.batches.mask) for call in (first, second, third)} == {3}
 
 
 def test_sampled_labels_change_from_epoch_to_epoch() -> None:

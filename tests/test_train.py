@@ -187,15 +187,33 @@ def test_unusable_sizes_get_one_line_and_leave_no_folder(config, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("fields", [{"renderer": "device"}, {"recipe": "none"}])
-def test_device_rendering_trains_like_host_rendering(config, tmp_path: Path, fields) -> None:
-    config.train.epochs = 1
-    train(config, tmp_path / "host", quiet)
+@pytest.mark.parametrize(
+    ("fields", "steps_per_call", "same"),
+    [({"renderer": "device"}, 1, True), ({"renderer": "device"}, 3, True), ({"recipe": "none"}, 1, False)],
+)
+def test_device_rendering_trains_like_host_rendering(
+    config, whole: Path, tmp_path: Path, fields, steps_per_call: int, same: bool
+) -> None:
     config.augment.update(fields)
-    train(config, tmp_path / "other", quiet)
-    host, other = (restored(config, tmp_path / name).progress["history"][0] for name in ("host", "other"))
-    same = "recipe" not in fields
+    config.train.steps_per_call = steps_per_call
+    train(config, tmp_path, quiet)
+    host, other = (restored(config, run).progress["history"][0] for run in (whole, tmp_path))
     assert np.isclose(host["train"]["loss"], other["train"]["loss"], rtol=1e-3) == same
+
+
+def test_several_steps_a_call_are_resumed_inside_an_epoch(config, tmp_path: Path) -> None:
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch 1"):
+            signal.raise_signal(signal.SIGTERM)
+
+    config.augment.renderer = "device"
+    config.train.update(steps_per_call=4, epochs=2)
+    train(config, tmp_path / "whole", quiet)
+    assert train(config, tmp_path / "parts", interrupt) == "SIGTERM"
+    assert restored(config, tmp_path / "parts").step == 13  # nine steps an epoch: 4, 4, 1, 4
+    assert train(config, tmp_path / "parts", quiet) == "complete"
+    once, parts = (restored(config, tmp_path / name) for name in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
 
 
 @pytest.mark.parametrize("mode", ["multi_target", "majority"])
