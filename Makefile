@@ -1,7 +1,7 @@
 # make demo    from a fresh clone to a trained, evaluated network on drawn sample faces
 # make sample  only the sample data: sample/data
 # make test    linters, type checker and the whole test suite
-# make bench   the speed of the generator and of the augmentation (FER2013_DIR names the folder of the two CSVs)
+# make bench   speed beside PyTorch's on this machine, everything that needs no GPU (some 15 minutes on two cores)
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -27,10 +27,9 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-bench: .venv/installed-dev
-	@test -n "$(FER2013_DIR)" || { echo "make bench FER2013_DIR=folder of fer2013.csv and fer2013new.csv"; exit 1; }
-	$(BIN)/python -m benchmarks.generator $(FER2013_DIR)
-	$(BIN)/python -m benchmarks.augment
+# FER2013_DIR, where it is set, names the folder of the two CSVs for the generator.
+bench: sample .venv-bench/installed
+	$(BIN)/python benchmarks/compare.py --csvs $(or $(FER2013_DIR),sample)
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,5 +42,11 @@ bench: .venv/installed-dev
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
+# PyTorch, for the benchmarks alone
+.venv-bench/installed: requirements-bench.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
 clean:
-	rm -rf .venv sample experiments/sample
+	rm -rf .venv .venv-bench sample experiments/sample

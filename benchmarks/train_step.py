@@ -1,88 +1,101 @@
-"""Time the real training step on a batch that is ready: images per second, compilation apart.
+"""How many images a second does the real training step take, on a batch that is ready?
 
-    python -m benchmarks.train_step --model emotion_cnn --batch 64
+    python benchmarks/train_step.py --model emotion_cnn --batch 64
 
---untuned leaves out `devices.tune_cpu`, to see what it does. cpu_s is processor time per step over all cores: it
-varies less than the time by the clock where other programs run.
+The optimizer is that of configs/emotion_cnn.py. Compilation is timed apart; cpu_s is processor time per step over all
+cores, which varies less than the time by the clock where other programs run; spread is the first to the ninth decile
+of the steps.
 """
 
 import argparse
-import json
-import resource
-import statistics
+import sys
 import time
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 
-from fer_jax import augment, devices, losses, models, train_step
+if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measure
+from configs import emotion_cnn
+from fer_jax import cli, devices, experiment, losses, models, train_step
+from fer_jax.cli import UserError
 from fer_jax.data import Batch
 
+COLUMNS = ("cpu_s", "compile_s", "runs")
 
-def measure(name: str, batch_size: int, size: int, dtype: str, steps: int) -> dict[str, float | int | str]:
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((batch_size, size, size, 1), np.float32)
-    target = np.eye(8, dtype=np.float32)[rng.integers(0, 8, batch_size)]
-    batch = jax.device_put(Batch(images, target, np.ones(batch_size, np.float32), None))
-    model, optimizer = models.create_model(name, 0.4, dtype), optax.adam(1e-3)
-    state = train_step.create_state(models.init(model, 0, size), optimizer, 0.0)
-    bound = partial(
-        train_step.train_step,
-        model=model,
-        optimizer=optimizer,
-        loss=losses.cross_entropy,
-        key=jax.random.key(0),
-        render=partial(augment.render_device, size=size, normalize="scale"),
-        ema_decay=0.0,
-    )
-    start = time.perf_counter()
-    step = jax.jit(bound, donate_argnums=0).lower(state, batch).compile()
-    compile_s = time.perf_counter() - start
-    walls, cpus = [], []
-    for _ in range(steps + 2):
-        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-        state, metrics = step(state, batch)
-        jax.block_until_ready((state, metrics))
-        walls.append(time.perf_counter() - start)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    walls, cpus = walls[2:], cpus[2:]  # the first two warm up
-    return {
-        "what": "train step",
-        "model": name,
-        "platform": jax.devices()[0].platform,
-        "batch": batch_size,
-        "dtype": dtype,
-        "images_per_s": round(batch_size / statistics.median(walls), 1),
-        "slowest": round(batch_size / max(walls), 1),
-        "fastest": round(batch_size / min(walls), 1),
-        "cpu_s": round(statistics.median(cpus), 3),
-        "compile_s": round(compile_s, 1),
-        "steps": steps,
-    }
+
+def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
+    config = emotion_cnn.get_config()
+    config.model.name, config.model.dtype, config.image.size = args.model, args.dtype, args.size
+    parts = experiment.build(config)
+    machine = devices.Devices()
+    how = f"fer_jax, {jax.device_count()} devices" if jax.device_count() > 1 else "fer_jax"
+    if args.untuned:
+        how += ", untuned"
+    for size in args.batch or [64]:
+        machine.check_batch_size(size)
+        what = f"training step, {args.model}, batch {size}, {args.dtype}"
+        rng = np.random.default_rng(0)
+        images = rng.standard_normal((size, args.size, args.size, 1), np.float32)
+        target = np.eye(8, dtype=np.float32)[rng.integers(0, 8, size)]
+        batch = machine.shard(Batch(images, target, np.ones(size, np.float32), None))
+        state = machine.replicate(parts.init())
+        step = partial(
+            train_step.train_step,
+            model=parts.model,
+            optimizer=parts.optimizer,
+            loss=losses.cross_entropy,
+            key=jax.random.key(0),
+            render=parts.render_device,
+            ema_decay=config.optim.ema_decay,
+        )
+        measure.progress(f"{what}: compiling")
+        start = time.perf_counter()
+        compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+        compile_s = time.perf_counter() - start
+
+        def run(compiled: jax.stages.Compiled = compiled, batch: Batch = batch) -> None:
+            nonlocal state
+            state, metrics = compiled(state, batch)
+            jax.block_until_ready((state, metrics))
+
+        measure.progress(f"{what}: timing for {args.seconds:g} s")
+        timed = measure.time_runs(run, args.seconds)
+        yield {
+            "what": what,
+            "how": how,
+            **measure.rates(size, timed),
+            "compile_s": round(compile_s, 1),
+            "parameters": models.count_parameters(state.params),
+            "platform": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+        }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=models.MODELS, default="emotion_cnn")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--model", default="emotion_cnn", help=f"one of {', '.join(models.MODELS)}")
+    parser.add_argument("--batch", type=int, action="append", help="images per step (repeatable; default 64)")
     parser.add_argument("--size", type=int, default=48, help="side of the pictures (64 for vgg13)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--untuned", action="store_true", help="leave out devices.tune_cpu")
+    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    parser.add_argument("--devices", type=int, metavar="N", help="split the batch over N devices made of this CPU")
+    parser.add_argument("--seconds", type=float, default=8, help="time for each measurement (default 8)")
+    parser.add_argument("--untuned", action="store_true", help="leave out devices.tune_cpu, to see what it does")
     args = parser.parse_args()
+    if args.devices:
+        if args.devices < 1:
+            raise UserError(f"--devices {args.devices} must be at least 1")
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", args.devices)
     if not args.untuned:
         devices.tune_cpu()
-    result = measure(args.model, args.batch, args.size, args.dtype, args.steps)
-    print(json.dumps({**result, "tuned": not args.untuned}))
-    print("\n| model | batch | tuned | images/s, median (slowest to fastest) | CPU s a step | compile s |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    spread = f"{result['images_per_s']} ({result['slowest']} to {result['fastest']})"
-    tuned = "no" if args.untuned else "yes"
-    print(f"| {args.model} | {args.batch} | {tuned} | {spread} | {result['cpu_s']} | {result['compile_s']} |")
+    measure.report(measurements(args), COLUMNS)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -37,12 +39,10 @@ SHAPES = {
     "odd size": (3, 9, 7, 5, 6),
     "smaller than the kernel": (2, 1, 2, 3, 4),
     # the others are wide enough for Winograd's method
-    "12 px": (5, 12, 12, 128, 128),
+    "12 px, one picture": (1, 12, 8, 128, 128),
     "6 px": (7, 6, 6, 128, 256),
     "3 px": (9, 3, 3, 256, 128),
-    "one picture": (1, 8, 12, 128, 128),
     "wide and odd": (3, 11, 7, 128, 130),
-    "wide and smaller than the kernel": (2, 1, 2, 128, 128),
 }
 
 
@@ -79,9 +79,8 @@ def test_conv3x3_in_bfloat16_sums_in_float32(side, channels):
     assert_close(got, [a.astype(jnp.bfloat16) for a in want], 2**-8)
 
 
-@pytest.mark.parametrize("width", [8, 128])
-def test_conv3x3_inside_scan_equals_the_lax_convolution(width):
-    x, kernels = normal(0, 4, 6, 6, width), normal(1, 3, 3, 3, width, width) / width
+def test_conv3x3_inside_scan_equals_the_lax_convolution():
+    x, kernels = normal(0, 4, 6, 6, 128), normal(1, 3, 3, 3, 128, 128) / 128
 
     def loss(conv):
         return lambda k: jnp.sum(lax.scan(lambda y, k: (jnp.tanh(conv(y, k)), None), x, k)[0] ** 2)
@@ -127,7 +126,7 @@ def test_conv3x3_module_interchanges_with_linen_conv(use_bias, dtype):
     )
 
 
-@pytest.mark.parametrize("shape", [(4, 6, 8, 3), (3, 5, 7, 16), (6, 2, 1, 5)])
+@pytest.mark.parametrize("shape", [(4, 5, 8, 3), (6, 2, 1, 5)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_batch_norm_interchanges_with_linens(shape, dtype):
     x, weights = (2 * normal(0, *shape) + 3).astype(dtype), normal(1, *shape)
@@ -136,11 +135,13 @@ def test_batch_norm_interchanges_with_linens(shape, dtype):
         variables = module.init(jax.random.key(0), x)
         variables = jax.tree.map(lambda leaf: leaf + 0.5, variables)
 
-        def loss(params, x):
+        @jax.jit
+        @partial(jax.grad, argnums=(0, 1), has_aux=True)
+        def gradient(params, x):
             y, updates = module.apply({**variables, "params": params}, x, mutable=["batch_stats"])
             return jnp.sum(y.astype(jnp.float32) * weights), (y, updates)
 
-        gradients, (y, updates) = jax.grad(loss, argnums=(0, 1), has_aux=True)(variables["params"], x)
+        gradients, (y, updates) = gradient(variables["params"], x)
         return [y, *jax.tree.leaves(updates), *jax.tree.leaves(gradients)]
 
     got = run(BatchNorm(use_running_average=False, dtype=dtype))

@@ -1,0 +1,162 @@
+"""What the benchmarks share: a timing loop, its figures as a record, records as JSON lines and as a Markdown table.
+
+A record says `what` was measured and `how` (with which implementation), then one figure under the name of its unit,
+and more. A record with `baseline` is what the others of the same `what` are compared with. The standard library is
+enough here: the PyTorch benchmarks run where nothing else is installed.
+"""
+
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+Record = dict[str, Any]
+
+UNITS = {"images_per_s": "images/s", "seconds": "s", "mib": "MiB"}
+
+
+class Timed(NamedTuple):
+    """Seconds of each run, by the clock and of processor time over all threads of this process."""
+
+    wall: list[float]
+    processor: list[float]
+
+
+def time_runs(run: Callable[[], object], seconds: float, warmup: int = 2, least: int = 5) -> Timed:
+    """Call `run` for so many seconds, and `least` times at least, after `warmup` calls that do not count."""
+    for _ in range(warmup):
+        run()
+    timed = Timed([], [])
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(timed.wall) < least:
+        start, used = time.perf_counter(), time.process_time()
+        run()
+        timed.wall.append(time.perf_counter() - start)
+        timed.processor.append(time.process_time() - used)
+    return timed
+
+
+def figures(values: Sequence[float], unit: str) -> Record:
+    """The median under the name of the unit, the spread (first to ninth decile), and how many values there were."""
+    deciles = statistics.quantiles(values, n=10, method="inclusive") if len(values) > 1 else [values[0]]
+    return {
+        unit: rounded(statistics.median(values)),
+        "spread": [rounded(deciles[0]), rounded(deciles[-1])],
+        "runs": len(values),
+    }
+
+
+def rates(images: int, timed: Timed) -> Record:
+    """Figures of images per second where each run handles so many, and processor seconds a run (median)."""
+    per_s = figures([images / seconds for seconds in timed.wall], "images_per_s")
+    return per_s | {"cpu_s": rounded(statistics.median(timed.processor))}
+
+
+def rounded(value: float) -> float:
+    """Four significant digits, all of them before the decimal point."""
+    return float(f"{value:.4g}") if abs(value) < 1000 else round(value)
+
+
+def unit_of(record: Record) -> str:
+    """The name of the unit that the record's figure stands under."""
+    return next(unit for unit in UNITS if unit in record)
+
+
+def with_ratios(records: Sequence[Record]) -> list[Record]:
+    """The records with the `ratio` of each to the best baseline of the same `what`; above 1 is better than it."""
+    return [record | ({} if record.get("baseline") else _ratio(record, records)) for record in records]
+
+
+def _ratio(record: Record, records: Sequence[Record]) -> Record:
+    unit = unit_of(record)
+    baselines = [other[unit] for other in records if other.get("baseline") and other["what"] == record["what"]]
+    if not baselines:
+        return {}
+    ratio = record[unit] / max(baselines) if unit == "images_per_s" else min(baselines) / record[unit]
+    return {"ratio": rounded(ratio)}
+
+
+def by_rounds(rounds: Sequence[Sequence[Record]]) -> list[Record]:
+    """One record for each measurement that was made in every round.
+
+    Its figure is the median over the rounds, its ratio the median of the rounds' own ratios, so that what slows a
+    whole round down does not count; `rounds` and `ratios` list them.
+    """
+    merged = []
+    for first in rounds[0]:
+        same = [next(record for record in with_ratios(records) if _name(record) == _name(first)) for records in rounds]
+        unit = unit_of(first)
+        record = first | figures([each[unit] for each in same], unit) | {"rounds": [each[unit] for each in same]}
+        if "ratio" in same[0]:
+            ratios = [each["ratio"] for each in same]
+            record |= {"ratio": rounded(statistics.median(ratios)), "ratios": ratios}
+        merged.append(record)
+    return merged
+
+
+def _name(record: Record) -> tuple[str, str]:
+    return record["what"], record["how"]
+
+
+def table(records: Sequence[Record], columns: Sequence[str] = ()) -> str:
+    """A Markdown table: what, how, figure and spread, then these columns; records of the same `what` together."""
+    rows = [["what", "how", "median", "spread", *columns], ["---"] * (4 + len(columns))]
+    questions = list(dict.fromkeys(record["what"] for record in records))
+    for record in sorted(records, key=lambda record: questions.index(record["what"])):
+        unit = unit_of(record)
+        cells = [record.get(column) for column in columns]
+        spread = f"{record['spread'][0]:g} to {record['spread'][1]:g}"
+        rows.append([*_name(record), f"{record[unit]:g} {UNITS[unit]}", spread, *map(_cell, cells)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def report(measurements: Iterator[Record], columns: Sequence[str]) -> None:
+    """Print each record as a JSON line when it comes, and the table last."""
+    records = []
+    for record in measurements:
+        print(json.dumps(record), flush=True)
+        records.append(record)
+    print("\n" + table(with_ratios(records), columns))
+
+
+def require_torch() -> None:
+    """End this process with one line where it has no PyTorch."""
+    if importlib.util.find_spec("torch") is None:
+        sys.exit(f"error: no PyTorch in {sys.executable}: make .venv-bench/installed, then use .venv-bench/bin/python")
+
+
+def progress(line: str) -> None:
+    """Say on stderr what takes time now."""
+    print(f"{line} ...", file=sys.stderr, flush=True)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this thread, and those that it starts, on one core; where the system cannot, one thread has to do."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

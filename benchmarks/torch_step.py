@@ -1,0 +1,108 @@
+"""How many images a second does PyTorch train on, with the same network, batch and precision as train_step.py?
+
+    .venv-bench/bin/python benchmarks/torch_step.py --batch 64
+    .venv-bench/bin/python benchmarks/torch_step.py --device cuda --batch 1024
+
+The five-block CNN as fer_jax.models.EmotionCNN has it (`parameters` shows that they are as many), Adam 1e-3 with L2
+1e-7, in each way that a careful user would try: as it is, channels_last, torch.compile, both; on a GPU also under
+bfloat16 autocast. The PyTorch is that of requirements-bench.txt.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measure
+
+COLUMNS = ("cpu_s", "compile_s", "runs")
+
+
+def network() -> Any:
+    """[B, 1, 48, 48] pictures to [B, 8] logits."""
+    from torch import nn
+
+    widths, layers = (1, 32, 64, 128, 256, 512), []
+    for block in range(5):
+        for width_in in widths[block : block + 2]:
+            width = widths[block + 1]
+            layers += [nn.Conv2d(width_in, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        if block < 4:
+            layers.append(nn.MaxPool2d(2))
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    for features_in, features in ((512, 256), (256, 128)):
+        layers += [nn.Linear(features_in, features), nn.LayerNorm(features), nn.ReLU(), nn.Dropout(0.4)]
+    return nn.Sequential(*layers, nn.Linear(128, 8))
+
+
+def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
+    for batch in args.batch or [64]:
+        for bfloat16 in (False, True) if args.device == "cuda" else (False,):
+            for compiled in (False,) if args.no_compile else (False, True):
+                for channels_last in (False, True):
+                    yield measure_variant(args.device, batch, channels_last, compiled, bfloat16, args.seconds)
+
+
+def measure_variant(
+    device: str, batch: int, channels_last: bool, compiled: bool, bfloat16: bool, seconds: float
+) -> measure.Record:
+    import torch
+
+    what = f"training step, emotion_cnn, batch {batch}, {'bfloat16' if bfloat16 else 'float32'}"
+    ways = [name for name, used in (("channels_last", channels_last), ("compile", compiled)) if used]
+    how = f"PyTorch {' + '.join(ways) or 'eager'}"
+    torch.manual_seed(0)
+    torch.compiler.reset()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = network().to(device, memory_format=layout)
+    images = torch.randn(batch, 1, 48, 48, device=device).to(memory_format=layout)
+    labels = torch.randint(0, 8, (batch,), device=device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-7, fused=True)
+    loss_of = torch.nn.CrossEntropyLoss()
+    forward = torch.compile(model) if compiled else model
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            loss = loss_of(forward(images), labels)
+        loss.backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    measure.progress(f"{what}, {how}: first step")
+    start = time.perf_counter()
+    step()
+    first_s = time.perf_counter() - start
+    measure.progress(f"{what}, {how}: timing for {seconds:g} s")
+    timed = measure.time_runs(step, seconds)
+    return {
+        "what": what,
+        "how": how,
+        "baseline": True,
+        **measure.rates(batch, timed),
+        **({"compile_s": round(first_s, 1)} if compiled else {}),
+        "parameters": sum(weights.numel() for weights in model.parameters()),
+        "platform": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "torch": torch.__version__,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--batch", type=int, action="append", help="images per step (repeatable; default 64)")
+    parser.add_argument("--seconds", type=float, default=8, help="time for each measurement (default 8)")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which needs a C++ compiler")
+    args = parser.parse_args()
+    measure.require_torch()
+    measure.report(measurements(args), COLUMNS)
+
+
+if __name__ == "__main__":
+    main()
