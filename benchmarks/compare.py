@@ -2,12 +2,14 @@
 
     python benchmarks/compare.py
     python benchmarks/compare.py --only pipeline --rounds 5
+    python benchmarks/compare.py --only step --only epoch --device cuda
 
-Training step and pipeline go by turns: each round runs each of their scripts once, PyTorch's in its own virtual
-environment. A ratio is taken within a round, to the best PyTorch variant of that round; the table shows the median of
-the rounds and each of them. The others (batch sizes, devices made of the CPU, start, generator) run once, after that.
-Every record goes to experiments/bench.jsonl too, with its round and the machine's load then. On two cores some 15
-minutes; other programs should be still.
+Training step, pipeline and whole epoch go by turns: each round runs each of their scripts once, PyTorch's in its own
+virtual environment. A ratio is taken within a round, to the best PyTorch variant of that round; the table shows the
+median of the rounds and each of them. The others (batch sizes, devices made of the CPU, start, generator) run once,
+after that. Every record goes to experiments/bench.jsonl too, with its round and the machine's load then. On two cores
+some 15 minutes; other programs should be still. With --device cuda, PyTorch and a jax that is installed for it use the
+GPU for step and epoch, in larger batches and bfloat16.
 """
 
 import argparse
@@ -35,12 +37,24 @@ CHANGES_RESULTS = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "OMP_NUM_THREADS", 
 Command = list[str]
 
 
-def by_turns(torch: str, seconds: float) -> dict[str, list[Command]]:
+def by_turns(torch: str, seconds: float, device: str) -> dict[str, list[Command]]:
     """The commands of a round, by question."""
-    for_s = ["--seconds", str(seconds)]
+    for_s, on, gpu = ["--seconds", str(seconds)], ["--device", device], device == "cuda"
+    batch, dtype = ["--batch=1024"] * gpu, ["--dtype=bfloat16"] * gpu
+    epoch = ["--batch=256", *dtype] if gpu else ["--images=512", "--epochs=2"]
+    whole = ["--steps-per-call=109"] * gpu  # the 28,000 pictures in one call
+    ours_epoch = [OURS, "benchmarks/epoch.py", *epoch]
     return {
-        "step": [[torch, "benchmarks/torch_step.py", *for_s], [OURS, "benchmarks/train_step.py", *for_s]],
+        "step": [
+            [torch, "benchmarks/torch_step.py", *for_s, *on, *batch],
+            [OURS, "benchmarks/train_step.py", *for_s, *batch, *dtype],
+        ],
         "pipeline": [[torch, "benchmarks/torch_pipeline.py", *for_s], [OURS, "benchmarks/pipeline.py", *for_s]],
+        "epoch": [
+            [torch, "benchmarks/torch_epoch.py", "--compile", *on, *epoch],
+            ours_epoch,
+            [*ours_epoch, "--renderer=device", *whole],
+        ],
     }
 
 
@@ -89,11 +103,12 @@ def run_all(commands: Sequence[tuple[int, Command]], log: Path) -> dict[int, lis
 
 
 def main() -> None:
-    questions = (*by_turns("", 0), *once("", 0))
+    questions = (*by_turns("", 0, ""), *once("", 0))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=questions, help="leave out the other questions (repeatable)")
     parser.add_argument("--rounds", type=int, default=3, help="of the scripts that go by turns (default 3)")
     parser.add_argument("--seconds", type=float, default=8, help="time for each measurement (default 8)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of step and epoch (default cpu)")
     parser.add_argument("--csvs", default="sample", help="folder of the two CSVs for the generator (default sample)")
     parser.add_argument("--torch-python", default=str(TORCH), help="a Python with requirements-bench.txt")
     parser.add_argument("--log", type=Path, default=ROOT / "experiments" / "bench.jsonl", help="where records go")
@@ -101,7 +116,7 @@ def main() -> None:
     if not Path(args.torch_python).is_file():
         raise UserError(f"no PyTorch: {args.torch_python} is missing; make .venv-bench/installed")
     chosen = args.only or questions
-    turns = [each for name, each in by_turns(args.torch_python, args.seconds).items() if name in chosen]
+    turns = [each for name, each in by_turns(args.torch_python, args.seconds, args.device).items() if name in chosen]
     rest = [each for name, each in once(args.csvs, args.seconds).items() if name in chosen]
     commands = [(number, each) for number in range(1, args.rounds + 1) for scripts in turns for each in scripts]
     records = run_all(commands + [(0, each) for scripts in rest for each in scripts], args.log)

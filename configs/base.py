@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.image.normalize = "scale"
 
     config.augment = ConfigDict()
-    # none, emotion_cnn or ferplus; see fer_jax/augment.py.
+    # none, flip, emotion_cnn or ferplus; see fer_jax/augment.py.
     config.augment.recipe = "ferplus"
     # Who renders the augmented pictures: host (numpy, in a thread beside the step) or device (in the step, from the
     # stored pictures, all of which lie there).

@@ -118,8 +118,13 @@ def ferplus_map(
     return skewed @ _rotation(-turn) @ _affine(1, 0, 0, 1, *-shift) @ _mirror(flip)
 
 
+def _draw_flip(rng: np.random.Generator, n: int) -> Draw:
+    return _unchanged(n)._replace(to_source=_mirror(rng.random(n) < 0.5))
+
+
 RECIPES: dict[str, Callable[[np.random.Generator, int], Draw]] = {
     "none": lambda rng, n: _unchanged(n),
+    "flip": _draw_flip,  # half of the pictures mirrored: enough where training is short
     "emotion_cnn": _draw_emotion_cnn,  # of the project's README: half of the pictures get all of it, half nothing
     "ferplus": _draw_ferplus,  # of the FER+ paper: every picture
 }

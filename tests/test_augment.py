@@ -255,6 +255,15 @@ def test_ferplus_output_has_no_plane_and_unit_variance(size: int) -> None:
     np.testing.assert_allclose(rendered.std(axis=(1, 2)), 1, atol=1e-5)
 
 
+def test_flip_mirrors_half_of_the_pictures_and_leaves_the_others() -> None:
+    images, drawn = noise(300), augment.sample(np.random.default_rng(0), 300, "flip", 48)
+    rendered = augment.render(images, drawn, size=48, normalize="scale")[..., 0]
+    plain = augment.render(images, augment.identity(300, 48), size=48, normalize="scale")[..., 0]
+    as_is = (rendered == plain).all(axis=(1, 2))
+    assert 110 < as_is.sum() < 190
+    np.testing.assert_allclose(rendered[~as_is], plain[~as_is, :, ::-1], atol=1e-5)
+
+
 @pytest.mark.parametrize("recipe", augment.RECIPES)
 def test_pixels_stay_in_range_and_their_mean_near(recipe: str) -> None:
     images = faces(200)

@@ -23,7 +23,7 @@ def test_all_scripts_run_by_path_from_the_root_and_explain_themselves() -> None:
         )
         for script in SCRIPTS
     }
-    assert len(helps) == 7
+    assert len(helps) == 9
     for script, process in helps.items():
         text, _ = process.communicate(timeout=120)
         assert process.returncode == 0, script
@@ -35,6 +35,8 @@ def test_a_script_without_what_it_needs_says_so_in_one_line(tmp_path: Path) -> N
         ("compare.py", ["--torch-python", str(tmp_path / "python")], ".venv-bench/installed"),
         ("torch_step.py", [], ".venv-bench/bin/python"),
         ("torch_pipeline.py", [], ".venv-bench/bin/python"),
+        ("torch_epoch.py", [], ".venv-bench/bin/python"),
+        ("epoch.py", ["--images", "8", "--batch", "16"], "at least --batch 16"),
         ("start.py", ["--data", str(tmp_path / "nowhere")], "make sample"),
         ("generator.py", [str(tmp_path)], "No such file"),
     ):

@@ -1,0 +1,23 @@
+"""The quickest recipe: as accurate as the project that emotion_cnn comes from, in minutes on a laptop.
+
+python -m fer_jax.main --config configs/fast.py
+python -m fer_jax.evaluate --run experiments/fast --protocol clean
+
+TO BE MEASURED
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """The tiny residual network, nine epochs in batches of 128, pictures mirrored at most, no dropout."""
+    config = base.get_config()
+    config.augment.recipe = "flip"
+    config.model.name = "resnet_tiny"
+    config.model.dropout = 0.0
+    config.optim.learning_rate = 5e-3
+    config.train.epochs = 9
+    config.train.batch_size = 128
+    return config
