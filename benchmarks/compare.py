@@ -51,6 +51,7 @@ def by_turns(torch: str, seconds: float, device: str) -> dict[str, list[Command]
         ],
         "pipeline": [[torch, "benchmarks/torch_pipeline.py", *for_s], [OURS, "benchmarks/pipeline.py", *for_s]],
         "epoch": [
+            [torch, "benchmarks/torch_epoch.py", *on, *epoch],
             [torch, "benchmarks/torch_epoch.py", "--compile", *on, *epoch],
             ours_epoch,
             [*ours_epoch, "--renderer=device", *whole],
@@ -113,10 +114,10 @@ def main() -> None:
     parser.add_argument("--torch-python", default=str(TORCH), help="a Python with requirements-bench.txt")
     parser.add_argument("--log", type=Path, default=ROOT / "experiments" / "bench.jsonl", help="where records go")
     args = parser.parse_args()
-    if not Path(args.torch_python).is_file():
-        raise UserError(f"no PyTorch: {args.torch_python} is missing; make .venv-bench/installed")
     chosen = args.only or questions
     turns = [each for name, each in by_turns(args.torch_python, args.seconds, args.device).items() if name in chosen]
+    if turns and not Path(args.torch_python).is_file():
+        raise UserError(f"no PyTorch: {args.torch_python} is missing; make .venv-bench/installed")
     rest = [each for name, each in once(args.csvs, args.seconds).items() if name in chosen]
     commands = [(number, each) for number in range(1, args.rounds + 1) for scripts in turns for each in scripts]
     records = run_all(commands + [(0, each) for scripts in rest for each in scripts], args.log)

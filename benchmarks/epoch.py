@@ -27,7 +27,7 @@ from benchmarks import measure
 from configs import emotion_cnn
 from fer_jax import cli, data, devices, experiment, losses, metrics, models, train_step
 from fer_jax.cli import UserError
-from fer_jax.data import Call, Examples
+from fer_jax.data import Batch, Examples
 
 COLUMNS = ("data_wait", "compile_s", "runs")
 
@@ -60,25 +60,25 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
     state = machine.replicate(parts.init())
     waited = 0.0
 
-    def prefetched() -> Generator[Call, None, None]:
+    def prefetched() -> Generator[Batch, None, None]:
         batches = data.train_batches(
             examples, parts.render, batch_size=args.batch, seed=config.seed, sampled=parts.mode.sampled
         )
         calls = data.calls(batches, args.steps_per_call, steps_per_epoch, 0)
-        return data.prefetch(calls, lambda call: Call(call.steps, machine.shard(call.batches, axis=1)))
+        return data.prefetch(calls, partial(machine.shard, axis=1))
 
-    def train(ready: Iterator[Call], position: int = 0) -> None:
+    def train(ready: Iterator[Batch], position: int = 0) -> None:
         """The steps of an epoch from `position` on."""
         nonlocal state, waited
         totals = machine.replicate(metrics.zeros())
         while position < steps_per_epoch:
             before = time.perf_counter()
-            taken, batches = next(ready)
+            batches = next(ready)
             waited += time.perf_counter() - before
             previous = totals
-            state, totals = steps(state, totals, pictures, np.int32(taken), batches)
+            state, totals = steps(state, totals, pictures, batches)
             jax.block_until_ready(previous)  # one call stays in flight, as in fer_jax.train
-            position += taken
+            position += len(batches.mask)
         jax.block_until_ready(totals)
 
     what = f"training epoch, {args.model}, {count:,} pictures, batch {args.batch}, {args.dtype}"

@@ -58,7 +58,7 @@ def rates(images: int, timed: Timed) -> Record:
 
 
 def rounded(value: float) -> float:
-    """Four significant digits, all of them before the decimal point."""
+    """Four significant digits, and every digit before the decimal point."""
     return float(f"{value:.4g}") if abs(value) < 1000 else round(value)
 
 

@@ -57,6 +57,7 @@ def measure_variant(
     ways = [name for name, used in (("channels_last", channels_last), ("compile", compiled)) if used]
     how = f"PyTorch {' + '.join(ways) or 'eager'}"
     torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
     torch.compiler.reset()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = network().to(device, memory_format=layout)

@@ -84,8 +84,8 @@ def get_config() -> ConfigDict:
     # Over all devices.
     config.train.batch_size = 64
     config.train.eval_batch_size = 256
-    # With augment.renderer=device: how many steps the device does for each time that the host is asked; saving on a
-    # signal waits for them. On a GPU some hundred keep it busy.
+    # With augment.renderer=device: how many steps the device does without asking the host. On a GPU some hundred keep
+    # it busy. What is left of an epoch is a shorter call, compiled apart; a signal waits for up to two calls.
     config.train.steps_per_call = 1
     # Stop after so many epochs without a better validation accuracy; 0: never.
     config.train.patience = 0

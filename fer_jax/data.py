@@ -51,13 +51,6 @@ class Examples(NamedTuple):
     rows: np.ndarray  # i64[N], where each stands in its Split
 
 
-class Call(NamedTuple):
-    """The steps that the device does without asking the host."""
-
-    steps: int
-    batches: "Batch"  # of [K, B, ...]; only the first `steps` of the K are meant
-
-
 class Batch(NamedTuple):
     """What a step takes; rows with mask 0 only fill the batch up."""
 
@@ -240,14 +233,12 @@ def train_batches(
         step += 1
 
 
-def calls(batches: Iterator[Batch], steps_per_call: int, steps_per_epoch: int, start_step: int) -> Iterator[Call]:
-    """The batches from `start_step` on, stacked; a call ends with its epoch at the latest, and is then filled up."""
+def calls(batches: Iterator[Batch], steps_per_call: int, steps_per_epoch: int, start_step: int) -> Iterator[Batch]:
+    """The batches from `start_step` on, stacked to [K, B, ...]: K is `steps_per_call`, or what is left of the epoch."""
     step = start_step
     while True:
         count = min(steps_per_call, steps_per_epoch - step % steps_per_epoch)
-        taken = list(islice(batches, count))
-        filled = taken + taken[:1] * (steps_per_call - count)
-        yield Call(count, jax.tree.map(lambda *rows: np.stack(rows), *filled))
+        yield jax.tree.map(lambda *rows: np.stack(rows), *islice(batches, count))
         step += count
 
 

@@ -25,7 +25,8 @@ Tree = TypeVar("Tree")
 
 AXIS = "data"
 
-KNOWN_JAXLIB = ("0.10.", "0.11.", "0.12.")  # others may not know the flag of `tune_cpu`, and would abort
+# Tried with 0.10.2, 0.11.2 and 0.12.0; a jaxlib that does not know the flag of `tune_cpu` would abort.
+KNOWN_JAXLIB = ("0.10.", "0.11.", "0.12.")
 
 
 class Devices:
@@ -79,20 +80,20 @@ def join() -> None:
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[int], str]]:
+def stop_requests() -> Iterator[Callable[[], str]]:
     """Within it SIGTERM and the first Ctrl-C only leave a note; a second Ctrl-C interrupts as usual.
 
     Of several processes all must stop at the same step: there JAX's preemption service makes them agree on one
     after SIGTERM, and Ctrl-C interrupts at once.
 
-    Yields a function that returns the name of the signal that came, or ""; it takes the number of steps done, which
-    must grow from call to call or stay.
+    Yields a function that returns the name of the signal that came, or ""; all processes must call it equally often.
     """
-    received = ""
+    received, asked = "", 0
 
-    def agreed(step: int) -> str:
-        nonlocal received
-        if not received and multihost_utils.reached_preemption_sync_point(step):  # True for one step only
+    def agreed() -> str:
+        nonlocal received, asked
+        asked += 1  # the service agrees on one of these numbers, so none may be left out
+        if not received and multihost_utils.reached_preemption_sync_point(asked):  # True for one of them only
             received = "SIGTERM"
         return received
 
@@ -107,7 +108,7 @@ def stop_requests() -> Iterator[Callable[[int], str]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda step: received
+        yield lambda: received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -117,7 +118,7 @@ def tune_cpu() -> None:
     """Two settings for speed on CPUs (what they gave: docs/performance.md); call it before jax is used.
 
     XLA frees a step's buffers after it, and glibc hands large ones back to the kernel, which then has to clear
-    60,000 fresh pages in the next step: here freed memory is kept. And XLA's YNNPACK convolutions, in the jaxlib
+    60,000 fresh pages in the next step: here freed memory is kept. And XLA's YNNPACK convolutions, in the versions
     that this was measured on, run on one thread for large pictures: there they are switched off.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None

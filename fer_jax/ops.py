@@ -1,6 +1,6 @@
 """3x3 convolution, batch normalisation and 2x2 max pooling that are fast on CPUs, where XLA's own are not.
 
-On other platforms they are XLA's own. What each gave is in docs/performance.md.
+On other platforms convolutions and sums are XLA's own. What each gave is in docs/performance.md.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ def _winograd_tile(shape: tuple[int, ...], c_out: int) -> int:
     Wide layers on small maps: elsewhere the transforms cost more than the products that they save.
     """
     _, height, width, c_in = shape
-    if height > 12 or width > 12 or min(c_in, c_out) < 64 or c_in * c_out < 128 * 128:
+    if not (3 <= height <= 12 and 3 <= width <= 12) or min(c_in, c_out) < 64 or c_in * c_out < 128 * 128:
         return 0
     return 4 if height % 4 == 0 and width % 4 == 0 else 3
 
@@ -147,6 +147,8 @@ class Conv3x3(nn.Module):
 
 def _row_by_row_sum(x: Array) -> Array:
     """Over all but the channels; the rows are added first, as one loop that XLA makes vectors of."""
+    if x.shape[1] > 64:  # more terms would take long to compile
+        return x.sum(axis=(0, 1, 2))
     rows = [x[:, i] for i in range(x.shape[1])]
     return sum(rows[1:], start=rows[0]).sum(axis=(0, 1))
 

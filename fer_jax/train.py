@@ -18,7 +18,7 @@ from fer_jax import augment, checkpoint, data, losses, models, repeats, train_st
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
-from fer_jax.data import Call, Examples, Render, Split
+from fer_jax.data import Batch, Examples, Render, Split
 from fer_jax.devices import Devices, stop_requests
 from fer_jax.experiment import Parts, build, evaluator
 from fer_jax.logs import SCALARS, EpochProgress, EventLog
@@ -91,13 +91,13 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> s
         )
         calls = data.calls(batches, config.train.steps_per_call, steps_per_epoch, step)
         events = EventLog(run, step, devices.first)
-        ready = data.prefetch(calls, lambda call: Call(call.steps, devices.shard(call.batches, axis=1)))
+        ready = data.prefetch(calls, partial(devices.shard, axis=1))
         clock = None
         with closing(events), closing(ready):
             if not found:
                 events.start(config, _sample_grid(examples, parts.render, config.seed))
             while not ending:
-                clock = _Clock(batch_size, compiling=not clock)
+                clock = _Clock(batch_size, step % steps_per_epoch, compiling=not clock)
                 title, left = f"epoch {len(history) + 1}/{epochs}", (epochs - len(history)) * steps_per_epoch
                 with closing(EpochProgress(title, steps_per_epoch, left, batch_size, devices.first)) as progress:
                     state, totals, ending = _train_epoch(state, totals, step, ready, step_fn, stop, clock, progress)
@@ -148,9 +148,9 @@ def _train_epoch(
     state: TrainState,
     totals: Metrics,
     step: int,
-    ready: Iterator[Call],
+    ready: Iterator[Batch],
     step_fn: Callable[..., tuple[TrainState, Metrics]],
-    stop: Callable[[int], str],
+    stop: Callable[[], str],
     clock: "_Clock",
     progress: EpochProgress,
 ) -> tuple[TrainState, Metrics, str]:
@@ -158,21 +158,24 @@ def _train_epoch(
     signal, alone = "", jax.process_count() == 1
     position = step % progress.steps
     while position < progress.steps:
-        count, batches = clock.wait_for(ready)
-        previous = totals
-        state, totals = step_fn(state, totals, count, batches)
+        batches = clock.wait_for(ready)
+        done, previous = position, totals
+        state, totals = step_fn(state, totals, batches)
+        position += len(batches.mask)
+        if clock.compiling:
+            done, previous = position, totals
         # One call stays in flight, so the device is busy while the host looks around.
         jax.block_until_ready(previous)
-        clock.tick(count)
-        position, step = position + count, step + count
+        clock.tick(done)
         if progress.due() and int(previous.steps):
             # Several processes must all stop at one step: they do at the epoch's end.
             if alone and int(previous.bad_step) != metrics_lib.NEVER:
                 break
-            progress.show(position, metrics_lib.summary(previous), clock.images_per_s())
-        if signal := stop(step):
+            progress.show(done, metrics_lib.summary(previous), clock.images_per_s())
+        if signal := stop():
             break
     jax.block_until_ready(totals)
+    clock.tick(position)
     return state, totals, signal
 
 
@@ -198,7 +201,7 @@ def _result(ending: str, history: list[dict[str, Any]]) -> str:
 def _step_function(
     config: ConfigDict, parts: Parts, devices: Devices, examples: Examples
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """(state, totals, count, batches) -> (state, totals); see `train_step.train_steps`."""
+    """(state, totals, batches) -> (state, totals); see `train_step.train_steps`."""
     step = partial(
         train_step.train_step,
         model=parts.model,
@@ -210,7 +213,7 @@ def _step_function(
     )
     steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
     pictures = devices.replicate(examples.images) if parts.render.on_device else None
-    return lambda state, totals, count, batches: steps(state, totals, pictures, np.int32(count), batches)
+    return lambda state, totals, batches: steps(state, totals, pictures, batches)
 
 
 def _sample_grid(examples: Examples, render: Render, seed: int) -> np.ndarray:
@@ -252,30 +255,30 @@ def _line(record: dict[str, Any], epochs: int, better: bool) -> str:
 class _Clock:
     """Times the steps of an epoch, from now on or, where that is `compiling`, from the end of the first call."""
 
-    def __init__(self, batch_size: int, compiling: bool) -> None:
+    def __init__(self, batch_size: int, position: int, compiling: bool) -> None:
+        """`position` is the number of the epoch's steps that are done already."""
+        self.compiling = compiling
         self._batch_size = batch_size
-        self._compiling = compiling
-        self._steps = 0
+        self._begun = self._done = position
         self._waited = 0.0
         self._start = self._end = time.perf_counter()
 
-    def wait_for(self, calls: Iterator[Call]) -> Call:
-        """The next call; the time that it takes to come counts as waiting."""
+    def wait_for(self, calls: Iterator[Batch]) -> Batch:
+        """The next call's batches; the time that they take to come counts as waiting."""
         before = time.perf_counter()
-        call = next(calls)
+        batches = next(calls)
         self._waited += time.perf_counter() - before
-        return call
+        return batches
 
-    def tick(self, steps: int) -> None:
-        """A call of so many steps is done."""
-        self._end = time.perf_counter()
-        self._steps += steps
-        if self._compiling:
-            self._compiling, self._steps, self._waited, self._start = False, 0, 0.0, self._end
+    def tick(self, position: int) -> None:
+        """The epoch's steps up to `position` are done."""
+        self._done, self._end = position, time.perf_counter()
+        if self.compiling:
+            self.compiling, self._begun, self._waited, self._start = False, position, 0.0, self._end
 
     def images_per_s(self) -> float:
         """Of this epoch, over all processes; 0 before the second call of a run."""
-        return self._steps * self._batch_size / max(self._end - self._start, 1e-9)
+        return (self._done - self._begun) * self._batch_size / max(self._end - self._start, 1e-9)
 
     def waiting_share(self) -> float:
         """The share of the time that went by waiting for data, 0..1."""

@@ -112,18 +112,16 @@ def train_steps(
     state: TrainState,
     totals: Metrics,
     pictures: jax.Array | None,
-    count: jax.Array,
     batches: Batch,
     *,
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
 ) -> tuple[TrainState, Metrics]:
-    """The first `count` i32[] of K optimizer steps in one call, so that the device need not wait for the host.
+    """K optimizer steps in one call, so that the device need not wait for the host.
 
     Args:
         state: the state before.
         totals: the metrics of the epoch so far.
         pictures: u8[N, 48, 48], or None where the batches hold pictures themselves.
-        count: how many of the batches are meant; there is one at least.
         batches: of [K, B, ...]; where there are `pictures`, `image` holds their numbers i32[K, B].
         step: `train_step`, bound.
 
@@ -131,17 +129,16 @@ def train_steps(
         The state after, and the metrics with those of the steps merged into them.
     """
 
-    def one(index: jax.Array | int, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+    def one(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], None]:
         state, totals = carry
-        batch = jax.tree.map(lambda rows: rows[index], batches)
         if pictures is not None:
             batch = batch._replace(image=pictures[batch.image])
         state, metrics = step(state, batch)
-        return state, metrics_lib.merge(totals, metrics)
+        return (state, metrics_lib.merge(totals, metrics)), None
 
     if len(batches.mask) == 1:  # without a loop XLA has more to optimise
-        return one(0, (state, totals))
-    return jax.lax.fori_loop(0, count, one, (state, totals))
+        return one((state, totals), jax.tree.map(lambda rows: rows[0], batches))[0]
+    return jax.lax.scan(one, (state, totals), batches)[0]
 
 
 def eval_step(variables: Any, batch: Batch, *, model: nn.Module, loss: Loss, render: Render) -> Metrics:

@@ -99,6 +99,7 @@ def test_two_devices_and_two_processes_train_what_one_does(sample_dir: Path, tmp
     command = ["-m", "fer_jax.main", "--config", "tests/quick.py", f"--config.data.dir={sample_dir}", "--workdir"]
     one = run_python(*command, str(tmp_path / "one"))
     assert one.returncode == 0, one.stderr
+    command[-1:-1] = ["--config.augment.renderer=device", "--config.train.steps_per_call=2"]
     two = run_python(*command, str(tmp_path / "two"), JAX_NUM_CPU_DEVICES="2")
     assert "2 cpu device(s)" in two.stdout, two.stderr
     with socket.socket() as probe:

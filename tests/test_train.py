@@ -15,9 +15,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from configs import sample
 from fer_jax import checkpoint, data, labels, models
 from fer_jax import metrics as metrics_lib
+from fer_jax import train as train_lib
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices
 from fer_jax.experiment import build
+from fer_jax.logs import EpochProgress
 from fer_jax.train import best_record, train
 
 
@@ -189,7 +191,7 @@ def test_unusable_sizes_get_one_line_and_leave_no_folder(config, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("fields", "steps_per_call", "same"),
-    [({"renderer": "device"}, 1, True), ({"renderer": "device"}, 3, True), ({"recipe": "none"}, 1, False)],
+    [({"renderer": "device"}, 1, True), ({"renderer": "device"}, 4, True), ({"recipe": "none"}, 1, False)],
 )
 def test_device_rendering_trains_like_host_rendering(
     config, whole: Path, tmp_path: Path, fields, steps_per_call: int, same: bool
@@ -199,6 +201,37 @@ def test_device_rendering_trains_like_host_rendering(
     train(config, tmp_path, quiet)
     host, other = (restored(config, run).progress["history"][0] for run in (whole, tmp_path))
     assert np.isclose(host["train"]["loss"], other["train"]["loss"], rtol=1e-3) == same
+
+
+@pytest.mark.parametrize(("steps", "first"), [((4, 4, 1), 1000 / 3), ((9,), 0.0), ((1,) * 9, 1000 / 3)])
+def test_speed_and_waiting_are_those_of_whole_calls(
+    monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...], first: float
+) -> None:
+    """Batches of 10 that take 10 ms to come, a device that takes 20 ms a step, and a second more for the first call."""
+    now = 0.0
+    monkeypatch.setattr(train_lib.time, "perf_counter", lambda: now)
+
+    def ready() -> Iterator[data.Batch]:
+        nonlocal now
+        for count in steps * 3:
+            now += 0.01 * count
+            yield data.Batch(None, None, np.ones((count, 10)), None)
+
+    def step_fn(state, totals, batches):
+        nonlocal now
+        now += 0.02 * len(batches.mask) + (1.0 if state == 0 else 0.0)
+        return state + len(batches.mask), totals
+
+    calls, state, figures = ready(), 0, []
+    for epoch in range(3):
+        clock = train_lib._Clock(10, 0, compiling=epoch == 0)
+        progress = EpochProgress("epoch", 9, 27, 10, active=False)
+        totals = metrics_lib.zeros()
+        state, _, _ = train_lib._train_epoch(state, totals, 9 * epoch, calls, step_fn, lambda: "", clock, progress)
+        figures.append((clock.images_per_s(), clock.waiting_share()))
+    assert state == 27
+    np.testing.assert_allclose(figures[1:], [(1000 / 3, 1 / 3)] * 2)
+    assert figures[0][0] == pytest.approx(first)
 
 
 def test_several_steps_a_call_are_resumed_inside_an_epoch(config, tmp_path: Path) -> None:
