@@ -147,4 +147,4 @@ def cache_compilations() -> None:
     except OSError:  # a home that is read-only costs the compilation again, nothing more
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many small ones take a second too

@@ -53,7 +53,8 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
 
     def init() -> TrainState:
         variables = models.init(model, config.seed, image.size)
-        return train_step.create_state(variables, optimizer, config.optim.ema_decay)
+        create = partial(train_step.create_state, optimizer=optimizer, ema_decay=config.optim.ema_decay)
+        return jax.jit(create)(variables)  # one program, where zeros leaf by leaf would be some fifty
 
     return Parts(
         model=model,

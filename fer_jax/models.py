@@ -161,14 +161,14 @@ def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:
     shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), pictures)
     rng = np.random.default_rng((seed, 0, 0, 3))  # a stream of its own: see data.ORDER
 
-    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         name = path[-1].key
         if name == "kernel":
             fan_in = math.prod(leaf.shape[:-1])
-            return jnp.asarray(rng.standard_normal(leaf.shape, np.float32) * np.float32(math.sqrt(2 / fan_in)))
-        return jnp.full(leaf.shape, {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}[name], leaf.dtype)
+            return rng.standard_normal(leaf.shape, np.float32) * np.float32(math.sqrt(2 / fan_in))
+        return np.full(leaf.shape, {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}[name], leaf.dtype)
 
-    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    variables = jax.device_put(jax.tree_util.tree_map_with_path(draw, shapes))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 

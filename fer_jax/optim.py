@@ -52,7 +52,7 @@ def create_schedule(learning_rate: float, config: ConfigDict, steps_per_epoch: i
         ramp = jnp.minimum((step + 1) / warmup_steps, 1.0)
         return learning_rate * ramp * SCHEDULES[config.name](config, step / steps_per_epoch, epochs)
 
-    schedule(jnp.zeros(()))  # so that a wrong config shows here, and not inside a compilation
+    jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.float32))  # a wrong config shows here, not in a compilation
     return schedule
 
 
