@@ -3,9 +3,10 @@
 python -m fer_jax.main --config configs/fast.py
 python -m fer_jax.evaluate --run experiments/fast --protocol clean
 
-On two shared CPU cores, start and compilation included, three seeds took 336, 341 and 383 s (other work ran beside the
-last) and reached 83.1, 83.1 and 83.1 % on clean validation pictures, 82.2, 81.8 and 82.1 % by majority, after the last
-epoch (docs/results.md). The project that emotion_cnn comes from reports 82.4 % on clean validation pictures.
+On two shared CPU cores, start and compilation included, three seeds took 336, 341 and 383 seconds (other work ran
+beside the last) and reached 83.1, 83.1 and 83.1 % on clean validation pictures, 82.2, 81.8 and 82.1 % by majority,
+after the last epoch (docs/results.md). The project that emotion_cnn comes from reports 82.4 % on clean validation
+pictures.
 """
 
 from ml_collections import ConfigDict
