@@ -5,6 +5,7 @@ All side effects of training are here, in `fer_jax.logs` and in `fer_jax.checkpo
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -42,13 +43,15 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> s
     Raises:
         UserError: config, data or folder cannot be used, or loss or gradient became non-finite.
     """
-    build(config)  # what is wrong with it shows before the data is read and the folder made
+    parts = build(config)  # what is wrong with it shows before the data is read and the folder made
     devices = Devices()
     devices.check_batch_size(config.train.batch_size)
     if not devices.first:  # one process speaks for all
         say = lambda line: None  # noqa: E731
-    examples = data.select(_training_split(config), config.data.label_mode)
-    valid = data.select(data.load(config.data.dir, "valid"), "majority")
+    with ThreadPoolExecutor(1) as beside:  # it compiles for as long as the pictures take to be read
+        initial = beside.submit(parts.init)
+        examples = data.select(_training_split(config), config.data.label_mode)
+        valid = data.select(data.load(config.data.dir, "valid"), "majority")
     epochs, batch_size = config.train.epochs, config.train.batch_size
     steps_per_epoch = len(examples.images) // batch_size
     if steps_per_epoch == 0 or len(valid.images) == 0:
@@ -62,7 +65,7 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> s
     step_fn = _step_function(config, parts, devices, examples)
 
     with closing(checkpoint.open_manager(run)) as manager, stop_requests() as stop:
-        tree: dict[str, Any] = {"state": parts.init(), "totals": metrics_lib.zeros()}
+        tree: dict[str, Any] = {"state": initial.result(), "totals": metrics_lib.zeros()}
         found = checkpoint.restore(manager, "latest", tree, devices.replicated)
         tree = devices.replicate(tree) if found is None else found.tree
         state, totals = tree["state"], tree["totals"]
