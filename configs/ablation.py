@@ -1,0 +1,35 @@
+"""Ablations: one thing changed at a time in a short run of the tiny network.
+
+python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
+
+A run takes about 4 minutes on two CPU cores. The sweep has not been run to its end yet, so there is no accuracy to quote.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import fast
+
+
+def get_config() -> ConfigDict:
+    """What all variants share."""
+    config = fast.get_config()
+    config.train.epochs = 5
+    return config
+
+
+def get_variants() -> dict[str, dict]:
+    """What differs, by the name of the variant; the others are compared with the first."""
+    return {
+        "reference": {},
+        "majority": {"data.label_mode": "majority"},
+        "probability": {"data.label_mode": "probability"},
+        "multi_target": {"data.label_mode": "multi_target"},
+        "no_flip": {"augment.recipe": "none"},
+        "ferplus": {"augment.recipe": "ferplus"},
+        "emotion_cnn": {"augment.recipe": "emotion_cnn"},
+        "sgd": {"optim.name": "sgd", "optim.learning_rate": 0.1, "optim.weight_decay": 5e-4},
+        "no_average": {"optim.ema_decay": 0.0},
+        "dropout": {"model.dropout": 0.2},
+        "ferplus_pixels": {"image.normalize": "ferplus"},
+        "drop_repeats": {"data.drop_repeats": True},
+    }

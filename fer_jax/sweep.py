@@ -1,0 +1,195 @@
+"""Train several configs with several seeds, back to back, and gather what came of them in one table.
+
+A config file may list variants (get_variants: a name and the fields that differ); all are trained and compared with the
+first. Each run has its own folder, <workdir>/<variant>/seed<n>. After every run results.csv (a row per run),
+report.html and report.md (mean, spread, difference from the first variant) are written anew. The same command goes on
+after an interruption; finished runs are not trained again, and more seeds or configs may be added.
+"""
+
+import argparse
+import json
+import os
+import runpy
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fer_jax import cli
+from fer_jax.cli import UserError
+
+if TYPE_CHECKING:  # importing them takes seconds, and --help need not wait for it
+    from ml_collections import ConfigDict
+
+EXAMPLE = """examples:
+  python -m fer_jax.sweep --config configs/base.py --seeds 0 1 2
+  python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
+  python -m fer_jax.sweep --config configs/base.py --config configs/fast.py --seeds 0 1 --config.train.epochs=4
+"""
+RESULT = "result.json"  # in a run folder: its row of the table
+
+
+class Run(NamedTuple):
+    """One training of a sweep."""
+
+    variant: str
+    seed: int
+    config: "ConfigDict"
+    folder: Path
+
+
+def variants(path: str, config: "ConfigDict") -> dict[str, "ConfigDict"]:
+    """The configs of a file by name: those of its `get_variants()`, or the one config by the name of the file.
+
+    Args:
+        path: of a Python file; `get_variants()` gives, by name, the dotted names of the fields that differ from
+            `get_config()` with their values.
+        config: what `get_config()` gives, with the overrides of the command line.
+
+    Raises:
+        UserError: the variants are of another form, or name a field that does not exist.
+    """
+    listed = runpy.run_path(path).get("get_variants", lambda: {Path(path).stem: {}})()
+    if not (isinstance(listed, Mapping) and listed and all(isinstance(of, Mapping) for of in listed.values())):
+        raise UserError(f"{path}: get_variants() must return {{name: {{field: value}}}}; see configs/ablation.py")
+    found = {}
+    for name, changes in listed.items():
+        found[name] = config.copy_and_resolve_references()
+        try:
+            found[name].update_from_flattened_dict(changes)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: variant {name}: {' '.join(str(error).split())}") from None
+    return found
+
+
+def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], workdir: Path) -> list[Run]:
+    """The runs in their order, every variant with the first seed before any with the second.
+
+    Raises:
+        UserError: a config cannot be used, or two variants have one name.
+    """
+    from fer_jax import config as config_lib
+    from fer_jax.experiment import build
+
+    named: dict[str, ConfigDict] = {}
+    for path in paths:
+        for name, config in variants(path, config_lib.load(path, overrides)).items():
+            if name in named or Path(name).name != name:
+                raise UserError(f"{path}: two variants are called {name}, or it cannot name a folder")
+            build(config)
+            named[name] = config
+    runs = []
+    for seed in seeds:
+        for name, config in named.items():
+            seeded = config.copy_and_resolve_references()
+            seeded.seed = seed
+            runs.append(Run(name, seed, seeded, workdir / name / f"seed{seed}"))
+    return runs
+
+
+def outcome(run: Run, checkpoint: str) -> dict[str, Any]:
+    """What came of a finished run: its row of the table, figures on validation, without intervals."""
+    from fer_jax import evaluate, inference
+
+    network = inference.restore(run.folder, checkpoint)
+    data = evaluate.load(run.config.data.dir, "valid")
+    result = evaluate.judge(evaluate.predict(run.variant, network, data, flip=False), data, "majority")
+    own = result.figures["majority"]
+    pictures = run.config.train.batch_size * (network.history[-1]["step"] / len(network.history))
+    return {
+        "variant": run.variant,
+        "seed": run.seed,
+        "majority": own["all"]["accuracy"].value,
+        "majority_unseen": own["unseen_near"]["accuracy"].value,
+        "clean": result.figures["clean"]["all"]["accuracy"].value,
+        "argmax": result.figures["argmax"]["all"]["accuracy"].value,
+        **{name: own["all"][name].value for name in ("macro_f1", "nll", "ece", "kl_from_votes")},
+        "temperature": result.temperature,
+        "epochs": len(network.history),
+        "checkpoint": f"{checkpoint}, step {network.step}",
+        "train_minutes": sum(pictures / record["images_per_s"] for record in network.history) / 60,
+    }
+
+
+def results(runs: Sequence[Run], checkpoint: str) -> Iterator[dict[str, Any]]:
+    """The rows of the runs that are finished, as their folders keep them."""
+    for run in runs:
+        if found := _kept(run, checkpoint):
+            yield found
+
+
+def _kept(run: Run, checkpoint: str) -> dict[str, Any] | None:
+    from fer_jax import config as config_lib
+
+    path = run.folder / RESULT
+    if not path.is_file() or config_lib.as_json(config_lib.read(run.folder)) != config_lib.as_json(run.config):
+        return None
+    row = json.loads(path.read_text())
+    return row if row["checkpoint"].startswith(checkpoint) else None
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def main() -> int:
+    """Parse the command line, train what is not trained yet, and write the table after each run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_jax.sweep",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, action="append", metavar="FILE", help="a config; repeat it for more")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    workdir = Path("experiments/sweep")
+    parser.add_argument("--workdir", type=Path, default=workdir, metavar="DIR", help=f"default: {workdir}")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("best", "latest"),
+        default="latest",
+        help="which is judged; default: latest, which the judging pictures did not choose",
+    )
+    # argparse would not list these: it only passes them on
+    parser.add_argument_group("overrides", "--config.field=value sets a field in every run")
+    args, overrides = parser.parse_known_args()
+    if len(set(args.seeds)) < len(args.seeds):
+        parser.error("the same seed stands there twice")
+
+    runs = plan(args.config, overrides, args.seeds, args.workdir)
+
+    from fer_jax import devices, document, evaluate, sweep_report
+    from fer_jax.train import FINISHED, train
+
+    devices.tune_cpu()
+    devices.cache_compilations()
+    failed = []
+    for number, run in enumerate(runs, start=1):
+        if _kept(run, args.checkpoint):
+            continue
+        print(f"run {number} of {len(runs)}: {run.folder}", flush=True)
+        try:
+            ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
+        except UserError as error:  # the others may do better
+            failed.append(f"{run.folder}: {error}")
+            print(f"  error: {error}", flush=True)
+            continue
+        if ending not in FINISHED:
+            return 130
+        _write(run.folder / RESULT, json.dumps(outcome(run, args.checkpoint), indent=1) + "\n")
+        rows = list(results(runs, args.checkpoint))
+        _write(args.workdir / "results.csv", sweep_report.csv(rows))
+        evaluate.write(args.workdir, "Sweep", sweep_report.page(rows, args.checkpoint), {"runs": rows})
+    if rows := list(results(runs, args.checkpoint)):
+        print(f"\n{document.to_text(sweep_report.table(rows))}\n")
+        print(f"results: {args.workdir / 'results.csv'}, {args.workdir / 'report.html'}")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(runs)} runs failed, the first: {failed[0]}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

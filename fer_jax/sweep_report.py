@@ -1,0 +1,115 @@
+"""What came of a sweep, for reading: a row per variant, its spread over seeds, how far it is from the first."""
+
+import csv as csv_format
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from fer_jax import figures, style
+from fer_jax.document import Block, Picture, Table, Text
+
+Row = Mapping[str, Any]  # of sweep.outcome
+
+SHOWN = {
+    "majority": ("majority", True),
+    "majority_unseen": ("without repeats", True),
+    "clean": ("clean", True),
+    "macro_f1": ("F1, macro", True),
+    "ece": ("ECE", True),
+    "kl_from_votes": ("KL from votes", False),
+    "train_minutes": ("minutes", False),
+}
+
+
+class Spread(NamedTuple):
+    """Several seeds' figure: mean and standard deviation (nan for one seed)."""
+
+    mean: float
+    deviation: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and standard deviation, with n - 1."""
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
+
+
+def difference(values: Sequence[float], reference: Sequence[float]) -> tuple[float, float, float]:
+    """How much higher the mean of `values` is, with Welch's 95 % interval; nan for its ends where one seed is alone.
+
+    Welch 1947: the two may differ in spread; seeds are not paired, since a changed recipe draws other numbers.
+    """
+    value = float(np.mean(values) - np.mean(reference))
+    if min(len(values), len(reference)) < 2 or np.var(values) + np.var(reference) == 0:
+        return value, float("nan"), float("nan")
+    interval = stats.ttest_ind(values, reference, equal_var=False).confidence_interval(0.95)
+    return value, float(interval.low), float(interval.high)
+
+
+def by_variant(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each variant, in the order in which the variants come first."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["variant"], []).append(row)
+    return found
+
+
+def csv(rows: Sequence[Row]) -> str:
+    """A line per run."""
+    text = io.StringIO()
+    writer = csv_format.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """A line per variant: mean and standard deviation over its seeds, and the difference in accuracy by majority."""
+    groups = by_variant(rows)
+    reference = [row["majority"] for row in next(iter(groups.values()))]
+    lines = []
+    for number, (name, group) in enumerate(groups.items()):
+        cells = []
+        for field, (_, percent) in SHOWN.items():
+            mean, deviation = spread([row[field] for row in group])
+            digits = ".2%" if percent else ".3f" if field != "train_minutes" else ".1f"
+            cells.append(f"{mean:{digits}}" + (f" ({deviation:{digits}})" if deviation == deviation else ""))
+        value, low, high = difference([row["majority"] for row in group], reference)
+        interval = f" ({100 * low:+.1f} to {100 * high:+.1f})" if low == low else ""
+        cells.insert(1, f"{100 * value:+.2f}{interval}" if number else "")
+        lines.append([name, str(len(group)), *cells])
+    titles = [title for title, _ in SHOWN.values()]
+    header = ["", "seeds", titles[0], f"from {next(iter(groups))}, points", *titles[1:]]
+    return Table(header, lines, "validation; mean (standard deviation) over seeds, difference (95% interval)")
+
+
+def chart(rows: Sequence[Row]) -> Figure:
+    """Accuracy by majority of every run, a line per variant, its mean as a bar."""
+    groups = by_variant(rows)
+    figure = style.chart(0.9 + 0.34 * len(groups), "Accuracy by majority", "validation", len(rows), "run")
+    axes = figure.add_subplot()
+    for place, group in enumerate(groups.values()):
+        values = [row["majority"] for row in group]
+        axes.plot(values, [place] * len(values), "o", color=style.BLUE, alpha=0.7)
+        axes.plot([np.mean(values)] * 2, [place - 0.3, place + 0.3], color=style.VERMILLION, linewidth=2)
+    axes.axvline(np.mean([row["majority"] for row in next(iter(groups.values()))]), color=style.GREY, linestyle=":")
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(style.percent)
+    style.label(axes, "accuracy; bar: mean, dotted: the first variant's", "")
+    return figure
+
+
+def page(rows: Sequence[Row], checkpoint: str) -> list[Block]:
+    """The whole report."""
+    which = "after their last epoch" if checkpoint == "latest" else "at their best epoch on these same pictures"
+    told = (
+        f"Networks {which}, on the validation pictures. The difference is in the mean accuracy by majority, with "
+        "Welch's 95% interval over seeds; one that spans zero may be chance. Without repeats: less the pictures that "
+        "stand, exactly or nearly, among the training pictures too."
+    )
+    picture = Picture("accuracy", figures.png(chart(rows)), "Accuracy by majority of every run")
+    return [Text(told), table(rows), picture]

@@ -1,0 +1,111 @@
+"""Sweeps: what is run, what the table says, and that finished runs are not trained again."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_python
+
+from fer_jax import config as config_lib
+from fer_jax import sweep, sweep_report
+from fer_jax.cli import UserError
+
+VARIANTS = """
+from quick import get_config
+
+def get_variants():
+    return {variants}
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+
+    def write(variants: object) -> str:
+        path = tmp_path / "variants.py"
+        path.write_text(VARIANTS.format(variants=variants))
+        return str(path)
+
+    return write
+
+
+def test_every_variant_is_run_with_one_seed_before_the_next(config_file, tmp_path: Path) -> None:
+    path = config_file({"first": {}, "second": {"augment.recipe": "flip", "optim.learning_rate": 0.5}})
+    runs = sweep.plan([path, "configs/sample.py"], ["--config.train.epochs=7"], [3, 1], tmp_path)
+    assert [(run.variant, run.seed) for run in runs] == [
+        (name, seed) for seed in (3, 1) for name in ("first", "second", "sample")
+    ]
+    assert len({run.folder for run in runs}) == 6
+    first, second, _ = (config_lib.flatten(run.config.to_dict()) for run in runs[:3])
+    assert {name for name in first if first[name] != second[name]} == {"augment.recipe", "optim.learning_rate"}
+    assert all(run.config.train.epochs == 7 and run.config.seed == run.seed for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ({"a": {"augment.recip": "flip"}}, "variant a: .*recip"),
+        ({"a": {"optim.learning_rate": "fast"}}, "variant a: "),
+        ({"a": {"augment.recipe": "cutmix"}}, "choose one of none"),
+        ({"a/b": {}}, "cannot name a folder"),
+        ({}, "get_variants"),
+        (["a"], "get_variants"),
+    ],
+)
+def test_variants_that_cannot_be_run_get_one_line(config_file, tmp_path: Path, variants, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        sweep.plan([config_file(variants)], [], [0], tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_two_configs_of_one_name_are_refused(config_file, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="two variants are called sample"):
+        sweep.plan(["configs/sample.py", config_file({"sample": {}})], [], [0], tmp_path)
+
+
+def test_spread_and_difference_by_hand() -> None:
+    assert sweep_report.spread([1.0, 2.0, 6.0]) == pytest.approx((3.0, math.sqrt(7.0)))
+    assert math.isnan(sweep_report.spread([1.0]).deviation)
+    # Welch by hand: means 3 and 2, variances of the means 7/3 and 1/3, nu = (8/3)^2 / ((7/3)^2/2 + (1/3)^2/2) = 2.56,
+    # where Student's t has its 97.5 % point at 3.5155 (interpolated between 4.303 at 2 and 3.182 at 3: 3.52 or so)
+    value, low, high = sweep_report.difference([1.0, 2.0, 6.0], [1.0, 2.0, 3.0])
+    assert value == 1.0
+    assert high - value == pytest.approx(value - low)
+    assert high - value == pytest.approx(3.52 * math.sqrt(8 / 3), rel=0.01)
+    assert np.isnan(sweep_report.difference([1.0], [2.0, 3.0])[1:]).all()
+
+
+def test_the_interval_holds_what_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        _, low, high = sweep_report.difference(rng.normal(2, 3, 5), rng.normal(1, 1, 4))
+        covered += low <= 1 <= high
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_a_sweep_goes_on_where_it_stopped(config_file, sample_dir: Path, tmp_path: Path) -> None:
+    path, out = config_file({"plain": {}, "bad": {"optim.name": "sgd", "optim.learning_rate": 1e9}}), tmp_path / "out"
+
+    def run(*arguments: str):
+        command = ["-m", "fer_jax.sweep", "--config", path, "--workdir", str(out), *arguments]
+        return run_python(*command, f"--config.data.dir={sample_dir}", PYTHONPATH=str(ROOT / "tests"))
+
+    first = run("--seeds", "0")
+    assert first.returncode == 1
+    assert "1 of 2 runs failed" in first.stderr  # and the other one is there all the same
+    assert "Traceback" not in first.stderr
+    stamp = (out / "plain" / "seed0" / "result.json").stat().st_mtime_ns
+    second = run("--seeds", "0", "1")
+    assert (out / "plain" / "seed0" / "result.json").stat().st_mtime_ns == stamp
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert [(row["variant"], row["seed"]) for row in rows] == [("plain", "0"), ("plain", "1")]
+    history = json.loads((out / "plain" / "seed1" / "result.json").read_text())
+    assert float(rows[1]["majority"]) == history["majority"]
+    assert f"{np.mean([float(row['majority']) for row in rows]):.2%}" in second.stdout
+    assert "plain" in (out / "report.md").read_text()
+    assert (out / "accuracy.png").stat().st_size > 5000
