@@ -2,7 +2,7 @@
 
 python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
 
-A run takes about 4 minutes on two CPU cores. The sweep has not been run to its end yet, so there is no accuracy to quote.
+A run takes about 4 minutes on two CPU cores. It has not been run to its end yet: no accuracy to quote.
 """
 
 from ml_collections import ConfigDict
