@@ -17,7 +17,7 @@ WEAKEST = 3  # classes that are named for their low recall
 INTENDED = """\
 Research and teaching on the recognition of facial expressions: a baseline to compare with on FER+, under the protocols
 below; a network to study (calibration, disagreement of the taggers, robustness); a start for work on other pictures.
-It says what people would call the expression in a picture; where they would disagree its probabilities should say so."""
+It says what people would call the expression in a picture; its probabilities should say where they would disagree."""
 
 OUT_OF_SCOPE = """\
 - **Reading feelings.** A face does not show what a person feels: people smile without joy and are angry without a scowl
@@ -30,8 +30,8 @@ OUT_OF_SCOPE = """\
   watching people who have not agreed to it."""
 
 LIMITATIONS = """\
-- The pictures are small (48x48), grey, and from the web of 2013, found by searching for words of emotion; posed and acted
-  faces are among them. Video, other cameras, other croppings and other cultures have not been measured: expect less.
+- The pictures are small (48x48), grey, and from the web of 2013, found by searching for words of emotion, posed and
+  acted faces among them. Video, other cameras, croppings and cultures have not been measured: expect less.
 - FER2013 does not say who is in a picture, so figures by age, gender or skin colour cannot be given, and differences
   must be expected.
 - It needs a face that is cut out as in FER2013; it finds none by itself. It names one of the eight emotions for every
@@ -44,8 +44,8 @@ LICENCE = """\
 - **Pictures:** FER2013, collected from the web by image search
   ([Goodfellow et al. 2013](https://arxiv.org/abs/1307.0414)) without asking the people in them, and given out for a
   research challenge on
-  [Kaggle](https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge), under
-  its terms. Those who made the pictures keep their rights.
+  [Kaggle](https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge),
+  under its terms. Those who made the pictures keep their rights.
 - **Votes:** FER+, [MIT licence](https://github.com/microsoft/FERPlus/blob/master/LICENSE.md), Microsoft Corporation.
 
 No picture is in this folder. Whether these terms allow your use of what was trained on the data is for you to check."""
@@ -61,16 +61,14 @@ def page(network: Network, result: Evaluation, weights_bytes: int, commands: str
         commands: that train and release it again.
     """
     return [
-        Text(
-            f"It names the expression of a face in a 48x48 grey picture: {', '.join(EMOTIONS[:-1])} or {EMOTIONS[-1]}."
-        ),
+        Text(f"It names the expression of a face in a small grey picture: one of {', '.join(EMOTIONS)}."),
         *_section("Model details", _details(network, weights_bytes)),
         *_section("Intended use", INTENDED),
         *_section("Out-of-scope use", OUT_OF_SCOPE),
         *_section("Training data", _training_data(network)),
         *_section("Evaluation", _evaluation_data(network, result)),
         *report.main_figures(result),
-        *[Heading("By class"), tables.class_table(result), Text(weaknesses(result))],
+        *_by_class(result),
         *report.calibrated(result),
         *_section("Limitations", LIMITATIONS),
         *_section("Licence of the data", LICENCE),
@@ -98,7 +96,7 @@ def _details(network: Network, weights_bytes: int) -> str:
         f"{network.step:,}, after {epochs} of {config.train.epochs} epochs.",
         f"**Training:** labels `{config.data.label_mode}`, augmentation `{config.augment.recipe}`, optimizer "
         f"`{config.optim.name}` at {config.optim.learning_rate:g}, schedule `{config.schedule.name}`, batches of "
-        f"{config.train.batch_size}, seed {config.seed}. `config.json` has every field, `configs/base.py` explains them.",
+        f"{config.train.batch_size}, seed {config.seed}. `config.json` has the rest, `configs/base.py` explains it.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -117,20 +115,22 @@ def _evaluation_data(network: Network, result: Evaluation) -> str:
     if network.checkpoint == "best":
         chose = "Validation chose the checkpoint, of all epochs that with the highest accuracy by majority, which"
     else:
-        chose = (
-            "The checkpoint is the latest: validation did not choose it, though it may have chosen the recipe, which"
-        )
+        chose = "The checkpoint is the latest: validation did not choose it, but may have chosen the recipe, which"
     return (
-        "On the validation pictures of FER+ (usage PublicTest), each seen once, not mirrored. The figures were computed "
-        "from the files of this folder when it was made; the one to compare with others is accuracy under protocol "
-        f"{result.headline}. {chose} flatters the figures. None is of the test pictures."
+        "On the validation pictures of FER+ (usage PublicTest), each seen once, not mirrored. The figures were "
+        "computed from the files of this folder when it was made; the one to compare with others is accuracy under "
+        f"protocol {result.headline}. {chose} flatters the figures. None is of the test pictures."
     )
+
+
+def _by_class(result: Evaluation) -> list[Block]:
+    return [Heading("By class"), tables.class_table(result), Text(weaknesses(result))]
 
 
 def weaknesses(result: Evaluation) -> str:
     """The classes that are found least often, and what they are taken for instead, in words."""
     own, confusion = result.figures[result.headline]["all"], scores.confusion(result.judged[result.headline])
-    there = [c for c in range(len(EMOTIONS)) if confusion[c].sum()]
+    there = np.flatnonzero(confusion.sum(axis=1))
     told = []
     for c in sorted(there, key=lambda c: own[f"recall/{EMOTIONS[c]}"].value)[:WEAKEST]:
         recall, missed = tables.show("recall", own[f"recall/{EMOTIONS[c]}"]), confusion[c].copy()
@@ -168,5 +168,5 @@ def _reproduce(network: Network, commands: str) -> str:
 {commands}
 ```
 
-The data are made as the README of the repository says. Seed {network.config.seed} gives the same weights again on the same
-machine with the same packages; elsewhere rounding differs, and with it the network a little."""
+The data are made as the README of the repository says. Seed {network.config.seed} gives the same weights on one machine
+with the same packages; elsewhere rounding differs, and with it the network a little."""

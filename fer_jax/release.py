@@ -113,14 +113,12 @@ def commands(run: Path, out: Path, config: "ConfigDict", checkpoint: str) -> str
         raise UserError(f"no configs in {CONFIGS}, one of which the card names; run it from the repository's root")
     *_, name, changed = min(found)
     folder = Path("experiments") / run.name
-    overrides = [f"--config.{field}={_literal(value)}" for field, value in changed.items()]
+    overrides = [
+        f"--config.{field}={tuple(value) if isinstance(value, list) else value}" for field, value in changed.items()
+    ]
     train = ["python", "-m", "fer_jax.main", "--config", f"configs/{name}", "--workdir", str(folder), *overrides]
     again = ["python", "-m", "fer_jax.release", "--run", str(folder), "--out", str(out), "--checkpoint", checkpoint]
     return f"{shlex.join(train)}\n{shlex.join(again)}"
-
-
-def _literal(value: object) -> str:
-    return f"({', '.join(map(str, value))},)" if isinstance(value, list) and value else str(value)
 
 
 def main() -> int:

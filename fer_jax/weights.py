@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import safetensors
-from safetensors.numpy import save_file
+from safetensors import numpy as safetensors_numpy
 
 from fer_jax.cli import UserError
 from fer_jax.config import WEIGHTS
@@ -37,7 +37,7 @@ def save(folder: Path, weights: Weights) -> None:
     training = {name: value for name, value in weights._asdict().items() if name != "variables"}
     partial = folder / f".{WEIGHTS}.{uuid.uuid4().hex}"
     try:
-        save_file(arrays, partial, {_METADATA: json.dumps(training)})
+        partial.write_bytes(safetensors_numpy.save(arrays, {_METADATA: json.dumps(training)}))
         os.replace(partial, folder / WEIGHTS)
     finally:
         partial.unlink(missing_ok=True)
