@@ -12,6 +12,8 @@ from ml_collections import ConfigDict, config_flags
 
 from fer_jax.cli import UserError
 
+WEIGHTS = "weights.safetensors"  # of a released network, in place of checkpoints; see fer_jax.weights
+
 
 def load(path: str, overrides: Sequence[str]) -> ConfigDict:
     """The config of a file, with `--config.a.b=value` overrides, as ml_collections reads them.
@@ -63,8 +65,11 @@ def claim(run: Path, config: ConfigDict) -> None:
     """Make the run folder this config's: write its config.json, or check the one that is there.
 
     Raises:
-        UserError: the folder is another config's (the differing fields are named), or cannot be written.
+        UserError: the folder is another config's (the differing fields are named), is a released network's, or
+            cannot be written.
     """
+    if (run / WEIGHTS).exists():
+        raise UserError(f"{run} holds a released network, which cannot be trained on; choose another --workdir")
     path = run / "config.json"
     new = as_json(config)
     if path.is_file():
