@@ -47,16 +47,26 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.2
     # What layers compute in: float32 or bfloat16. Weights, statistics and logits are float32 either way.
     config.model.dtype = "float32"
+    # What follows is for the residual networks. A factor on the widths of all layers, which are rounded to multiples
+    # of 8.
+    config.model.width = 1.0
+    # Weigh the channels of every residual block by their means, squeeze-and-excitation.
+    config.model.squeeze_excite = False
+    # Blur before the maps are made smaller, so that a shift of the face by a pixel changes less.
+    config.model.antialias = False
+    # Stochastic depth: how probably the last residual block is left out in training, picture by picture; those before
+    # it less, in proportion to their depth.
+    config.model.stochastic_depth = 0.0
 
     config.optim = ConfigDict()
-    # adam, adamw or sgd.
+    # adam, adamw, sgd, lion or muon (for the convolutions; the other weights go by Adam).
     config.optim.name = "adamw"
     # Before the schedule's factor.
     config.optim.learning_rate = 4e-3
-    # Adam's decay rates of the first and second moment.
+    # Adam's decay rates of the first and second moment; or Lion's, whose authors set b2 to 0.99.
     config.optim.b1 = 0.9
     config.optim.b2 = 0.999
-    # SGD's momentum, and whether it is Nesterov's.
+    # SGD's or Muon's momentum (0.95 is usual in Muon), and whether it is Nesterov's.
     config.optim.momentum = 0.9
     config.optim.nesterov = True
     # Decoupled decay of kernels, as AdamW's; times the learning rate.

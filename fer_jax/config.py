@@ -14,6 +14,16 @@ from fer_jax.cli import UserError
 
 WEIGHTS = "weights.safetensors"  # of a released network, in place of checkpoints; see fer_jax.weights
 
+# Fields that the config.json of older runs lacks, with what those runs did.
+ADDED = {
+    "data.drop_repeats": False,
+    "model.width": 1.0,
+    "model.squeeze_excite": False,
+    "model.antialias": False,
+    "model.stochastic_depth": 0.0,
+    "train.steps_per_call": 1,
+}
+
 
 def load(path: str, overrides: Sequence[str]) -> ConfigDict:
     """The config of a file, with `--config.a.b=value` overrides, as ml_collections reads them.
@@ -96,15 +106,20 @@ def _shown(fields: dict[str, Any], name: str) -> str:
 
 
 def read(run: Path) -> ConfigDict:
-    """The config that a run folder was trained with.
+    """The config that a run folder was trained with, with the fields that came later.
 
     Raises:
         UserError: the folder has no readable config.json.
     """
     path = run / "config.json"
     try:
-        return ConfigDict(json.loads(path.read_text()))
+        config = ConfigDict(json.loads(path.read_text()))
+        for field, value in ADDED.items():
+            section, name = field.split(".")
+            if section in config and name not in config[section]:
+                config[section][name] = value
     except FileNotFoundError:
         raise UserError(f"no run in {run}: {path} is missing; train one with python -m fer_jax.main") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: {_one_line(error)}") from None
+    return config

@@ -41,13 +41,13 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
     """
     try:
         _check(config)
-        model = models.create_model(config.model.name, config.model.dropout, config.model.dtype)
+        model = models.create_model(**config.model)
         epochs = config.train.epochs
         schedule = optim.create_schedule(config.optim.learning_rate, config.schedule, steps_per_epoch, epochs)
         optimizer = optim.create_optimizer(config.optim, schedule)
     except ValueError as error:
         raise UserError(f"{error}") from None
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the config was made for another version of fer_jax: {error}") from None
     image = config.image
 
@@ -79,6 +79,8 @@ def _check(config: ConfigDict) -> None:
         "seed": (0, 2**63),
         "image.size": (16, 1024),
         "model.dropout": (0, 0.99),
+        "model.width": (0.125, 16),
+        "model.stochastic_depth": (0, 0.99),
         "optim.learning_rate": (0, math.inf),
         "optim.ema_decay": (0, 0.999999),
         "schedule.warmup_epochs": (0, math.inf),
@@ -93,9 +95,9 @@ def _check(config: ConfigDict) -> None:
         if flat[field] not in known:
             raise ValueError(f"unknown {field} {flat[field]!r}: choose one of {', '.join(known)}")
     for field, (low, high) in ranges.items():
-        if field in flat and not low <= flat[field] <= high:  # a run of an older version lacks what came later
+        if not low <= flat[field] <= high:
             raise ValueError(f"{field}={flat[field]!r} must be at least {low} and at most {high}")
-    if flat["augment.renderer"] == "host" and flat.get("train.steps_per_call", 1) > 1:
+    if flat["augment.renderer"] == "host" and flat["train.steps_per_call"] > 1:
         raise ValueError("train.steps_per_call above 1 needs augment.renderer=device: the host renders step by step")
     if flat["image.size"] % 16:
         raise ValueError(f"image.size={flat['image.size']} must be a multiple of 16")
