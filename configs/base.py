@@ -2,9 +2,9 @@
 
 python -m fer_jax.main --config configs/base.py
 
-Twenty epochs of 27,953 pictures took 78 and 82 minutes, two seeds beside each other, each on one CPU core and with other
-programs on both (63 to 160 images/s). Alone on two cores the step makes about 230 images/s: some 40 minutes. Validation
-accuracy by majority: 85.7 and 85.8 % (seeds 0 and 1, best epoch; docs/results.md).
+Twenty epochs of 27,953 pictures took 78 and 82 minutes, two seeds beside each other, each on one CPU core, with other
+programs on both (63 to 160 images/s). Alone on two cores the step makes about 230 images/s: some 40 minutes. Accuracy
+on validation by majority: 85.7 and 85.8 % (seeds 0 and 1, best epoch; docs/results.md).
 """
 
 from ml_collections import ConfigDict

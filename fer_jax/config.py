@@ -88,10 +88,7 @@ def claim(run: Path, config: ConfigDict) -> None:
             return
         # a run that ended before its first checkpoint leaves nothing worth keeping
         if any((run / "checkpoints").glob("step_*")):
-            was, now = flatten(old), flatten(new)
-            fields = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-            changes = ", ".join(f"{name}: {_shown(was, name)} there, {_shown(now, name)} now" for name in fields)
-            raise UserError(f"{run} holds a run of another config ({changes}); choose another --workdir")
+            raise UserError(f"{run} holds a run of another config ({changes(old, new)}); choose another --workdir")
     try:
         run.mkdir(parents=True, exist_ok=True)
         partial = run / f".config.{uuid.uuid4().hex}"  # process numbers repeat from machine to machine
@@ -99,6 +96,13 @@ def claim(run: Path, config: ConfigDict) -> None:
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --workdir") from None
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The fields in which two nested dicts differ, with both values, as text."""
+    was, now = flatten(old), flatten(new)
+    fields = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    return ", ".join(f"{name}: {_shown(was, name)} there, {_shown(now, name)} now" for name in fields)
 
 
 def _shown(fields: dict[str, Any], name: str) -> str:
