@@ -21,7 +21,7 @@ def test_every_model_has_the_parameters_that_the_table_says(name: str) -> None:
 
 
 def test_the_table_has_no_model_too_many() -> None:
-    assert list(models.PARAMETERS) == list(models.MODELS)
+    assert list(models.PARAMETERS) == [name for name in models.MODELS if name != "quick"]  # which tests/quick.py adds
 
 
 def test_emotion_cnn_parameters_by_hand() -> None:
