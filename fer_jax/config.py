@@ -12,6 +12,18 @@ from ml_collections import ConfigDict, config_flags
 
 from fer_jax.cli import UserError
 
+# Fields that the config.json of older runs lacks, with what those runs did.
+ADDED = {
+    "augment.erase": 0.0,
+    "augment.mixup": 0.0,
+    "data.balance": 0.0,
+    "data.drop_repeats": False,
+    "data.logit_adjustment": 0.0,
+    "data.smoothing": 0.0,
+    "data.temperature": 1.0,
+    "train.steps_per_call": 1,
+}
+
 
 def load(path: str, overrides: Sequence[str]) -> ConfigDict:
     """The config of a file, with `--config.a.b=value` overrides, as ml_collections reads them.
@@ -91,15 +103,20 @@ def _shown(fields: dict[str, Any], name: str) -> str:
 
 
 def read(run: Path) -> ConfigDict:
-    """The config that a run folder was trained with.
+    """The config that a run folder was trained with, with the fields that came later.
 
     Raises:
         UserError: the folder has no readable config.json.
     """
     path = run / "config.json"
     try:
-        return ConfigDict(json.loads(path.read_text()))
+        config = ConfigDict(json.loads(path.read_text()))
+        for field, value in ADDED.items():
+            section, name = field.split(".")
+            if section in config and name not in config[section]:
+                config[section][name] = value
     except FileNotFoundError:
         raise UserError(f"no run in {run}: {path} is missing; train one with python -m fer_jax.main") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: {_one_line(error)}") from None
+    return config

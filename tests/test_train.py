@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import sample
-from fer_jax import checkpoint, data, labels, models
+from fer_jax import checkpoint, data, labels, loader, models
 from fer_jax import metrics as metrics_lib
 from fer_jax import train as train_lib
 from fer_jax.cli import UserError
@@ -211,11 +211,11 @@ def test_speed_and_waiting_are_those_of_whole_calls(
     now = 0.0
     monkeypatch.setattr(train_lib.time, "perf_counter", lambda: now)
 
-    def ready() -> Iterator[data.Batch]:
+    def ready() -> Iterator[loader.Batch]:
         nonlocal now
         for count in steps * 3:
             now += 0.01 * count
-            yield data.Batch(None, None, np.ones((count, 10)), None)
+            yield loader.Batch(None, None, np.ones((count, 10)), None)
 
     def step_fn(state, totals, batches):
         nonlocal now

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from fer_jax import augment, losses, metrics, models, train_step
-from fer_jax.data import Batch
+from fer_jax.loader import Batch
 
 RENDER = partial(augment.render_device, size=48, normalize="scale")
 SGD = optax.sgd(0.1)
