@@ -112,13 +112,7 @@ def train_batches(
     while True:
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == start_step:
-            rng = np.random.default_rng((seed, epoch, 0, ORDER))
-            if balance:
-                order = rng.choice(
-                    len(examples.images), steps_per_epoch * batch_size, p=chances(examples.target, balance)
-                )
-            else:
-                order = rng.permutation(len(examples.images))
+            order = _order(np.random.default_rng((seed, epoch, 0, ORDER)), examples.target, balance)
         chosen = order[position * batch_size : (position + 1) * batch_size]
         rng = np.random.default_rng((seed, epoch, position, PICTURES))
         params = augment.sample(rng, batch_size, render.recipe, render.size, render.erase)
@@ -133,6 +127,13 @@ def train_batches(
         image, left = (chosen.astype(np.int32), params) if render.on_device else render(examples.images[chosen], params)
         yield Batch(image, target[rows], np.ones(len(image), np.float32), left, share)
         step += 1
+
+
+def _order(rng: np.random.Generator, target: np.ndarray, balance: float) -> np.ndarray:
+    """The numbers of an epoch's pictures, i64[N]."""
+    if balance:
+        return rng.choice(len(target), len(target), p=chances(target, balance))
+    return rng.permutation(len(target))
 
 
 def calls(batches: Iterator[Batch], steps_per_call: int, steps_per_epoch: int, start_step: int) -> Iterator[Batch]:

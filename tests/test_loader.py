@@ -5,6 +5,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from fer_jax import augment, loader
 from fer_jax.cli import UserError
@@ -89,6 +90,60 @@ def test_sampled_labels_change_from_epoch_to_epoch() -> None:
     assert set(drawn.sum(axis=1)) == {1.0}
     assert not np.array_equal(drawn[:16], drawn[16:])
     assert_equal(take(1, examples)[0].target, examples.target[:8])
+
+
+def uneven(counts: list[int]) -> Examples:
+    """Classes of these sizes; the largest entry of a target is 0.6, another class has the rest."""
+    classes = np.repeat(np.arange(len(counts)), counts)
+    eye = np.eye(8, dtype=np.float32)
+    examples = examples_of(len(classes))
+    return examples._replace(target=0.6 * eye[classes] + 0.4 * eye[(classes + 1) % 8])
+
+
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+def test_balanced_classes_come_in_proportion_to_their_size_to_a_power(balance: float) -> None:
+    counts = [160, 60, 16, 4]
+    examples = uneven(counts)
+    share = np.array(counts, float) ** (1 - balance)
+    chances = loader.chances(examples.target, balance)
+    assert chances.sum() == pytest.approx(1)
+    np.testing.assert_allclose(np.bincount(examples.target.argmax(1), chances), share / share.sum(), rtol=1e-6)
+
+    plain = Render("none", "scale", 48, on_device=True)
+    drawn = [batch.image for batch in take(40, examples, plain, batch_size=240, balance=balance)]
+    seen = np.bincount(np.concatenate(drawn), minlength=240) / (40 * 240)
+    of_class = np.bincount(examples.target.argmax(1), seen)
+    np.testing.assert_allclose(of_class, share / share.sum(), atol=0.015)  # three standard errors
+    assert abs(seen - chances).max() < 0.012  # every picture of a class as often as the others of it
+    assert not np.array_equal(drawn[0], drawn[1])  # an epoch each
+
+
+def test_unbalanced_chances_are_equal() -> None:
+    np.testing.assert_allclose(loader.chances(uneven([5, 3, 2]).target, 0), 0.1)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_balanced_mixed_erased_batches_replay_from_any_step_and_are_shared(on_device: bool) -> None:
+    render, options = HOST._replace(on_device=on_device, erase=0.5), {"balance": 0.5, "mixup": 0.2, "sampled": True}
+    examples = uneven([12, 6, 2])
+    whole = take(5, examples, render, **options)  # two epochs of two steps, and one more
+    for start in (1, 2, 3):
+        assert_equal(whole[start:], take(5 - start, examples, render, start_step=start, **options))
+    parts = [take(5, examples, render, process=(i, 4), **options) for i in range(4)]
+    for step in range(5):
+        joined = jax.tree.map(lambda *rows: np.concatenate(rows), *(part[step] for part in parts))
+        assert_equal(joined, whole[step])
+
+
+def test_shares_of_mixup_are_beta_and_the_rest_of_a_batch_stays() -> None:
+    plain = Render("ferplus", "scale", 48, on_device=True)
+    mixed = take(6, examples_of(4000), plain, batch_size=2000, mixup=0.2, sampled=True)
+    shares = np.concatenate([batch.share for batch in mixed])
+    assert shares.dtype == np.float32
+    assert stats.kstest(shares.astype(float), stats.beta(0.2, 0.2).cdf).pvalue > 0.001
+    unmixed = take(6, examples_of(4000), plain, batch_size=2000, sampled=True)
+    assert unmixed[0].share is None
+    assert_equal([batch._replace(share=None) for batch in mixed], unmixed)
 
 
 @pytest.mark.parametrize(
