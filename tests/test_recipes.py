@@ -104,9 +104,7 @@ def test_ferplus_ranges() -> None:
 def test_strong_is_ferplus_with_more_zoom_brightness_and_contrast() -> None:
     drawn = RECIPES["strong"](np.random.default_rng(0), 50_000)
     milder = RECIPES["ferplus"](np.random.default_rng(0), 50_000)
-    ratio = drawn.to_source[:, :2] @ np.linalg.inv(
-        milder.to_source
-    )  # what follows ferplus's map
+    ratio = drawn.to_source[:, :2] @ np.linalg.inv(milder.to_source)  # what follows ferplus's map
     zoom = ratio[:, 0, 0]
     np.testing.assert_allclose(ratio, zoom[:, None, None] * np.eye(2, 3), atol=1e-12)
     assert 1 / 1.2 <= zoom.min() < 0.834

@@ -84,12 +84,14 @@ def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, whole: Pat
     assert restored(config, whole).step == found.step
 
 
-@pytest.mark.parametrize("label_mode", ["crossentropy", "probability"])
+@pytest.mark.parametrize("everything_on", [False, True])
 def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
-    config, whole: Path, tmp_path: Path, label_mode: str
+    config, whole: Path, tmp_path: Path, everything_on: bool
 ) -> None:
-    if label_mode != config.data.label_mode:
-        config.data.label_mode, whole = label_mode, tmp_path / "whole"
+    if everything_on:
+        config.data.update(label_mode="probability", temperature=0.7, smoothing=0.1, balance=0.5, logit_adjustment=0.5)
+        config.augment.update(recipe="strong", erase=0.5, mixup=0.2)
+        whole = tmp_path / "whole"
         train(config, whole, quiet)
 
     def interrupt(line: str) -> None:
