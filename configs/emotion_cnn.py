@@ -29,5 +29,6 @@ def get_config() -> ConfigDict:
     config.schedule.name = "cosine"
     config.schedule.warmup_epochs = 1.0
     config.train.epochs = 20
+    config.train.batch_size = 64
     config.train.patience = 8
     return config

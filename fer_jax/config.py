@@ -12,6 +12,8 @@ from ml_collections import ConfigDict, config_flags
 
 from fer_jax.cli import UserError
 
+WEIGHTS = "weights.safetensors"  # of a released network, in place of checkpoints; see fer_jax.weights
+
 # Fields that the config.json of older runs lacks, with what those runs did.
 ADDED = {
     "augment.erase": 0.0,
@@ -21,6 +23,10 @@ ADDED = {
     "data.logit_adjustment": 0.0,
     "data.smoothing": 0.0,
     "data.temperature": 1.0,
+    "model.width": 1.0,
+    "model.squeeze_excite": False,
+    "model.antialias": False,
+    "model.stochastic_depth": 0.0,
     "train.steps_per_call": 1,
 }
 
@@ -75,8 +81,11 @@ def claim(run: Path, config: ConfigDict) -> None:
     """Make the run folder this config's: write its config.json, or check the one that is there.
 
     Raises:
-        UserError: the folder is another config's (the differing fields are named), or cannot be written.
+        UserError: the folder is another config's (the differing fields are named), is a released network's, or
+            cannot be written.
     """
+    if (run / WEIGHTS).exists():
+        raise UserError(f"{run} holds a released network, which cannot be trained on; choose another --workdir")
     path = run / "config.json"
     new = as_json(config)
     if path.is_file():
@@ -85,10 +94,7 @@ def claim(run: Path, config: ConfigDict) -> None:
             return
         # a run that ended before its first checkpoint leaves nothing worth keeping
         if any((run / "checkpoints").glob("step_*")):
-            was, now = flatten(old), flatten(new)
-            fields = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-            changes = ", ".join(f"{name}: {_shown(was, name)} there, {_shown(now, name)} now" for name in fields)
-            raise UserError(f"{run} holds a run of another config ({changes}); choose another --workdir")
+            raise UserError(f"{run} holds a run of another config ({changes(old, new)}); choose another --workdir")
     try:
         run.mkdir(parents=True, exist_ok=True)
         partial = run / f".config.{uuid.uuid4().hex}"  # process numbers repeat from machine to machine
@@ -96,6 +102,13 @@ def claim(run: Path, config: ConfigDict) -> None:
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --workdir") from None
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The fields in which two nested dicts differ, with both values, as text."""
+    was, now = flatten(old), flatten(new)
+    fields = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    return ", ".join(f"{name}: {_shown(was, name)} there, {_shown(now, name)} now" for name in fields)
 
 
 def _shown(fields: dict[str, Any], name: str) -> str:

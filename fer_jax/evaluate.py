@@ -95,15 +95,15 @@ def judge(model: Model, data: Data, protocol: str) -> "Evaluation":
     return evaluation.evaluate(model.name, model.said, data.name, data.split, data.keep, protocol, temperature)
 
 
-def about(network: "Network", which: str, split: str, data_dir: str) -> str:
-    """What a report is of: the network, its training, and which checkpoint ("best" or "latest")."""
+def about(network: "Network", split: str, data_dir: str) -> str:
+    """What a report is of: the network, its training, and which checkpoint."""
     config, epochs = network.config, sum(record["step"] <= network.step for record in network.history)
     told = (
         f"{config.model.name} of the run folder {network.run}, trained on label mode {config.data.label_mode}: the "
-        f"{which} checkpoint, of step {network.step:,}, after {epochs} of {config.train.epochs} epochs. Judged on the "
-        f"pictures of {data_dir}."
+        f"{network.checkpoint} checkpoint, of step {network.step:,}, after {epochs} of {config.train.epochs} epochs. "
+        f"Judged on the pictures of {data_dir}."
     )
-    if which == "best" and split == "valid":
+    if network.checkpoint == "best" and split == "valid":
         told += " These pictures chose the checkpoint, which flatters it."
     return told
 
@@ -181,11 +181,12 @@ def main() -> int:
         with ThreadPoolExecutor(1) as pool:  # XLA computes while numpy counts
             maps = pool.submit(inference.saliency, network, data.split.images[kept], target[kept].argmax(axis=1))
             result = judge(model, data, args.protocol)
-        told = document.Text(about(network, args.checkpoint, args.split, data_dir))
+        told = document.Text(about(network, args.split, data_dir))
         blocks = [told, *report.page(result, data.split, network.history, maps.result())]
         # a comparison leaves the runs' own reports alone
         folder = run / "report" if len(models) == 1 else args.out / model.name.replace(os.sep, "_")
-        tell(folder, result, blocks, {"run": str(run), "step": network.step, **shared})
+        facts = {"run": str(run), "step": network.step, **shared, "checkpoint": network.checkpoint}
+        tell(folder, result, blocks, facts)
         results.append(result)
     if args.ensemble:
         said, said_of_valid = (calibration.average(each) for each in list(zip(*models, strict=True))[1:])

@@ -41,13 +41,13 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
     """
     try:
         _check(config)
-        model = models.create_model(config.model.name, config.model.dropout, config.model.dtype)
+        model = models.create_model(**config.model)
         epochs = config.train.epochs
         schedule = optim.create_schedule(config.optim.learning_rate, config.schedule, steps_per_epoch, epochs)
         optimizer = optim.create_optimizer(config.optim, schedule)
     except ValueError as error:
         raise UserError(f"{error}") from None
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the config was made for another version of fer_jax: {error}") from None
     image, on_device = config.image, config.augment.renderer == "device"
 
@@ -85,6 +85,8 @@ def _check(config: ConfigDict) -> None:
         "augment.mixup": (0, 100),
         "augment.erase": (0, 1),
         "model.dropout": (0, 0.99),
+        "model.width": (0.125, 16),
+        "model.stochastic_depth": (0, 0.99),
         "optim.learning_rate": (0, math.inf),
         "optim.ema_decay": (0, 0.999999),
         "schedule.warmup_epochs": (0, math.inf),

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import log_softmax
 from tqdm import tqdm
 
-from fer_jax import augment, checkpoint, loader, train_step
+from fer_jax import augment, checkpoint, loader, train_step, weights
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
@@ -33,6 +33,7 @@ class Network(NamedTuple):
     variables: Any  # {"params", "batch_stats"}: the moving average where the run kept one
     step: int
     history: list[dict[str, Any]]  # of all the run's epochs so far, also those after this step; see fer_jax.train
+    checkpoint: str = "best"  # or "latest"
 
 
 class Saliency(NamedTuple):
@@ -46,19 +47,24 @@ class Saliency(NamedTuple):
 def restore(run: Path, which: str) -> Network:
     """The "best" or "latest" checkpoint of a run folder, on these devices whatever it was trained on.
 
+    A released network (see `fer_jax.release`) has one set of weights: it is read whichever is asked for.
+
     Raises:
         UserError: no run there, no checkpoint yet, or one of another version.
     """
     config = config_lib.read(run)
     parts = build(config)
+    if (run / config_lib.WEIGHTS).exists():
+        found = weights.load(run, jax.eval_shape(lambda: train_step.eval_variables(parts.init())))
+        variables = Devices().replicate(found.variables)
+        return Network(run, config, parts, variables, found.step, found.history, found.checkpoint)
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
         like = jax.eval_shape(lambda: {"state": parts.init(), "totals": metrics_lib.zeros()})
-        found = checkpoint.restore(manager, which, like, Devices().replicated)
+        saved = checkpoint.restore(manager, which, like, Devices().replicated)
         history = checkpoint.history(manager)
-    if found is None:
+    if saved is None:
         raise UserError(f"{run} has no {which} checkpoint yet; it appears after the first epoch")
-    variables = train_step.eval_variables(found.tree["state"])
-    return Network(run, config, parts, variables, found.step, history)
+    return Network(run, config, parts, train_step.eval_variables(saved.tree["state"]), saved.step, history, which)
 
 
 def log_probabilities(network: Network, images: np.ndarray) -> np.ndarray:

@@ -16,22 +16,10 @@ import numpy as np
 from flax import linen as nn
 
 from fer_jax.labels import EMOTIONS
-from fer_jax.ops import BatchNorm, Conv3x3, max_pool_2x2
+from fer_jax.ops import Conv3x3, max_pool_2x2
+from fer_jax.resnet import ConvBlock, ResNet
 
 Dtype = Any
-
-
-class ConvBlock(nn.Module):
-    """3x3 convolution, BatchNorm, ReLU: [B, H, W, C] -> [B, H, W, features]."""
-
-    features: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = Conv3x3(self.features, use_bias=False, dtype=self.dtype)(x)
-        x = BatchNorm(use_running_average=not train, dtype=self.dtype)(x)
-        return nn.relu(x)
 
 
 class EmotionCNN(nn.Module):
@@ -79,46 +67,6 @@ class VGG13(nn.Module):
         return nn.Dense(len(EMOTIONS))(x.astype(jnp.float32))
 
 
-class ResidualBlock(nn.Module):
-    """x + two ConvBlocks of the same width (He et al. 2015, https://arxiv.org/abs/1512.03385)."""
-
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        width = x.shape[-1]
-        return x + ConvBlock(width, self.dtype)(ConvBlock(width, self.dtype)(x, train), train)
-
-
-class ResNet(nn.Module):
-    """Stages of [ConvBlock, 2x2 max pooling but in the first, `blocks[i]` residual blocks], average, Dense.
-
-    With `space_to_depth` each 2x2 patch of the picture becomes one pixel of four channels, so that the first
-    stage runs at half the side: most of the cost of a small network lies in its first, largest maps.
-    """
-
-    widths: tuple[int, ...]
-    blocks: tuple[int, ...]
-    space_to_depth: bool = True
-    dropout: float = 0.0
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        if self.space_to_depth:
-            batch, height, width, channels = x.shape
-            x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).swapaxes(2, 3)
-            x = x.reshape(batch, height // 2, width // 2, 4 * channels)
-        for index, (width, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
-            x = ConvBlock(width, self.dtype)(x, train)
-            x = max_pool_2x2(x) if index > 0 else x
-            for _ in range(count):
-                x = ResidualBlock(self.dtype)(x, train)
-        x = x.mean(axis=(1, 2), dtype=jnp.float32)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(len(EMOTIONS))(x)
-
-
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "emotion_cnn": EmotionCNN,
     "vgg13": VGG13,
@@ -137,17 +85,38 @@ PARAMETERS = {
 }
 
 
-def create_model(name: str, dropout: float, dtype: str) -> nn.Module:
-    """The module of that name, computing in `dtype` ("float32" or "bfloat16").
+def create_model(
+    name: str,
+    dropout: float,
+    dtype: str,
+    *,
+    width: float = 1.0,
+    squeeze_excite: bool = False,
+    antialias: bool = False,
+    stochastic_depth: float = 0.0,
+) -> nn.Module:
+    """The module of that name, computing in `dtype` ("float32" or "bfloat16"); the rest is as in `ResNet`.
 
     Raises:
-        ValueError: unknown name or dtype.
+        ValueError: unknown name or dtype, or the model has no such part.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model.name {name!r}: choose one of {', '.join(MODELS)}")
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"unknown model.dtype {dtype!r}: choose float32 or bfloat16")
-    return MODELS[name](dropout=dropout, dtype=jnp.dtype(dtype))
+    model = MODELS[name](dropout=dropout, dtype=jnp.dtype(dtype))
+    switches: dict[str, Any] = {
+        "width": width,
+        "squeeze_excite": squeeze_excite,
+        "antialias": antialias,
+        "stochastic_depth": stochastic_depth,
+    }
+    for switch, value in switches.items():
+        if hasattr(model, switch):
+            model = model.clone(**{switch: value})
+        elif value != (off := getattr(ResNet, switch)):
+            raise ValueError(f"model.{switch}={value}: {name} cannot do that, leave it at {off} or choose a resnet")
+    return model
 
 
 def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:

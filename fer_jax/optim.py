@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from ml_collections import ConfigDict
 
 
@@ -69,10 +70,39 @@ def _sgd(config: ConfigDict) -> optax.GradientTransformation:
     return optax.trace(decay=config.momentum, nesterov=config.nesterov)
 
 
+def _lion(config: ConfigDict) -> optax.GradientTransformation:
+    """The sign of a mean of gradient and momentum (Chen et al. 2023, https://arxiv.org/abs/2302.06675)."""
+    return optax.scale_by_lion(b1=config.b1, b2=config.b2)
+
+
+def _muon(config: ConfigDict) -> optax.GradientTransformation:
+    """Orthogonalised momentum for convolution kernels (Jordan 2024, https://kellerjordan.github.io/posts/muon/).
+
+    A kernel counts as a matrix of [9 * C_in, C_out]. Steps are as large as AdamW's usually are (root mean square 0.2,
+    Liu et al. 2025, https://arxiv.org/abs/2502.16982). Everything else goes by Adam, Nesterov's where Muon is.
+    """
+
+    def matrices(params: Any) -> Any:
+        matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+        return jax.tree.map(lambda leaf: matrix if leaf.ndim == 4 else None, params)  # None: for Adam
+
+    return optax.contrib.muon(
+        learning_rate=-1.0,  # and so no change of sign: rate and decay follow in the chain, as everywhere
+        beta=config.momentum,
+        nesterov=config.nesterov,
+        adam_b1=config.b1,
+        adam_b2=config.b2,
+        muon_weight_dimension_numbers=matrices,
+        consistent_rms=0.2,
+    )
+
+
 OPTIMIZERS: dict[str, Callable[[ConfigDict], optax.GradientTransformation]] = {
     "adam": _adam,
     "adamw": _adam,
     "sgd": _sgd,
+    "lion": _lion,
+    "muon": _muon,
 }
 
 

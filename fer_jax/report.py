@@ -43,7 +43,7 @@ def page(result: Evaluation, split: Split, history: Sequence[Mapping[str, Any]],
     """
     kept = Split(*(field[result.rows] for field in split))
     of = f"{result.name}, {result.split}, {result.headline}"
-    blocks = _figures(result) + _classes(result, of) + _calibration(result, of) + _taggers(result, of)
+    blocks = main_figures(result) + _classes(result, of) + _calibration(result, of) + _taggers(result, of)
     blocks += _slices(result, kept, of) + _galleries(result, kept, of)
     if maps is not None:
         blocks += _saliency(maps, of)
@@ -56,7 +56,8 @@ def _picture(name: str, figure: Figure, caption: str = "") -> Picture:
     return Picture(name, figures.png(figure), " ".join(figure.get_suptitle().split()), caption)
 
 
-def _figures(result: Evaluation) -> list[Block]:
+def main_figures(result: Evaluation) -> list[Block]:
+    """Every figure under every protocol, and what is left of accuracy without the pictures that were seen before."""
     blocks: list[Block] = [Heading("Figures"), tables.main_table(result), *HOW, Heading("Without memory")]
     if len(result.counts[result.headline]) > 1:
         seen = (
@@ -83,12 +84,9 @@ def _classes(result: Evaluation, of: str) -> list[Block]:
     ]
 
 
-def _calibration(result: Evaluation, of: str) -> list[Block]:
+def calibrated(result: Evaluation) -> list[Block]:
+    """What a temperature fitted on validation does to the probabilities."""
     before, after = result.figures[result.headline]["all"], result.calibrated
-    judged = result.judged[result.headline]
-    cooled = judged._replace(
-        log_probabilities=calibration.apply_temperature(judged.log_probabilities, result.temperature)
-    )
     rows = [
         [tables.MAIN[name][0], tables.show(name, before[name]), tables.show(name, after[name])]
         for name in tables.CALIBRATED
@@ -99,14 +97,22 @@ def _calibration(result: Evaluation, of: str) -> list[Block]:
         fitted += " It was fitted on these same pictures, which flatters it a little: it is one number."
     nearer = after["kl_from_votes"].value < before["kl_from_votes"].value
     fitted += f" It takes the probabilities {'nearer to' if nearer else 'farther from'} the votes (KL divergence)."
+    table = Table(["", "as it is", f"temperature {result.temperature:.3f}"], rows, f"protocol {result.headline}")
+    return [Heading("Calibration"), table, Text(fitted)]
+
+
+def _calibration(result: Evaluation, of: str) -> list[Block]:
+    judged = result.judged[result.headline]
+    cooled = judged._replace(
+        log_probabilities=calibration.apply_temperature(judged.log_probabilities, result.temperature)
+    )
     diagram = figures.reliability(
         *calibration.reliability(judged),
-        before["ece"].value,
+        result.figures[result.headline]["all"]["ece"].value,
         of,
-        after=(*calibration.reliability(cooled), after["ece"].value),
+        after=(*calibration.reliability(cooled), result.calibrated["ece"].value),
     )
-    table = Table(["", "as it is", f"temperature {result.temperature:.3f}"], rows, f"protocol {result.headline}")
-    return [Heading("Calibration"), table, Text(fitted), _picture("reliability", diagram)]
+    return [*calibrated(result), _picture("reliability", diagram)]
 
 
 def _taggers(result: Evaluation, of: str) -> list[Block]:

@@ -31,17 +31,33 @@ def _say(line: str) -> None:
     print(line, flush=True)  # a log file should show it now
 
 
-def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> str:
+class DivergenceError(UserError):
+    """Loss or gradient became non-finite."""
+
+
+def train(
+    config: ConfigDict,
+    run: Path,
+    say: Callable[[str], None] = _say,
+    stop_after: Callable[[dict[str, Any]], bool] = lambda record: False,
+) -> str:
     """Train `config` in the run folder, from its latest checkpoint if it has one, until it is done.
 
     Done is the last epoch, or `train.patience` epochs without a better validation accuracy. SIGTERM or Ctrl-C
     saves and returns early.
 
+    Args:
+        config: all of its fields, as in configs/base.py.
+        run: the run folder.
+        say: is told what happens, a line at a time.
+        stop_after: is told the record of each new epoch; True ends the run there, "pruned".
+
     Returns:
-        How it ended: "complete", "stopped early", or the name of the signal that interrupted it.
+        How it ended: "complete", "stopped early", "pruned", or the name of the signal that interrupted it.
 
     Raises:
-        UserError: config, data or folder cannot be used, or loss or gradient became non-finite.
+        DivergenceError: loss or gradient became non-finite.
+        UserError: config, data or folder cannot be used.
     """
     parts = build(config)  # what is wrong with it shows before the data is read and the folder made
     devices = Devices()
@@ -131,6 +147,8 @@ def train(config: ConfigDict, run: Path, say: Callable[[str], None] = _say) -> s
                 events.epoch(record, np.asarray(counted.confusion))
                 say(_line(record, epochs, best_record(history) is record))
                 ending = _ending(history, epochs, config.train.patience) or ending
+                if stop_after(record) and ending not in FINISHED:
+                    ending = "pruned"
             if ending in FINISHED:
                 events.finish(config, best_record(history))
                 say(_result(ending, history))
@@ -191,7 +209,7 @@ def best_record(history: list[dict[str, Any]]) -> dict[str, Any]:
     return max(history, key=lambda record: (record["valid"]["accuracy"], -record["epoch"]))
 
 
-FINISHED = ("complete", "stopped early")
+FINISHED = ("complete", "stopped early", "pruned")
 
 
 def _ending(history: list[dict[str, Any]], epochs: int, patience: int) -> str:
@@ -247,7 +265,7 @@ def _check_finite(totals: Metrics, manager: Any) -> None:
         manager.wait_until_finished()
         last = manager.latest_step()
         kept = "no checkpoint was written yet" if last is None else f"the checkpoint of step {last} is kept"
-        raise UserError(
+        raise DivergenceError(
             f"loss or gradient is not finite at step {bad}; {kept}; lower "
             "optim.learning_rate or set optim.clip_norm, in another --workdir"
         )

@@ -74,6 +74,25 @@ def test_training_logged_the_accuracy_that_evaluation_finds(evaluated: dict, tra
     assert evaluated["accuracy"] == pytest.approx(best["accuracy"])
 
 
+def test_a_run_is_released_evaluated_from_its_folder_alone_and_not_trained_on(
+    evaluated: dict, trained: Path, sample_dir: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "pretrained" / "sample"
+    result = run_python("-m", "fer_jax.release", "--run", str(trained), "--out", str(out))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.search(rf"^released: {out} \(0\.8 MB of weights", result.stdout, re.MULTILINE)
+    assert f"| accuracy | {evaluated['accuracy']:.2%} (" in (out / "README.md").read_text()
+    evaluate("--run", str(out))
+    again = figures(out / "report")
+    assert again["run"] == str(out)
+    assert {**again, "run": str(trained)} == evaluated
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    refused = train(sample_dir, out)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "holds a released network, which cannot be trained on; choose another --workdir" in refused.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
 def test_runs_are_compared_on_the_split_that_is_asked_for(
     evaluated: dict, trained: Path, sample_dir: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +182,8 @@ def test_signals_save_and_exit_cleanly(sample_dir: Path, tmp_path: Path, number:
         (["-m", "fer_jax.evaluate", "--run", "none"], 1, "no run in none"),
         (["-m", "fer_jax.evaluate", "--run", "none", "--split", "all"], 2, "--split"),
         (["-m", "fer_jax.evaluate", "--run", "none", "--ensemble"], 2, "two --run"),
+        (["-m", "fer_jax.release", "--run", "none", "--out", "none"], 1, "no run in none"),
+        (["-m", "fer_jax.release", "--run", "none", "--out", "docs"], 1, "holds no released network"),
         (["-m", "fer_jax.repeats", "--data", "none"], 1, "make sample"),
     ],
 )
@@ -180,7 +201,9 @@ def test_mistakes_get_one_line_and_no_traceback(arguments: list[str], status: in
     [
         ["-m", "fer_jax.main"],
         ["-m", "fer_jax.evaluate"],
+        ["-m", "fer_jax.release"],
         ["-m", "fer_jax.repeats"],
+        ["-m", "fer_jax.tune"],
         ["-m", "fer_generator.synthetic"],
         ["fer_generator/generate_training_data.py"],
     ],

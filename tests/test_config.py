@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_broken_config_files_get_one_line(tmp_path: Path, text: str, message: st
         ("image.normalize", "zca", "image.normalize 'zca': choose one of scale"),
         ("model.name", "alexnet", "model.name 'alexnet': choose one of emotion_cnn"),
         ("model.dtype", "int8", "model.dtype 'int8': choose float32"),
-        ("optim.name", "lion", "optim.name 'lion': choose one of adam"),
+        ("optim.name", "adagrad", "optim.name 'adagrad': choose one of adam"),
         ("schedule.name", "linear", "schedule.name 'linear': choose one of constant"),
         ("train.epochs", "0", "train.epochs=0 must be at least 1"),
         ("seed", "-1", "seed=-1 must be at least 0"),
@@ -116,6 +117,8 @@ def test_broken_config_files_get_one_line(tmp_path: Path, text: str, message: st
         ("data.logit_adjustment", "-1", "data.logit_adjustment=-1.0 must be"),
         ("augment.mixup", "-1", "augment.mixup=-1.0 must be"),
         ("augment.erase", "50", "augment.erase=50.0 must be"),
+        ("model.width", "0", "model.width=0.0 must be at least 0.125"),
+        ("model.stochastic_depth", "1", "model.stochastic_depth=1.0 must be"),
     ],
 )
 def test_unknown_names_get_one_line_that_lists_the_known(field: str, value: str, message: str) -> None:
@@ -150,6 +153,29 @@ def test_a_run_folder_belongs_to_its_config(tmp_path: Path) -> None:
     assert "seed" not in str(error.value)
     assert "name" not in str(error.value)
     assert config.read(run).optim.rate == 0.1
+
+
+def test_a_run_that_is_older_than_some_fields_is_what_it_was(tmp_path: Path) -> None:
+    now = config.load("configs/base.py", [])
+    fields = config.as_json(now)
+    for field in config.ADDED:
+        section, name = field.split(".")
+        del fields[section][name]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(fields))
+    read = config.read(tmp_path)
+    assert config.as_json(read) == config.as_json(now)  # base.py leaves all of them off
+    build(read)
+    (tmp_path / "checkpoints" / "step_3").mkdir(parents=True)
+    config.claim(tmp_path, now)  # and so it can go on
+    now.model.antialias = True
+    with pytest.raises(UserError, match=r"\(model\.antialias: False there, True now\)"):
+        config.claim(tmp_path, now)
+    assert json.loads(path.read_text()) == fields
+    fields["model"] = {**fields["model"], "attention": True}
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=r"another version of fer_jax: .*attention"):
+        build(config.read(tmp_path))
 
 
 def test_folders_without_a_run_get_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""The trials of a study: each trains a network with the values that it tries."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+import optuna
+from ml_collections import ConfigDict
+from optuna.trial import FrozenTrial, TrialState
+
+from fer_jax import checkpoint, search_space, style
+from fer_jax import study as study_lib
+from fer_jax.cli import UserError
+from fer_jax.search_space import Search
+from fer_jax.train import FINISHED, DivergenceError, best_record, train
+
+LOOK_EVERY_S = 2.0  # while others train the last trials
+
+
+class _InterruptedError(Exception):
+    """A signal, named in the text, ended the training."""
+
+
+def run(
+    study: optuna.Study, search: Search, config: ConfigDict, folder: Path, trials: int, say: Callable[[str], None]
+) -> None:
+    """Train until `trials` of the study are finished, by this process or by others, or until SIGTERM or Ctrl-C.
+
+    Args:
+        study: of `fer_jax.study.open_study`.
+        search: what is searched.
+        config: the values of all other fields.
+        folder: of the study; a trial's run folder is `<folder>/<number>`, or `<folder>/<number>/seed<n>` with several.
+        trials: how many the study shall have.
+        say: is told what happens, a line at a time.
+
+    Raises:
+        UserError: a trial cannot be trained at all, or the storage is lost.
+    """
+
+    def objective(trial: optuna.Trial) -> float:
+        try:
+            return _accuracy(study, trial, search, config, folder, say)
+        except optuna.TrialPruned:
+            raise
+        except BaseException:  # Ctrl-C too
+            study_lib.give_back(study, trial.number)
+            raise
+
+    def told(study: optuna.Study, trial: FrozenTrial) -> None:
+        say(_standing(study, trial, trials))
+
+    before = ""
+    try:
+        while (todo := study_lib.share(study, trials)) != "end":
+            if todo == "train":
+                study.optimize(objective, n_trials=1, callbacks=[told])
+            else:
+                if before != todo:
+                    say("waiting for the last trials, which other processes train")
+                time.sleep(LOOK_EVERY_S)
+            before = todo
+    except _InterruptedError as signal:
+        say(f"{signal}: the same command goes on from there")
+    except Exception as error:
+        if reason := study_lib.storage_error(error):
+            raise UserError(f"the storage is lost: {reason}; the same command goes on from there") from None
+        raise
+
+
+def _accuracy(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    search: Search,
+    config: ConfigDict,
+    folder: Path,
+    say: Callable[[str], None],
+) -> float:
+    """The best validation accuracy of the values that the trial tries, the mean over the search's seeds."""
+    number = study_lib.origin(study.get_trials(deepcopy=False)[trial.number])
+    values = study_lib.suggest(trial, search.space)
+    say(f"trial {number}: {study_lib.shown(values)}")
+    tried = search_space.with_values(config, values)
+    accuracies: list[float] = []
+
+    def hopeless(record: dict[str, Any]) -> bool:
+        if accuracies:  # the curve of the first seed alone is compared
+            return False
+        trial.report(record["valid"]["accuracy"], record["epoch"])
+        return trial.should_prune()
+
+    for seed in range(tried.seed, tried.seed + search.seeds):
+        run = folder / str(number) / (f"seed{seed}" if search.seeds > 1 else "")
+        for record in _history(run):  # of a trial that was lost: its last epoch may not have been reported
+            hopeless(record)
+        jax.clear_caches()  # the programs of earlier trials, which would fill the memory
+        try:
+            seeded = search_space.with_values(tried, {"seed": seed})
+            ending = train(seeded, run, lambda line: say(f"  {line}"), hopeless)
+        except DivergenceError as error:
+            say(f"  {str(error).split(';')[0]}")
+            raise optuna.TrialPruned from None
+        except UserError as error:
+            raise UserError(f"trial {number} ({study_lib.shown(values)}): {error}") from None
+        if ending == "pruned":
+            raise optuna.TrialPruned
+        if ending not in FINISHED:
+            raise _InterruptedError(ending)
+        accuracies.append(best_record(_history(run))["valid"]["accuracy"])
+    trial.set_user_attr("accuracies", accuracies)
+    return sum(accuracies) / len(accuracies)
+
+
+def _history(run: Path) -> list[dict[str, Any]]:
+    if not (run / "checkpoints").is_dir():
+        return []
+    with closing(checkpoint.open_manager(run, read_only=True)) as manager:
+        return checkpoint.history(manager)
+
+
+def _standing(study: optuna.Study, trial: FrozenTrial, trials: int) -> str:
+    """What came of a trial, and how far the study is."""
+    ranked = study_lib.ranking(study)
+    best = ranked[0]
+    epochs = style.counted(len(trial.intermediate_values), "epoch")
+    result = f"{trial.value:.2%}" if trial.state == TrialState.COMPLETE else f"pruned after {epochs}"
+    reached = f", best {best.value:.2%} (trial {study_lib.origin(best)})" if best.state == TrialState.COMPLETE else ""
+    return f"trial {study_lib.origin(trial)}: {result}; {len(ranked)} of {trials} trials are finished{reached}"

@@ -1,0 +1,232 @@
+"""The command as a user gives it, on the drawn sample: several processes, signals, SIGKILL, and what a study leaves."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from itertools import product
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.list_session_groups import Handler
+
+from fer_jax import checkpoint, tune
+from fer_jax import config as config_lib
+from fer_jax.cli import UserError
+
+TWO_SEEDS = """
+from fer_jax.search_space import Search
+from tests import quick_tune
+
+def get_config():
+    return quick_tune.get_config()
+
+def get_search():
+    # One learns nothing; the grid begins with the other.
+    return Search({"optim.learning_rate": [1e-12, 0.005]}, seeds=2, grace_epochs=1, startup_trials=1)
+"""
+# A process is taken for dead after three seconds, not after a minute.
+IMPATIENT = "from fer_jax import cli, study, tune; study.HEARTBEAT_S, study.GRACE_S = 1, 3; cli.run(tune.main)"
+
+
+def arguments(sample_dir: Path, folder: Path, path: str = "tests/quick_tune.py") -> list[str]:
+    where = ["--workdir", str(folder), "--storage", f"sqlite:///{folder.parent}/tune.db"]
+    return ["--config", path, *where, f"--config.data.dir={sample_dir}"]
+
+
+def start(command: list[str], log: Path) -> subprocess.Popen[str]:
+    with open(log, "w") as file:
+        return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=file, stderr=file, text=True)
+
+
+def wait_for(text: str, log: Path) -> None:
+    deadline = time.monotonic() + 240
+    while text not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert text in log.read_text()
+
+
+def history(run: Path) -> list[dict]:
+    with closing(checkpoint.open_manager(run, read_only=True)) as manager:
+        return checkpoint.history(manager)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    return [*csv.DictReader((folder / "trials.csv").read_text().splitlines())]
+
+
+@pytest.fixture(scope="module")
+def shared(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of a grid search by two processes that were started together, and what they said."""
+    folder = tmp_path_factory.mktemp("tuning") / "study"
+    command = ["-m", "fer_jax.tune", *arguments(sample_dir, folder), "--sampler", "grid"]
+    logs = [folder.parent / f"{index}.log" for index in range(2)]
+    processes = [start(command, log) for log in logs]
+    assert [process.wait(timeout=600) for process in processes] == [0, 0], [log.read_text() for log in logs]
+    return folder, [log.read_text() for log in logs]
+
+
+def test_two_processes_train_each_point_of_the_grid_once(shared: tuple[Path, list[str]]) -> None:
+    folder, said = shared
+    trained = [re.findall(r"^trial (\d+): optim", text, re.MULTILINE) for text in said]
+    assert all(trained)  # both did some
+    assert sorted(trained[0] + trained[1]) == [*"0123"]
+    points = sorted((float(row["optim.learning_rate"]), row["augment.recipe"]) for row in rows(folder))
+    assert points == sorted(product([0.005, 1e30], ["none", "emotion_cnn"]))
+
+
+def test_figures_are_the_best_of_the_runs_and_a_diverged_trial_counts_as_pruned(
+    shared: tuple[Path, list[str]],
+) -> None:
+    folder, _ = shared
+    for row in rows(folder):
+        if row["optim.learning_rate"] == "1e+30":
+            assert (row["state"], row["accuracy"], row["epochs"]) == ("pruned", "", "0")
+            continue
+        trained = history(folder / row["trial"])
+        assert (row["state"], int(row["epochs"])) == ("complete", len(trained)) == ("complete", 2)
+        assert float(row["accuracy"]) == pytest.approx(max(record["valid"]["accuracy"] for record in trained))
+
+
+def test_tuned_py_is_the_config_of_the_best_trial(
+    shared: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, said = shared
+    monkeypatch.chdir(ROOT)
+    best = rows(folder)[0]
+    assert float(best["accuracy"]) == max(float(row["accuracy"] or 0) for row in rows(folder))
+    assert best["optim.learning_rate"] == "0.005"
+    tuned = config_lib.load(str(folder / "tuned.py"), [])
+    assert config_lib.as_json(tuned) == json.loads((folder / best["trial"] / "config.json").read_text())
+    text = (folder / "tuned.py").read_text()
+    assert f"number {best['trial']}: {float(best['accuracy']):.2%}" in text
+    assert f"python -m fer_jax.main --config {folder}/tuned.py" in text
+    assert f"python -m fer_jax.main --config {folder}/tuned.py" in said[0]
+    assert re.search(rf"^{best['trial']} +{float(best['accuracy']):.2%} +2 +0.005 ", said[0], re.MULTILINE)
+
+
+def test_the_report_has_all_trials_and_both_pictures(shared: tuple[Path, list[str]]) -> None:
+    folder, _ = shared
+    assert (folder / "report.html").read_text().count("<img") == 2
+    pruned = [row for row in rows(folder) if row["state"] == "pruned"]
+    assert (folder / "report.md").read_text().count("| pruned after ") == len(pruned)
+
+
+def test_the_hparams_tab_of_tensorboard_lists_every_trial_with_a_figure(shared: tuple[Path, list[str]]) -> None:
+    folder, _ = shared
+    runs = EventMultiplexer().AddRunsFromDirectory(str(folder))
+    runs.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(folder))))
+    asked = api_pb2.ListSessionGroupsRequest(slice_size=100, allowed_statuses=api_pb2.Status.values())
+    listed = {}
+    for group in Handler(RequestContext(), context, "", asked).run().session_groups:
+        [best] = [metric.value for metric in group.metric_values if metric.name.tag == "best/accuracy"]
+        values = group.hparams["optim.learning_rate"].number_value, group.hparams["augment.recipe"].string_value
+        listed[values] = pytest.approx(best)
+    assert listed == {
+        (float(row["optim.learning_rate"]), row["augment.recipe"]): float(row["accuracy"])
+        for row in rows(folder)
+        if row["accuracy"]
+    }
+
+
+def test_a_finished_study_is_told_again_and_not_trained(
+    sample_dir: Path,
+    shared: tuple[Path, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, said = shared
+    call(monkeypatch, *arguments(sample_dir, folder), "--sampler", "grid")
+    again = capsys.readouterr().out
+    assert "grid search, 4 of 4 trials are finished" in again
+    assert "epoch 1" not in again
+    assert again.split("\n\n", 1)[1] == said[0].split("\n\n", 1)[1]
+
+
+def test_a_trial_that_was_stopped_and_killed_goes_on_from_its_checkpoint_and_the_hopeless_one_ends_early(
+    sample_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "two_seeds.py").write_text(TWO_SEEDS)
+    folder = tmp_path / "study"
+    command = ["-c", IMPATIENT, *arguments(sample_dir, folder, str(tmp_path / "two_seeds.py")), "--sampler", "grid"]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        log = tmp_path / number.name
+        process = start(command, log)
+        wait_for("epoch 1/2", log)
+        process.send_signal(number)
+        assert process.wait(timeout=240) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert "SIGTERM: the same command goes on from there" in (tmp_path / "SIGTERM").read_text()
+    process = start(command, tmp_path / "last")
+    assert process.wait(timeout=600) == 0, (tmp_path / "last").read_text()
+    for name in ("SIGKILL", "last"):
+        assert "resuming from step" in (tmp_path / name).read_text()
+
+    complete, pruned = rows(folder)
+    assert [complete[name] for name in ("trial", "state", "epochs")] == ["0", "complete", "2"]
+    best = [max(record["valid"]["accuracy"] for record in history(folder / "0" / seed)) for seed in ("seed0", "seed1")]
+    assert [float(each) for each in complete["by_seed"].split()] == pytest.approx(best)
+    assert float(complete["accuracy"]) == pytest.approx(sum(best) / 2)
+    assert json.loads((folder / "0" / "seed1" / "config.json").read_text())["seed"] == 1
+
+    assert pruned["state"] == "pruned"
+    assert [path.name for path in (folder / pruned["trial"]).iterdir()] == ["seed0"]
+    assert len(history(folder / pruned["trial"] / "seed0")) == int(pruned["epochs"]) == 1
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *given: str) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["tune", *given])
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # put back afterwards: the command changes it
+    tune.main()
+
+
+def test_without_optuna_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"pip install -e '\.\[tune\]'"):
+        call(monkeypatch, "--config", "configs/tune.py")
+
+
+def test_a_choice_that_no_network_can_have_is_found_before_the_first_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "wrong.py"
+    path.write_text(
+        TWO_SEEDS.replace('{"optim.learning_rate": [1e-12, 0.005]}', '{"augment.recipe": ["none", "cutmux"]}')
+    )
+    with pytest.raises(UserError, match=r"unknown augment\.recipe 'cutmux'"):
+        call(monkeypatch, "--config", str(path), "--storage", f"sqlite:///{tmp_path}/tune.db")
+    assert not (tmp_path / "tune.db").exists()
+
+
+def test_the_search_that_is_shipped_makes_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="make sample"):  # all that is missing is the data
+        call(monkeypatch, *arguments(tmp_path / "none", tmp_path / "study", "configs/tune.py"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--trials", "0"], "--trials must be at least 1"),
+        (["--study", "a/b"], "--study names a folder"),
+        (["--sampler", "evolution"], "invalid choice"),
+    ],
+)
+def test_mistyped_options_are_explained(
+    given: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "--config", "configs/tune.py", *given)
+    assert message in capsys.readouterr().err

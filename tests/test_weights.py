@@ -1,0 +1,161 @@
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+from safetensors.numpy import load_file, save_file
+
+from configs import sample
+from fer_jax import config as config_lib
+from fer_jax import inference, models, weights
+from fer_jax.cli import UserError
+from fer_jax.config import WEIGHTS
+from fer_jax.experiment import build
+from fer_jax.inference import Network
+from fer_jax.ops import Conv3x3
+from fer_jax.weights import Weights
+
+HISTORY = [{"epoch": 1, "step": 4, "valid": {"accuracy": 0.5}}, {"epoch": 2, "step": 8, "valid": {"accuracy": 0.25}}]
+TREE = {"params": {"Dense_0": {"bias": np.zeros(3), "kernel": np.zeros((2, 3))}}, "batch_stats": {}}
+
+
+class Plain(nn.Module):
+    """Convolution, mean, classifier: no BatchNorm, as in VGG13."""
+
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.Dense(8)(nn.relu(Conv3x3(4, dtype=self.dtype)(x)).mean(axis=(1, 2)))
+
+
+@pytest.fixture(autouse=True)
+def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(models.MODELS, "small", partial(models.ResNet, widths=(4, 8), blocks=(0, 0)))
+    monkeypatch.setitem(models.MODELS, "plain", Plain)
+
+
+def fresh(name: str) -> tuple[ConfigDict, Any]:
+    """A config, and variables with values of their own everywhere."""
+    config = sample.get_config()
+    config.model.name = name
+    rng = np.random.default_rng(0)
+    variables = models.init(build(config).model, 0, 48)
+    return config, jax.tree.map(lambda leaf: leaf + rng.uniform(0.1, 0.3, leaf.shape).astype(np.float32), variables)
+
+
+def like(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), tree)
+
+
+def fails(folder: Path, tree: Any) -> str:
+    with pytest.raises(UserError) as error:
+        weights.load(folder, like(tree))
+    assert "\n" not in str(error.value)
+    assert str(folder / WEIGHTS) in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["small", "plain"])
+def test_a_network_comes_back_with_the_same_logits(tmp_path: Path, name: str) -> None:
+    config, variables = fresh(name)
+    config_lib.claim(tmp_path, config)
+    weights.save(tmp_path, Weights(variables, "latest", 4, 7, HISTORY))
+    network = inference.restore(tmp_path, "best")  # there is but one
+    assert (network.checkpoint, network.step, network.history) == ("latest", 4, HISTORY)
+    assert network.config.to_json() == config.to_json()
+    jax.tree.map(np.testing.assert_array_equal, network.variables, variables)
+    images = np.random.default_rng(1).integers(0, 256, (3, 48, 48), dtype=np.uint8)
+    before = Network(tmp_path, config, build(config), variables, 4, [])
+    said = inference.log_probabilities(network, images)
+    np.testing.assert_array_equal(said, inference.log_probabilities(before, images))
+    assert np.ptp(said) > 0
+
+
+def test_the_file_is_plain_safetensors_with_flat_names(tmp_path: Path) -> None:
+    _, variables = fresh("small")
+    weights.save(tmp_path, Weights(variables, "best", 4, 7, HISTORY))
+    assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
+    # by the format's description: the header's length, a JSON header, the numbers
+    content = (tmp_path / WEIGHTS).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    training = json.loads(header.pop("__metadata__")["training"])
+    assert training == {"checkpoint": "best", "step": 4, "seed": 7, "history": HISTORY}
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert len(content) == 8 + length + 4 * numbers
+    assert {entry["dtype"] for entry in header.values()} == {"F32"}
+
+    arrays = load_file(tmp_path / WEIGHTS)
+    assert arrays.keys() == header.keys()
+    kernel = variables["params"]["Dense_0"]["kernel"]
+    np.testing.assert_array_equal(arrays["params/Dense_0/kernel"], kernel)
+    assert {name.split("/")[0] for name in arrays} == {"params", "batch_stats"}
+
+
+def test_the_same_weights_give_the_same_bytes_however_they_lie_in_memory(tmp_path: Path) -> None:
+    kernel = np.arange(6, dtype=np.float64).reshape(3, 2).T  # columns first
+    for folder, layout in (("a", kernel), ("b", np.ascontiguousarray(kernel))):
+        (tmp_path / folder).mkdir()
+        tree = {"params": {"kernel": layout}, "batch_stats": {}}
+        weights.save(tmp_path / folder, Weights(tree, "best", 1, 0, HISTORY))
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+    np.testing.assert_array_equal(weights.load(tmp_path / "a", like(tree)).variables["params"]["kernel"], kernel)
+
+
+@pytest.mark.parametrize(
+    ("dense", "message"),
+    [
+        ({"bias": np.zeros(3), "kernel": np.zeros((3, 3))}, "params/Dense_0/kernel is F32[2, 3], not F32[3, 3]"),
+        ({"kernel": np.zeros((2, 3))}, "params/Dense_0/bias is F32[3], not nothing"),
+        (
+            {"bias": np.zeros(3), "kernel": np.zeros((2, 3)), "scale": np.zeros(3)},
+            "params/Dense_0/scale is nothing, not F32[3]",
+        ),
+    ],
+)
+def test_weights_of_another_network_get_one_line(tmp_path: Path, dense: dict, message: str) -> None:
+    weights.save(tmp_path, Weights(TREE, "best", 1, 0, HISTORY))
+    assert message in fails(tmp_path, {"params": {"Dense_0": dense}, "batch_stats": {}})
+
+
+def test_weights_of_another_type_get_one_line(tmp_path: Path) -> None:
+    arrays = {"params/Dense_0/bias": np.zeros(3, np.float16), "params/Dense_0/kernel": np.zeros((2, 3), np.float32)}
+    save_file(arrays, tmp_path / WEIGHTS)
+    assert "params/Dense_0/bias is F16[3], not F32[3]" in fails(tmp_path, TREE)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_a_truncated_file_gets_one_line(tmp_path: Path, kept: int) -> None:
+    weights.save(tmp_path, Weights(TREE, "best", 1, 0, HISTORY))
+    path = tmp_path / WEIGHTS
+    path.write_bytes(path.read_bytes()[:kept])
+    assert "damaged" in fails(tmp_path, TREE)
+
+
+def test_a_file_that_is_missing_or_of_something_else_gets_one_line(tmp_path: Path) -> None:
+    assert "missing" in fails(tmp_path, TREE)
+    (tmp_path / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "damaged" in fails(tmp_path, TREE)
+    weights.save(tmp_path, Weights(TREE, "best", 1, 0, HISTORY))
+    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS)  # without what is known of the training
+    assert "not from fer_jax.release" in fails(tmp_path, TREE)
+
+
+def test_a_released_network_is_not_trained_on(tmp_path: Path) -> None:
+    config, variables = fresh("small")
+    config_lib.claim(tmp_path, config)
+    weights.save(tmp_path, Weights(variables, "best", 1, 0, HISTORY))
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError, match="holds a released network, which cannot be trained on"):
+        config_lib.claim(tmp_path, config)  # the same config too
+    config.seed = 5
+    with pytest.raises(UserError, match="choose another --workdir"):
+        config_lib.claim(tmp_path, config)
+    assert (tmp_path / "config.json").read_bytes() == before
