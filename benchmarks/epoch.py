@@ -25,9 +25,9 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
 
 from benchmarks import measure
 from configs import emotion_cnn
-from fer_jax import cli, data, devices, experiment, losses, metrics, models, train_step
+from fer_jax import cli, data, devices, experiment, loader, losses, metrics, models, train_step
 from fer_jax.cli import UserError
-from fer_jax.data import Batch, Examples
+from fer_jax.loader import Batch, Examples
 
 COLUMNS = ("data_wait", "compile_s", "runs")
 
@@ -61,11 +61,11 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
     waited = 0.0
 
     def prefetched() -> Generator[Batch, None, None]:
-        batches = data.train_batches(
+        batches = loader.train_batches(
             examples, parts.render, batch_size=args.batch, seed=config.seed, sampled=parts.mode.sampled
         )
-        calls = data.calls(batches, args.steps_per_call, steps_per_epoch, 0)
-        return data.prefetch(calls, partial(machine.shard, axis=1))
+        calls = loader.calls(batches, args.steps_per_call, steps_per_epoch, 0)
+        return loader.prefetch(calls, partial(machine.shard, axis=1))
 
     def train(ready: Iterator[Batch], position: int = 0) -> None:
         """The steps of an epoch from `position` on."""

@@ -3,7 +3,7 @@
     python benchmarks/pipeline.py
     python benchmarks/pipeline.py --batch 1024 --seconds 5
 
-Batches of fer_jax.data.train_batches from pictures in memory: rendered by numpy on one core, and by XLA on all of
+Batches of fer_jax.loader.train_batches from pictures in memory: rendered by numpy on one core, and by XLA on all of
 them, the host drawing the next batch meanwhile. The recipe emotion_cnn augments half of the pictures; for figures on
 every picture the recipe is ferplus (the same work: draw, warp, normalise). The parts are timed alone as well: drawing
 the parameters, and the two renderers. torch_pipeline.py times torchvision, and compare.py runs both by turns.
@@ -26,9 +26,9 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from fer_jax import augment, data, devices
+from fer_jax import augment, data, devices, loader
 from fer_jax.augment import AugmentParams
-from fer_jax.data import Array, Batch, Examples, Render
+from fer_jax.loader import Array, Batch, Examples, Render
 
 RECIPES = {"emotion_cnn": "half of the pictures augmented", "ferplus": "every picture augmented"}
 COLUMNS = ("cpu_s", "compile_s", "runs")
@@ -49,7 +49,7 @@ def measurements(batch: int, seconds: float) -> Iterator[measure.Record]:
     on_all, timed = f"device renderer, {measure.cores()} cores", partial(measure_rate, batch, seconds)
     for recipe, share in RECIPES.items():
         whole, parts = f"pipeline, {share}", f"part of the pipeline, {share}"
-        batches = partial(data.train_batches, examples, batch_size=batch, seed=0, sampled=False)
+        batches = partial(loader.train_batches, examples, batch_size=batch, seed=0, sampled=False)
         drawn = augment.sample(rng, batch, recipe, data.SIDE)
 
         with measure.one_core(), threadpool_limits(1):
@@ -60,7 +60,7 @@ def measurements(batch: int, seconds: float) -> Iterator[measure.Record]:
             yield timed(parts, "host renderer, 1 core", host)
 
         made = batches(Render(recipe, "scale", data.SIDE, on_device=True))
-        with closing(data.prefetch(made, machine.shard)) as ready:
+        with closing(loader.prefetch(made, machine.shard)) as ready:
             yield timed(whole, on_all, partial(render_next, device, pictures, ready)) | {"compile_s": compile_s}
             same = repeat(next(ready))
         yield timed(parts, on_all, partial(render_next, device, pictures, same))

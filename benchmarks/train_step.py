@@ -24,7 +24,7 @@ from benchmarks import measure
 from configs import emotion_cnn
 from fer_jax import cli, devices, experiment, losses, models, train_step
 from fer_jax.cli import UserError
-from fer_jax.data import Batch
+from fer_jax.loader import Batch
 
 COLUMNS = ("cpu_s", "compile_s", "runs")
 

@@ -23,7 +23,17 @@ def get_config() -> ConfigDict:
     # How votes become training targets: majority, probability, crossentropy or multi_target (the four of the
     # FER+ paper), clean or argmax; see fer_jax/labels.py. Validation is always by majority.
     config.data.label_mode = "crossentropy"
-
+    # Targets p become p^(1 / temperature), normalised: below 1 the favourite counts for more, above 1 for less.
+    config.data.temperature = 1.0
+    # Share of each target that is spread evenly over the eight classes, after that. Both are for every label mode but
+    # multi_target; in probability the labels are drawn from what comes out.
+    config.data.smoothing = 0.0
+    # Draw training pictures in proportion to n^-balance, n being the size of their class, with replacement: at 1 every
+    # class as often as the others. 0: every picture once per epoch.
+    config.data.balance = 0.0
+    # In training, logits + logit_adjustment x log prior go into the loss (the prior is the mean target of what is
+    # drawn), so that the logits themselves favour rare classes; 0: none.
+    config.data.logit_adjustment = 0.0
     # Leave out the training pictures that stand in validation or test too, exactly or nearly (fer_jax/repeats.py).
     config.data.drop_repeats = False
 
@@ -34,8 +44,12 @@ def get_config() -> ConfigDict:
     config.image.normalize = "scale"
 
     config.augment = ConfigDict()
-    # none, flip, emotion_cnn or ferplus; see fer_jax/augment.py.
+    # none, flip, emotion_cnn, ferplus or strong; see fer_jax/recipes.py.
     config.augment.recipe = "ferplus"
+    # The probability that a rectangle of 2 to 20 % of a training picture is erased: it gets the picture's mean.
+    config.augment.erase = 0.0
+    # Training pictures and targets are mixed in pairs, by shares from Beta(mixup, mixup); 0: not. Not for multi_target.
+    config.augment.mixup = 0.0
     # Who renders the augmented pictures: host (numpy, in a thread beside the step) or device (in the step, from the
     # stored pictures, all of which lie there).
     config.augment.renderer = "host"

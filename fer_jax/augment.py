@@ -5,11 +5,13 @@ normalised network input. Both run the same arithmetic and agree within 1e-4 on 
 
 Geometry is one 2x3 matrix per picture, from output pixel to source pixel, so a picture is interpolated once
 however many steps its recipe lists. Interpolation is bilinear. Beyond its border a picture goes on as its mirror
-image, the edge pixel repeated (d c b a | a b c d | d c b a), as in the FER+ authors' code.
+image, the edge pixel repeated (d c b a | a b c d | d c b a), as in the FER+ authors' code. Last, a rectangle may be
+erased: random erasing, Zhong et al. 2017 (https://arxiv.org/abs/1708.04896).
 """
 
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,134 +19,53 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from numpy.typing import ArrayLike
+
+from fer_jax.recipes import RECIPES, Draw, unchanged
 
 Array = np.ndarray | jax.Array
 A = TypeVar("A", np.ndarray, jax.Array)
 
 SOURCE = 48  # side of a FER2013 picture, in pixels
+ERASED_AREA = (0.02, 0.2)  # of the picture
+ERASED_ASPECT = 0.3  # height / width at least; at most its inverse
 CHUNK = 24  # pictures per turn of the numpy renderer, so that its intermediate arrays stay in the cache
 
 
 class AugmentParams(NamedTuple):
-    """What is done to N pictures, in numpy float32.
+    """What is done to N pictures, in numpy.
 
     matrix f32[N, 2, 3] maps (x, y, 1) of an output pixel centre to (x, y) of the source pixel centre it shows, the
     top left pixel being (0, 0); it is used to the nearest 2^-16. brightness f32[N] multiplies, contrast f32[N]
-    multiplies the distance from the picture's mean; at 1 they change nothing.
+    multiplies the distance from the picture's mean; at 1 they change nothing. erased i32[N, 4] are left, top, right and
+    bottom (the last two exclusive) of output pixels that get the mean of the finished picture, or all 0; None for none.
     """
 
     matrix: Array
     brightness: Array
     contrast: Array
+    erased: Array | None = None
 
 
-def sample(rng: np.random.Generator, n: int, recipe: str, size: int) -> AugmentParams:
+def sample(rng: np.random.Generator, n: int, recipe: str, size: int, erase: float = 0.0) -> AugmentParams:
     """Parameters of n training pictures to be rendered at `size`, drawn from `rng` alone and in a fixed order.
+
+    Args:
+        rng: the only source of chance.
+        n: how many.
+        recipe: a key of `RECIPES`.
+        size: side of the output in pixels.
+        erase: the probability that a rectangle is erased, of 2 to 20 % of the area, 0.3 to 3.3 times as high as wide.
 
     Raises:
         KeyError: `recipe` is not in `RECIPES`.
     """
-    return _params(RECIPES[recipe](rng, n), size)
+    params = _params(RECIPES[recipe](rng, n), size)
+    return params._replace(erased=_draw_erased(rng, n, size, erase)) if erase else params
 
 
 def identity(n: int, size: int) -> AugmentParams:
     """Parameters of n pictures as they are, resized to `size` (at 48 an exact copy)."""
-    return _params(_unchanged(n), size)
-
-
-class Draw(NamedTuple):
-    """N pictures' parameters at no particular size.
-
-    to_source f64[N, 3, 3] maps (x, y, 1) of the output to the source, where both are [-1, 1]^2, x to the right and y
-    down, so that resizing is the identity; brightness f64[N] and contrast f64[N] as in `AugmentParams`.
-    """
-
-    to_source: np.ndarray
-    brightness: np.ndarray
-    contrast: np.ndarray
-
-
-def _unchanged(n: int) -> Draw:
-    return Draw(np.broadcast_to(np.eye(3), (n, 3, 3)), np.ones(n), np.ones(n))
-
-
-def _draw_emotion_cnn(rng: np.random.Generator, n: int) -> Draw:
-    touched = rng.random(n) < 0.5
-    flip = rng.random(n) < 0.5
-    turn = rng.uniform(-10, 10, n)
-    brightness, contrast = rng.uniform(0.95, 1.05, (2, n))
-    side = np.sqrt(rng.uniform(0.9, 1, n))
-    centre = rng.uniform(-1, 1, (2, n)) * (1 - side)
-    tilt = rng.uniform(-10, 10, n)
-    shift = 2 * rng.uniform(-0.1, 0.1, (2, n))
-    to_source = emotion_cnn_map(flip, turn, side, centre, tilt, shift)
-    to_source[~touched] = np.eye(3)
-    return Draw(to_source, np.where(touched, brightness, 1), np.where(touched, contrast, 1))
-
-
-def emotion_cnn_map(
-    flip: np.ndarray, turn: np.ndarray, side: np.ndarray, centre: np.ndarray, tilt: np.ndarray, shift: np.ndarray
-) -> np.ndarray:
-    """`Draw.to_source` of pictures mirrored, turned, cropped, tilted and shifted, in this order.
-
-    flip bool[N]; turn and tilt f64[N], degrees clockwise, about the centre of the picture and of the crop; side f64[N]
-    of the crop, 1 = the whole picture, and its centre f64[2, N]; shift f64[2, N], right and down, 2 = a whole picture.
-    The recipe's detour through 40x40 is the identity here: it costs no second interpolation and no sharpness.
-    """
-    crop = _affine(side, 0, 0, side, *centre)
-    return _mirror(flip) @ _rotation(-turn) @ crop @ _rotation(-tilt) @ _affine(1, 0, 0, 1, *-shift)
-
-
-def _draw_ferplus(rng: np.random.Generator, n: int) -> Draw:
-    scale = rng.uniform(1, 1.05, (2, n)) ** rng.choice([-1, 1], (2, n))
-    skew = rng.uniform(-0.05, 0.05, (2, n))
-    turn = rng.uniform(-20, 20, n)
-    shift = 2 * rng.uniform(-0.08, 0.08, (2, n))
-    flip = rng.random(n) < 0.5
-    return Draw(ferplus_map(scale, skew, turn, shift, flip), np.ones(n), np.ones(n))
-
-
-def ferplus_map(
-    scale: np.ndarray, skew: np.ndarray, turn: np.ndarray, shift: np.ndarray, flip: np.ndarray
-) -> np.ndarray:
-    """`Draw.to_source` of the FER+ authors' distortion: pictures scaled, skewed, turned, shifted, then mirrored.
-
-    scale f64[2, N], source pixels per output pixel in x and y; skew f64[2, N], of x by y and of y by x; turn f64[N],
-    degrees clockwise; shift f64[2, N], right and down, 2 = a whole picture; flip bool[N].
-    Source: https://github.com/microsoft/FERPlus, src/img_util.py, distort_img and crop_img (there in y, x order).
-    """
-    skewed = _affine(scale[0], 0, 0, scale[1]) @ _affine(1, 0, skew[1], 1) @ _affine(1, skew[0], 0, 1)
-    return skewed @ _rotation(-turn) @ _affine(1, 0, 0, 1, *-shift) @ _mirror(flip)
-
-
-def _draw_flip(rng: np.random.Generator, n: int) -> Draw:
-    return _unchanged(n)._replace(to_source=_mirror(rng.random(n) < 0.5))
-
-
-RECIPES: dict[str, Callable[[np.random.Generator, int], Draw]] = {
-    "none": lambda rng, n: _unchanged(n),
-    "flip": _draw_flip,  # half of the pictures mirrored: enough where training is short
-    "emotion_cnn": _draw_emotion_cnn,  # of the project's README: half of the pictures get all of it, half nothing
-    "ferplus": _draw_ferplus,  # of the FER+ paper: every picture
-}
-
-
-def _affine(
-    xx: ArrayLike, xy: ArrayLike, yx: ArrayLike, yy: ArrayLike, x: ArrayLike = 0, y: ArrayLike = 0
-) -> np.ndarray:
-    """f64[N or 1, 3, 3] of (x, y) -> (xx x + xy y + x, yx x + yy y + y)."""
-    entries = np.broadcast_arrays(xx, xy, x, yx, yy, y, 0.0, 0.0, 1.0)
-    return np.stack(entries, axis=-1).reshape(-1, 3, 3)
-
-
-def _rotation(degrees: np.ndarray) -> np.ndarray:
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    return _affine(cos, -sin, sin, cos)
-
-
-def _mirror(flip: np.ndarray) -> np.ndarray:
-    return _affine(np.where(flip, -1, 1), 0, 0, 1)
+    return _params(unchanged(n), size)
 
 
 def _params(draw: Draw, size: int) -> AugmentParams:
@@ -154,6 +75,16 @@ def _params(draw: Draw, size: int) -> AugmentParams:
     offset = middle - linear.sum(axis=2) * ((size - 1) / 2)
     matrix = np.concatenate([linear, offset[:, :, None]], axis=2)
     return AugmentParams(*(a.astype(np.float32) for a in (matrix, draw.brightness, draw.contrast)))
+
+
+def _draw_erased(rng: np.random.Generator, n: int, size: int, probability: float) -> np.ndarray:
+    chosen = rng.random(n) < probability
+    area = rng.uniform(*ERASED_AREA, n)
+    aspect = ERASED_ASPECT ** rng.uniform(-1, 1, n)
+    extent = np.stack([np.sqrt(area / aspect), np.sqrt(area * aspect)], axis=1)  # width and height, at most 0.82
+    start = rng.random((n, 2)) * (1 - extent)
+    box = np.rint(np.concatenate([start, start + extent], axis=1) * size)
+    return np.where(chosen[:, None], box, 0).astype(np.int32)
 
 
 def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: str) -> np.ndarray:
@@ -172,21 +103,24 @@ def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: s
         KeyError: `normalize` is not in `NORMALIZATIONS`.
     """
     prepare, finish = NORMALIZATIONS[normalize]
+    params = jax.tree.map(np.asarray, params)
     out = np.empty((len(images), size, size, 1), np.float32)
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
-        matrix, brightness, contrast = (np.asarray(a[rows]) for a in params)
+        matrix, brightness, contrast, erased = jax.tree.map(itemgetter(rows), params)
         warped = _warp_host(prepare(images[rows], np), matrix, size)
-        out[rows, :, :, 0] = finish(warped, brightness[:, None, None], contrast[:, None, None], np)
+        finished = finish(warped, brightness[:, None, None], contrast[:, None, None], np)
+        out[rows, :, :, 0] = finished if erased is None else _erase(finished, erased, np)
     return out
 
 
 def render_device(images: Array, params: AugmentParams, *, size: int, normalize: str) -> jax.Array:
     """The same as `render`, by XLA: pure, for use under jit, vmap and scan on any platform."""
     prepare, finish = NORMALIZATIONS[normalize]
-    matrix, brightness, contrast = (jnp.asarray(a) for a in params)
+    matrix, brightness, contrast, erased = jax.tree.map(jnp.asarray, params)
     warped = _warp_device(prepare(jnp.asarray(images), jnp), matrix, size)
-    return finish(warped, brightness[:, None, None], contrast[:, None, None], jnp)[..., None]
+    finished = finish(warped, brightness[:, None, None], contrast[:, None, None], jnp)
+    return (finished if erased is None else _erase(finished, erased, jnp))[..., None]
 
 
 def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -296,6 +230,13 @@ NORMALIZATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "scale": (_pixels, _scale),
     "ferplus": (_ranks, _standardize),
 }
+
+
+def _erase(x: A, erased: A, xp: ModuleType) -> A:
+    place = xp.arange(x.shape[1], dtype=np.int32)
+    left, top, right, bottom = (erased[:, side, None] for side in range(4))
+    across, down = (left <= place) & (place < right), (top <= place) & (place < bottom)
+    return xp.where(down[:, :, None] & across[:, None, :], x.mean(axis=(1, 2), keepdims=True), x)
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

@@ -16,7 +16,13 @@ WEIGHTS = "weights.safetensors"  # of a released network, in place of checkpoint
 
 # Fields that the config.json of older runs lacks, with what those runs did.
 ADDED = {
+    "augment.erase": 0.0,
+    "augment.mixup": 0.0,
+    "data.balance": 0.0,
     "data.drop_repeats": False,
+    "data.logit_adjustment": 0.0,
+    "data.smoothing": 0.0,
+    "data.temperature": 1.0,
     "model.width": 1.0,
     "model.squeeze_excite": False,
     "model.antialias": False,

@@ -1,38 +1,22 @@
-"""From the folders of the generator to numpy batches: decode once, choose by label mode, shuffle, prefetch.
-
-A training batch is a function of (seed, step) alone, so a resumed run replays the same batches, and it is drawn
-whole and then cut by process, so every number of processes trains on the same pictures.
-"""
+"""From the folders of the generator to arrays: pictures and votes, decoded once and then read from a cache."""
 
 import ast
 import hashlib
 import os
-import queue
-import threading
 import zipfile
-from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fer_jax import augment, labels
-from fer_jax.augment import AugmentParams
+from fer_jax import labels
 from fer_jax.cli import UserError
 
 SIDE = 48  # of the stored pictures, in pixels
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
-
-# What a random stream is for, last in its seed: numpy takes (seed, epoch) and (seed, epoch, 0) for the same.
-ORDER, PICTURES = 1, 2
-
-T = TypeVar("T")
-Array = Any  # numpy on the host, jax.Array on the device
 
 
 class Split(NamedTuple):
@@ -41,24 +25,6 @@ class Split(NamedTuple):
     images: np.ndarray  # u8[N, 48, 48]
     votes: np.ndarray  # i32[N, 10]
     names: np.ndarray  # str[N], file names
-
-
-class Examples(NamedTuple):
-    """The pictures that a label mode keeps, with its targets."""
-
-    images: np.ndarray  # u8[N, 48, 48]
-    target: np.ndarray  # f32[N, 8]
-    rows: np.ndarray  # i64[N], where each stands in its Split
-
-
-class Batch(NamedTuple):
-    """What a step takes; rows with mask 0 only fill the batch up."""
-
-    image: Array  # f32[B, S, S, 1]; or still to be rendered with `params`: u8[B, 48, 48], or the numbers i32[B] of
-    # pictures that lie on the device
-    target: Array  # f32[B, 8]
-    mask: Array  # f32[B]
-    params: AugmentParams | None  # None where the host has rendered
 
 
 def load(data_dir: str | Path, split: str) -> Split:
@@ -170,131 +136,3 @@ def _write_cache(cache: Path, split: Split, fingerprint: str) -> None:
         os.replace(partial, cache)
     except OSError:  # a data folder that is read-only or full costs the decoding again, nothing more
         partial.unlink(missing_ok=True)
-
-
-def select(split: Split, mode: str) -> Examples:
-    """The pictures that a label mode or protocol keeps, with their targets."""
-    target, keep = labels.targets(split.votes, mode)
-    return Examples(split.images[keep], target[keep], np.flatnonzero(keep))
-
-
-class Render(NamedTuple):
-    """How pictures become network input; see `fer_jax.augment` for `recipe` and `normalize`."""
-
-    recipe: str
-    normalize: str
-    size: int
-    on_device: bool  # the step renders: training batches carry numbers of pictures and parameters
-
-    def __call__(self, images: np.ndarray, params: AugmentParams) -> tuple[np.ndarray, AugmentParams | None]:
-        """(image, params) of a Batch."""
-        if self.on_device:
-            return images, params
-        return augment.render(images, params, size=self.size, normalize=self.normalize), None
-
-
-def train_batches(
-    examples: Examples,
-    render: Render,
-    *,
-    batch_size: int,
-    seed: int,
-    sampled: bool,
-    start_step: int = 0,
-    process: tuple[int, int] = (0, 1),
-) -> Iterator[Batch]:
-    """Shuffled, augmented batches from `start_step` on, without end; an epoch is N // batch_size of them.
-
-    Args:
-        examples: of the training split.
-        render: how pictures become network input.
-        batch_size: over all processes.
-        seed: of the run; with the step it fixes the batch.
-        sampled: draw each picture's label from its target (label mode `probability`).
-        start_step: the step to begin with.
-        process: (index, count): this process gets its equal share of the rows of each batch.
-    """
-    steps_per_epoch = len(examples.images) // batch_size
-    rows = _share(batch_size, process)
-    step = start_step
-    while True:
-        epoch, position = divmod(step, steps_per_epoch)
-        if position == 0 or step == start_step:
-            order = np.random.default_rng((seed, epoch, 0, ORDER)).permutation(len(examples.images))
-        chosen = order[position * batch_size : (position + 1) * batch_size]
-        rng = np.random.default_rng((seed, epoch, position, PICTURES))
-        params = augment.sample(rng, batch_size, render.recipe, render.size)
-        target = examples.target[chosen]
-        if sampled:
-            target = labels.draw_labels(rng, target)
-        chosen, params = chosen[rows], AugmentParams(*(field[rows] for field in params))
-        image, left = (chosen.astype(np.int32), params) if render.on_device else render(examples.images[chosen], params)
-        yield Batch(image, target[rows], np.ones(len(image), np.float32), left)
-        step += 1
-
-
-def calls(batches: Iterator[Batch], steps_per_call: int, steps_per_epoch: int, start_step: int) -> Iterator[Batch]:
-    """The batches from `start_step` on, stacked to [K, B, ...]: K is `steps_per_call`, or what is left of the epoch."""
-    step = start_step
-    while True:
-        count = min(steps_per_call, steps_per_epoch - step % steps_per_epoch)
-        yield jax.tree.map(lambda *rows: np.stack(rows), *islice(batches, count))
-        step += count
-
-
-def eval_batches(
-    examples: Examples, render: Render, *, batch_size: int, process: tuple[int, int] = (0, 1)
-) -> Iterator[Batch]:
-    """Every example once, in order and without augmentation; the last batch is filled up with masked rows."""
-    rows = _share(batch_size, process)
-    params = augment.identity(rows.stop - rows.start, render.size)
-    for start in range(0, len(examples.images), batch_size):
-        images = examples.images[start : start + batch_size]
-        missing = batch_size - len(images)
-        images = np.pad(images, ((0, missing), (0, 0), (0, 0)))[rows]
-        target = np.pad(examples.target[start : start + batch_size], ((0, missing), (0, 0)))[rows]
-        mask = np.pad(np.ones(batch_size - missing, np.float32), (0, missing))[rows]
-        image, left = render(images, params)
-        yield Batch(image, target, mask, left)
-
-
-def _share(batch_size: int, process: tuple[int, int]) -> slice:
-    index, count = process
-    return slice(index * batch_size // count, (index + 1) * batch_size // count)
-
-
-def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Generator[T, None, None]:
-    """The same items, made and put in place (on the device) by a thread that runs `depth` of them ahead."""
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
-    closed = threading.Event()
-
-    def put(item: T | None, error: BaseException | None) -> None:
-        while not closed.is_set():
-            try:
-                return ready.put((item, error), timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in items:
-                put(place(item), None)
-                if closed.is_set():
-                    return
-            put(None, None)
-        except BaseException as error:  # raised again in the thread that reads
-            put(None, error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
-    finally:
-        closed.set()
-        thread.join()  # a thread that is still inside XLA when Python exits aborts the process

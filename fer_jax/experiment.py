@@ -11,12 +11,12 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from fer_jax import augment, data, labels, losses, models, optim, train_step
+from fer_jax import augment, labels, loader, losses, models, optim, train_step
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
-from fer_jax.data import Examples, Render
 from fer_jax.devices import Devices
+from fer_jax.loader import Examples, Render
 from fer_jax.metrics import Metrics
 from fer_jax.train_step import TrainState
 
@@ -49,7 +49,7 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
         raise UserError(f"{error}") from None
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the config was made for another version of fer_jax: {error}") from None
-    image = config.image
+    image, on_device = config.image, config.augment.renderer == "device"
 
     def init() -> TrainState:
         variables = models.init(model, config.seed, image.size)
@@ -61,7 +61,7 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
         schedule=schedule,
         optimizer=optimizer,
         mode=labels.MODES[config.data.label_mode],
-        render=Render(config.augment.recipe, image.normalize, image.size, config.augment.renderer == "device"),
+        render=Render(config.augment.recipe, image.normalize, image.size, on_device, config.augment.erase),
         render_device=partial(augment.render_device, size=image.size, normalize=image.normalize),
         init=init,
     )
@@ -77,7 +77,13 @@ def _check(config: ConfigDict) -> None:
     }
     ranges = {
         "seed": (0, 2**63),
+        "data.temperature": (0.01, 100),
+        "data.smoothing": (0, 0.99),
+        "data.balance": (0, 1),
+        "data.logit_adjustment": (0, 10),
         "image.size": (16, 1024),
+        "augment.mixup": (0, 100),
+        "augment.erase": (0, 1),
         "model.dropout": (0, 0.99),
         "model.width": (0.125, 16),
         "model.stochastic_depth": (0, 0.99),
@@ -97,6 +103,11 @@ def _check(config: ConfigDict) -> None:
     for field, (low, high) in ranges.items():
         if not low <= flat[field] <= high:
             raise ValueError(f"{field}={flat[field]!r} must be at least {low} and at most {high}")
+    mode = flat["data.label_mode"]
+    if labels.MODES[mode].loss != "cross_entropy":
+        for field, off in {"data.temperature": 1.0, "data.smoothing": 0.0, "augment.mixup": 0.0}.items():
+            if flat[field] != off:
+                raise ValueError(f"{field}={flat[field]!r} does not go with data.label_mode={mode}: set it to {off}")
     if flat["augment.renderer"] == "host" and flat["train.steps_per_call"] > 1:
         raise ValueError("train.steps_per_call above 1 needs augment.renderer=device: the host renders step by step")
     if flat["image.size"] % 16:
@@ -110,9 +121,9 @@ def evaluator(parts: Parts, devices: Devices, batch_size: int) -> Callable[[Any,
     batch_size = devices.round_up(batch_size)
 
     def evaluate(variables: Any, examples: Examples) -> Metrics:
-        batches = data.eval_batches(examples, parts.render, batch_size=batch_size, process=devices.process)
+        batches = loader.eval_batches(examples, parts.render, batch_size=batch_size, process=devices.process)
         total = devices.replicate(metrics_lib.zeros())
-        with closing(data.prefetch(batches, devices.shard)) as ready:
+        with closing(loader.prefetch(batches, devices.shard)) as ready:
             for batch in ready:
                 total = metrics_lib.merge(total, step(variables, batch))
         return total

@@ -13,14 +13,15 @@ from PIL import Image
 from scipy.special import log_softmax
 from tqdm import tqdm
 
-from fer_jax import augment, checkpoint, data, train_step, weights
+from fer_jax import augment, checkpoint, loader, train_step, weights
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
-from fer_jax.data import SIDE, Examples
+from fer_jax.data import SIDE
 from fer_jax.devices import Devices
 from fer_jax.experiment import Parts, build
 from fer_jax.labels import EMOTIONS
+from fer_jax.loader import Examples
 
 
 class Network(NamedTuple):
@@ -74,9 +75,9 @@ def log_probabilities(network: Network, images: np.ndarray) -> np.ndarray:
     render = network.parts.render
     step = jax.jit(partial(train_step.predict_step, model=network.parts.model, render=network.parts.render_device))
     logits = []
-    batches = data.eval_batches(examples, render, batch_size=batch_size)
+    batches = loader.eval_batches(examples, render, batch_size=batch_size)
     bar = tqdm(total=len(images), desc=f"predicting with {network.run.name}", unit="img", leave=False, disable=None)
-    with bar, closing(data.prefetch(batches, devices.shard)) as ready:
+    with bar, closing(loader.prefetch(batches, devices.shard)) as ready:
         for batch in ready:
             logits.append(np.asarray(step(network.variables, batch)))
             bar.update(min(batch_size, len(images) - bar.n))

@@ -53,6 +53,20 @@ def targets(votes: np.ndarray, mode: str) -> Targets:
     return np.where(keep[:, None], target, 0).astype(np.float32), keep
 
 
+def soften(target: np.ndarray, temperature: float, smoothing: float) -> np.ndarray:
+    """Distributions p flattened (temperature > 1) or sharpened (< 1), then smoothed: f32[N, 8] -> f32[N, 8].
+
+    q is p^(1 / temperature), normalised; of it, (1 - smoothing) q + smoothing / 8. With (1, 0) nothing changes.
+    """
+    if temperature != 1:
+        # divided by the largest, which therefore cannot underflow
+        powers = (target.astype(np.float64) / target.max(axis=1, keepdims=True)) ** (1 / temperature)
+        target = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    if smoothing:
+        target = (target * (1 - smoothing) + smoothing / len(EMOTIONS)).astype(np.float32)
+    return target
+
+
 def draw_labels(rng: np.random.Generator, target: np.ndarray) -> np.ndarray:
     """One class drawn from each row's distribution, as a one-hot row: f32[N, 8] -> f32[N, 8]."""
     cumulative = np.cumsum(target, axis=1)

@@ -128,7 +128,7 @@ def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:
     """
     pictures = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
     shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), pictures)
-    rng = np.random.default_rng((seed, 0, 0, 3))  # a stream of its own: see data.ORDER
+    rng = np.random.default_rng((seed, 0, 0, 3))  # a stream of its own: see loader.ORDER
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         name = path[-1].key

@@ -13,16 +13,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations_with_replacement, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from fer_jax import cli
-
-if TYPE_CHECKING:  # fer_jax.data brings JAX, which finding repeats does without
-    from fer_jax.data import Split
+from fer_jax import cli, data
+from fer_jax.data import Split
 
 EXAMPLE = """example:
   python -m fer_jax.repeats --data data --sheet near_repeats.png
@@ -241,7 +239,7 @@ def _count(images: np.ndarray, is_exact: np.ndarray, pairs: Pairs) -> tuple[_Row
     return _Row(len(images), int(is_exact.sum()), len(best.image), *(int(kind.sum()) for kind in kinds)), best
 
 
-def _compare(splits: "Mapping[str, Split]") -> tuple[dict[tuple[str, str], _Row], list[_Shown]]:
+def _compare(splits: Mapping[str, Split]) -> tuple[dict[tuple[str, str], _Row], list[_Shown]]:
     """The table by (pictures of, repeated in), and the near repeats, nearest to the threshold first."""
     rows, shown = {}, {}
     for one, two in combinations_with_replacement(splits, 2):
@@ -293,8 +291,6 @@ def main() -> int:
         "--sheet", type=Path, metavar="FILE", help=f"draw up to {SHEET} near repeats, the lowest correlations first"
     )
     args = parser.parse_args()
-
-    from fer_jax import data
 
     there = [split for split in data.FOLDERS if data.has(args.data, split)]
     # without any split, loading one says what to do

@@ -15,13 +15,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import augment, checkpoint, data, losses, models, repeats, train_step
+from fer_jax import augment, checkpoint, data, labels, loader, losses, models, repeats, train_step
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
-from fer_jax.data import Batch, Examples, Render, Split
 from fer_jax.devices import Devices, stop_requests
 from fer_jax.experiment import Parts, build, evaluator
+from fer_jax.loader import Batch, Examples, Render
 from fer_jax.logs import SCALARS, EpochProgress, EventLog
 from fer_jax.metrics import Metrics
 from fer_jax.train_step import TrainState
@@ -66,8 +66,8 @@ def train(
         say = lambda line: None  # noqa: E731
     with ThreadPoolExecutor(1) as beside:  # it compiles for as long as the pictures take to be read
         initial = beside.submit(parts.init)
-        examples = data.select(_training_split(config), config.data.label_mode)
-        valid = data.select(data.load(config.data.dir, "valid"), "majority")
+        examples = _training_examples(config)
+        valid = loader.select(data.load(config.data.dir, "valid"), "majority")
     epochs, batch_size = config.train.epochs, config.train.batch_size
     steps_per_epoch = len(examples.images) // batch_size
     if steps_per_epoch == 0 or len(valid.images) == 0:
@@ -99,18 +99,20 @@ def train(
         if ending := _ending(history, epochs, config.train.patience):
             say(_result(ending, history))
             return ending
-        batches = data.train_batches(
+        batches = loader.train_batches(
             examples,
             parts.render,
             batch_size=batch_size,
             seed=config.seed,
             sampled=parts.mode.sampled,
+            balance=config.data.balance,
+            mixup=config.augment.mixup,
             start_step=step,
             process=devices.process,
         )
-        calls = data.calls(batches, config.train.steps_per_call, steps_per_epoch, step)
+        calls = loader.calls(batches, config.train.steps_per_call, steps_per_epoch, step)
         events = EventLog(run, step, devices.first)
-        ready = data.prefetch(calls, partial(devices.shard, axis=1))
+        ready = loader.prefetch(calls, partial(devices.shard, axis=1))
         clock = None
         with closing(events), closing(ready):
             if not found:
@@ -156,13 +158,15 @@ def train(
     return ending
 
 
-def _training_split(config: ConfigDict) -> Split:
-    split = data.load(config.data.dir, "train")
-    if not config.data.drop_repeats:
-        return split
-    others = [data.load(config.data.dir, name).images for name in ("valid", "test") if data.has(config.data.dir, name)]
-    keep = repeats.drop(split.images, *others)
-    return Split(*(field[keep] for field in split))
+def _training_examples(config: ConfigDict) -> Examples:
+    options = config.data
+    split = data.load(options.dir, "train")
+    if options.drop_repeats:
+        others = [data.load(options.dir, name).images for name in ("valid", "test") if data.has(options.dir, name)]
+        keep = repeats.drop(split.images, *others)
+        split = data.Split(*(field[keep] for field in split))
+    examples = loader.select(split, options.label_mode)
+    return examples._replace(target=labels.soften(examples.target, options.temperature, options.smoothing))
 
 
 def _train_epoch(
@@ -223,11 +227,13 @@ def _step_function(
     config: ConfigDict, parts: Parts, devices: Devices, examples: Examples
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """(state, totals, batches) -> (state, totals); see `train_step.train_steps`."""
+    prior = loader.chances(examples.target, config.data.balance) @ examples.target  # of what is drawn
+    loss = losses.LOSSES[parts.mode.loss]
     step = partial(
         train_step.train_step,
         model=parts.model,
         optimizer=parts.optimizer,
-        loss=losses.LOSSES[parts.mode.loss],
+        loss=losses.logit_adjusted(loss, prior, config.data.logit_adjustment),
         key=jax.random.fold_in(jax.random.key(config.seed), 1),
         render=parts.render_device,
         ema_decay=config.optim.ema_decay,
@@ -241,11 +247,12 @@ def _sample_grid(examples: Examples, render: Render, seed: int) -> np.ndarray:
     """The first training pictures, each as it is and in seven augmented versions: u8[H, W]."""
     count = min(8, len(examples.images))
     images = np.repeat(examples.images[:count], 8, axis=0)
-    params = augment.sample(np.random.default_rng((seed, 0, 0, 4)), len(images), render.recipe, render.size)
-    plain = augment.identity(len(images), render.size)
-    for field, unchanged in zip(params, plain, strict=True):
-        field[::8] = unchanged[::8]
-    return augment.grid(augment.render(images, params, size=render.size, normalize=render.normalize), columns=8)
+    rng = np.random.default_rng((seed, 0, 0, 4))
+    params = augment.sample(rng, len(images), render.recipe, render.size, render.erase)
+    draw = partial(augment.render, size=render.size, normalize=render.normalize)
+    pictures = draw(images, params)
+    pictures[::8] = draw(images[::8], augment.identity(count, render.size))
+    return augment.grid(pictures, columns=8)
 
 
 def _scalars(counted: Metrics) -> dict[str, float]:

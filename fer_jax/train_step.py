@@ -14,10 +14,10 @@ import optax
 from flax import linen as nn
 
 from fer_jax import metrics as metrics_lib
-from fer_jax.data import Batch
+from fer_jax.loader import Batch
+from fer_jax.losses import Loss
 from fer_jax.metrics import Metrics
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
 Render = Callable[..., jax.Array]
 
 
@@ -64,7 +64,7 @@ def train_step(
 
     Args:
         state: the state before.
-        batch: f32 pictures, or u8 pictures with the parameters by which `render` makes them.
+        batch: f32 pictures, or u8 pictures with the parameters by which `render` makes them; mixed here, after that.
         model: called with `train=True`.
         optimizer: what `create_state` was given.
         loss: per example, logits f32[B, 8] and target f32[B, 8] -> f32[B].
@@ -76,16 +76,17 @@ def train_step(
     Returns:
         The state after, and the metrics of the batch as seen in training (dropout on, before the update).
     """
+    target = _mixed(batch.target, batch.share)
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array, jax.Array]]:
         logits, updates = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
-            _images(batch, render),
+            _mixed(_images(batch, render), batch.share),
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.fold_in(key, state.step)},
         )
-        per_example = loss(logits, batch.target)
+        per_example = loss(logits, target)
         mean = jnp.sum(per_example * batch.mask) / jnp.maximum(batch.mask.sum(), 1)
         return mean, (updates.get("batch_stats", {}), logits, per_example)
 
@@ -100,7 +101,7 @@ def train_step(
 
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(mean) & jnp.isfinite(grad_norm)
-    metrics = metrics_lib.count_batch(per_example, logits, batch.target, batch.mask)._replace(
+    metrics = metrics_lib.count_batch(per_example, logits, target, batch.mask)._replace(
         grad_norm=grad_norm,
         steps=jnp.ones((), jnp.int32),
         bad_step=jnp.where(finite, metrics_lib.NEVER, state.step).astype(jnp.int32),
@@ -156,3 +157,11 @@ def predict_step(variables: Any, batch: Batch, *, model: nn.Module, render: Rend
 
 def _images(batch: Batch, render: Render) -> jax.Array:
     return batch.image if batch.params is None else render(batch.image, batch.params)
+
+
+def _mixed(rows: jax.Array, share: jax.Array | None) -> jax.Array:
+    """mixup: `share` f32[B] of each row, and the rest of the row that is as far from the end, over all devices."""
+    if share is None:
+        return rows
+    share = share.reshape(-1, *[1] * (rows.ndim - 1))
+    return share * rows + (1 - share) * rows[::-1]

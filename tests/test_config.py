@@ -111,6 +111,12 @@ def test_broken_config_files_get_one_line(tmp_path: Path, text: str, message: st
         ("seed", "-1", "seed=-1 must be at least 0"),
         ("image.size", "45", "image.size=45 must be a multiple of 16"),
         ("model.dropout", "2", "model.dropout=2.0 must be"),
+        ("data.temperature", "0", "data.temperature=0.0 must be at least 0.01"),
+        ("data.smoothing", "1", "data.smoothing=1.0 must be"),
+        ("data.balance", "2", "data.balance=2.0 must be at least 0 and at most 1"),
+        ("data.logit_adjustment", "-1", "data.logit_adjustment=-1.0 must be"),
+        ("augment.mixup", "-1", "augment.mixup=-1.0 must be"),
+        ("augment.erase", "50", "augment.erase=50.0 must be"),
         ("model.width", "0", "model.width=0.0 must be at least 0.125"),
         ("model.stochastic_depth", "1", "model.stochastic_depth=1.0 must be"),
     ],
@@ -121,6 +127,15 @@ def test_unknown_names_get_one_line_that_lists_the_known(field: str, value: str,
         build(loaded)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["data.temperature", "data.smoothing", "augment.mixup"])
+def test_what_is_for_distributions_does_not_go_with_marks(field: str) -> None:
+    with pytest.raises(UserError) as error:
+        build(config.load("configs/base.py", [f"--config.{field}=0.5", "--config.data.label_mode=multi_target"]))
+    assert f"{field}=0.5 does not go with data.label_mode=multi_target" in str(error.value)
+    assert "\n" not in str(error.value)
+    build(config.load("configs/base.py", [f"--config.{field}=0.5", "--config.data.label_mode=probability"]))
 
 
 def test_a_run_folder_belongs_to_its_config(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
-import itertools
 import os
 import shutil
-import threading
 import time
 from pathlib import Path
 
@@ -11,11 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fer_jax import augment, data, labels
+from fer_jax import data, labels, loader
 from fer_jax.cli import UserError
-from fer_jax.data import Examples, Render
-
-HOST = Render("emotion_cnn", "scale", 48, on_device=False)
 
 
 @pytest.fixture
@@ -115,160 +110,11 @@ def edit(folder: Path, old: str, new: str) -> None:
 
 def test_select_keeps_what_the_mode_keeps(folder: Path) -> None:
     split = data.load(folder.parent, "valid")
-    examples = data.select(split, "majority")
+    examples = loader.select(split, "majority")
     target, keep = labels.targets(split.votes, "majority")
     assert examples.rows.tolist() == np.flatnonzero(keep).tolist() == [0, 1, 2, 3, 4]  # 5 against 5 is dropped
     np.testing.assert_array_equal(examples.images, split.images[:5])
     np.testing.assert_array_equal(examples.target, target[:5])
-
-
-def examples_of(n: int) -> Examples:
-    """Pictures whose every pixel is their number, so that a batch shows who is in it."""
-    images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None], (n, 48, 48))
-    return Examples(images, np.eye(8, dtype=np.float32)[np.arange(n) % 8], np.arange(n))
-
-
-def take(n: int, examples: Examples, render: Render = HOST, **options):
-    options = {"batch_size": 8, "seed": 3, "sampled": False, **options}
-    return list(itertools.islice(data.train_batches(examples, render, **options), n))
-
-
-def assert_equal(a, b) -> None:
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def test_an_epoch_shows_every_picture_at_most_once_and_epochs_differ() -> None:
-    plain = Render("none", "scale", 48, on_device=True)
-    batches = take(10, examples_of(43), plain)  # two epochs of five steps
-    who = [batch.image.tolist() for batch in batches]
-    first, second = (list(itertools.chain(*epoch)) for epoch in (who[:5], who[5:]))
-    assert len(set(first)) == len(set(second)) == 40
-    assert first != second
-    assert first != sorted(first)
-    for batch in batches:
-        np.testing.assert_array_equal(batch.target.argmax(1), batch.image % 8)
-        assert batch.mask.tolist() == [1.0] * 8
-
-
-def test_same_seed_same_batches_other_seed_others() -> None:
-    examples = data.Examples(np.random.default_rng(0).integers(0, 256, (20, 48, 48), np.uint8), *examples_of(20)[1:])
-    assert_equal(take(5, examples), take(5, examples))
-    assert not np.array_equal(take(1, examples)[0].image, take(1, examples, seed=4)[0].image)
-
-
-def test_starting_at_a_step_replays_the_batches_from_there() -> None:
-    examples = examples_of(20)
-    whole = take(7, examples)
-    assert_equal(whole[3:], take(4, examples, start_step=3))
-
-
-@pytest.mark.parametrize("on_device", [False, True])
-def test_processes_share_each_batch(on_device: bool) -> None:
-    render = HOST._replace(on_device=on_device)
-    whole = take(3, examples_of(20), render, sampled=True)
-    parts = [take(3, examples_of(20), render, sampled=True, process=(i, 4)) for i in range(4)]
-    for step in range(3):
-        joined = jax.tree.map(lambda *rows: np.concatenate(rows), *(part[step] for part in parts))
-        assert_equal(joined, whole[step])
-
-
-def test_host_and_device_rendering_give_the_same_pictures() -> None:
-    examples = Examples(np.random.default_rng(0).integers(0, 256, (16, 48, 48), np.uint8), *examples_of(16)[1:])
-    host = take(2, examples)
-    device = take(2, examples, HOST._replace(on_device=True))
-    for a, b in zip(host, device, strict=True):
-        rendered = augment.render_device(examples.images[b.image], b.params, size=48, normalize="scale")
-        np.testing.assert_allclose(a.image, rendered, atol=1e-3)
-        np.testing.assert_array_equal(a.target, b.target)
-
-
-def test_calls_hold_the_batches_in_order_and_end_with_the_epoch() -> None:
-    render = HOST._replace(on_device=True)
-    batches = take(8, examples_of(43), render)  # five steps an epoch
-    made = data.calls(iter(batches[1:]), 3, 5, start_step=1)
-    first, second, third = (next(made) for _ in range(3))
-    assert [len(call.mask) for call in (first, second, third)] == [3, 1, 3]
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts), first, second, third)
-    assert_equal(joined, jax.tree.map(lambda *rows: np.stack(rows), *batches[1:8]))
-
-
-def test_sampled_labels_change_from_epoch_to_epoch() -> None:
-    examples = examples_of(16)._replace(target=np.full((16, 8), 1 / 8, np.float32))
-    drawn = np.concatenate([batch.target for batch in take(4, examples, sampled=True)])
-    assert set(drawn.sum(axis=1)) == {1.0}
-    assert not np.array_equal(drawn[:16], drawn[16:])
-    assert_equal(take(1, examples)[0].target, examples.target[:8])
-
-
-@pytest.mark.parametrize(
-    ("n", "batch_size", "processes"),
-    [(16, 8, 1), (17, 8, 1), (5, 8, 1), (1, 1, 1), (30, 7, 1), (16, 8, 2), (17, 8, 2), (3, 8, 4)],
-)
-def test_evaluation_counts_every_example_exactly_once(n: int, batch_size: int, processes: int) -> None:
-    render = Render("emotion_cnn", "scale", 48, on_device=True)
-    seen = []
-    for index in range(processes):
-        for batch in data.eval_batches(examples_of(n), render, batch_size=batch_size, process=(index, processes)):
-            assert len(batch.image) == batch_size // processes
-            real = batch.mask == 1
-            assert not batch.image[~real].any()
-            assert not batch.target[~real].any()
-            np.testing.assert_array_equal(batch.target[real].argmax(1), batch.image[real][:, 0, 0] % 8)
-            seen += batch.image[real][:, 0, 0].tolist()
-    assert sorted(seen) == list(range(n))
-
-
-def test_evaluation_does_not_augment() -> None:
-    examples = Examples(np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8), *examples_of(4)[1:])
-    batch = next(data.eval_batches(examples, HOST, batch_size=4))
-    np.testing.assert_allclose(batch.image[..., 0], examples.images / 127.5 - 1, atol=1e-5)
-
-
-def test_prefetch_keeps_order_runs_ahead_and_places() -> None:
-    made = []
-
-    def items():
-        for i in range(6):
-            made.append(i)
-            yield i
-
-    ready = data.prefetch(items(), place=lambda i: 10 * i, depth=2)
-    assert next(ready) == 0
-    deadline = time.monotonic() + 5
-    while len(made) < 4 and time.monotonic() < deadline:  # one taken, two ready, one waiting to be put
-        time.sleep(0.01)
-    assert made == [0, 1, 2, 3]
-    assert list(ready) == [10, 20, 30, 40, 50]
-
-
-def test_prefetch_raises_where_the_batches_are_read() -> None:
-    def items():
-        yield 1
-        raise UserError("row 7")
-
-    ready = data.prefetch(items(), place=lambda i: i)
-    assert next(ready) == 1
-    with pytest.raises(UserError, match="row 7"):
-        next(ready)
-
-
-def test_closed_prefetch_stops_making_batches() -> None:
-    made = []
-
-    def items():
-        for i in itertools.count():
-            made.append(i)
-            yield i
-
-    threads = threading.active_count()
-    ready = data.prefetch(items(), place=lambda i: i)
-    next(ready)
-    assert threading.active_count() == threads + 1
-    ready.close()
-    assert threading.active_count() == threads  # one that outlived its reader could abort Python's exit
-    count = len(made)
-    time.sleep(0.2)
-    assert len(made) == count
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 28_558), ("valid", 3_579)])

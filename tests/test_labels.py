@@ -115,6 +115,31 @@ def test_errors_name_what_is_wrong() -> None:
         labels.targets(np.full((1, 10), -1), "majority")
 
 
+def test_softened_targets_by_hand() -> None:
+    target = np.array([[0.8, 0.2, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0]], np.float32)
+    root = [2 / 3, 1 / 3, 0, 0, 0, 0, 0, 0]  # square roots are as 2 to 1
+    np.testing.assert_allclose(labels.soften(target, 2, 0), [root, target[1]], rtol=1e-6)
+    np.testing.assert_allclose(labels.soften(target, 0.5, 0)[0, :2], [16 / 17, 1 / 17], rtol=1e-6)
+    smooth = [0.8 * 0.8 + 0.025, 0.8 * 0.2 + 0.025] + [0.025] * 6
+    np.testing.assert_allclose(labels.soften(target, 1, 0.2)[0], smooth, rtol=1e-6)
+    both = [0.8 * 2 / 3 + 0.025, 0.8 / 3 + 0.025] + [0.025] * 6  # temperature first
+    np.testing.assert_allclose(labels.soften(target, 2, 0.2)[0], both, rtol=1e-6)
+    np.testing.assert_array_equal(labels.soften(target, 1, 0), target)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.7, 1.5, 100])
+@pytest.mark.parametrize("smoothing", [0, 0.1])
+def test_softened_targets_are_distributions_of_the_same_order(temperature: float, smoothing: float) -> None:
+    target = np.random.default_rng(0).dirichlet(np.full(8, 0.3), 200).astype(np.float32)
+    softened = labels.soften(target, temperature, smoothing)
+    assert softened.dtype == np.float32
+    np.testing.assert_allclose(softened.sum(axis=1), 1, rtol=1e-6)
+    assert softened.argmax(axis=1).tolist() == target.argmax(axis=1).tolist()
+    assert softened.min() >= smoothing / 8 - 1e-9
+    order = np.argsort(target, axis=1)
+    assert (np.diff(np.take_along_axis(softened, order, axis=1), axis=1) >= 0).all()
+
+
 def test_no_votes_at_all_are_kept_by_nobody_who_asks_for_agreement() -> None:
     for mode in ("majority", "probability", "crossentropy", "multi_target"):
         assert not labels.targets(np.zeros((1, 10), int), mode)[1].any()

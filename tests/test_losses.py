@@ -28,6 +28,28 @@ def test_multi_target_is_minus_log_of_the_largest_marked_probability() -> None:
     assert float(loss[2]) > 6  # -log 0.001: an unmarked class
 
 
+def test_logit_adjusted_loss_by_hand() -> None:
+    """-log p y / (p . prior^tau): the adjusted softmax weighs each class by its prior (Menon et al., eq. 10)."""
+    prior = np.array([0.35, 0.29, 0.13, 0.12, 0.08, 0.005, 0.02, 0.005])
+    target = np.eye(8, dtype=np.float32)[[0, 5, 7, 1, 3]]
+    p = softmax(LOGITS, axis=1) * prior**0.5
+    expected = -np.log((p * target).sum(axis=1) / p.sum(axis=1))
+    adjusted = losses.logit_adjusted(losses.cross_entropy, prior, 0.5)
+    np.testing.assert_allclose(adjusted(LOGITS, target), expected, rtol=1e-5)
+    scaled = losses.logit_adjusted(losses.cross_entropy, 30 * prior, 0.5)
+    np.testing.assert_allclose(scaled(LOGITS, target), expected, rtol=1e-5)
+    assert losses.logit_adjusted(losses.cross_entropy, prior, 0) is losses.cross_entropy
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_logit_adjustment_bears_a_class_without_pictures(name: str) -> None:
+    prior = np.array([0.5, 0.5, 0, 0, 0, 0, 0, 0])
+    adjusted = losses.logit_adjusted(losses.LOSSES[name], prior, 1)
+    value, gradient = jax.value_and_grad(lambda x: adjusted(x, np.eye(8, dtype=np.float32)[:5]).sum())(LOGITS)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_empty_rows_and_sure_predictions_stay_finite(name: str) -> None:
     logits = np.array([[1e4] + [0] * 7, [0] * 8], np.float32)

@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import sample
-from fer_jax import checkpoint, data, labels, models
+from fer_jax import checkpoint, data, labels, loader, models
 from fer_jax import metrics as metrics_lib
 from fer_jax import train as train_lib
 from fer_jax.cli import UserError
@@ -84,12 +84,14 @@ def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, whole: Pat
     assert restored(config, whole).step == found.step
 
 
-@pytest.mark.parametrize("label_mode", ["crossentropy", "probability"])
+@pytest.mark.parametrize("everything_on", [False, True])
 def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
-    config, whole: Path, tmp_path: Path, label_mode: str
+    config, whole: Path, tmp_path: Path, everything_on: bool
 ) -> None:
-    if label_mode != config.data.label_mode:
-        config.data.label_mode, whole = label_mode, tmp_path / "whole"
+    if everything_on:
+        config.data.update(label_mode="probability", temperature=0.7, smoothing=0.1, balance=0.5, logit_adjustment=0.5)
+        config.augment.update(recipe="strong", erase=0.5, mixup=0.2)
+        whole = tmp_path / "whole"
         train(config, whole, quiet)
 
     def interrupt(line: str) -> None:
@@ -211,11 +213,11 @@ def test_speed_and_waiting_are_those_of_whole_calls(
     now = 0.0
     monkeypatch.setattr(train_lib.time, "perf_counter", lambda: now)
 
-    def ready() -> Iterator[data.Batch]:
+    def ready() -> Iterator[loader.Batch]:
         nonlocal now
         for count in steps * 3:
             now += 0.01 * count
-            yield data.Batch(None, None, np.ones((count, 10)), None)
+            yield loader.Batch(None, None, np.ones((count, 10)), None)
 
     def step_fn(state, totals, batches):
         nonlocal now

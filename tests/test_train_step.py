@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy.special import log_softmax, softmax
 
 from fer_jax import augment, losses, metrics, models, train_step
-from fer_jax.data import Batch
+from fer_jax.loader import Batch
 
 RENDER = partial(augment.render_device, size=48, normalize="scale")
 SGD = optax.sgd(0.1)
@@ -109,6 +110,22 @@ def test_step_renders_raw_pictures() -> None:
     state = train_step.create_state(LINEAR, SGD, 0.0)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), step_of()(state, raw), step_of()(state, ready))
     assert not np.allclose(ready.image, raw.image[..., None] / 127.5 - 1)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_mixed_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) -> None:
+    batch = batch_of(6)._replace(share=np.array([1, 0.9, 0.25, 0.5, 0, 0.125], np.float32))
+    image, target = np.empty((6, 4, 4, 1), np.float32), np.empty((6, 8), np.float32)
+    for row in range(6):
+        other = 5 - row
+        image[row] = batch.share[row] * batch.image[row] + (1 - batch.share[row]) * batch.image[other]
+        target[row] = batch.share[row] * batch.target[row] + (1 - batch.share[row]) * batch.target[other]
+    state = train_step.create_state(LINEAR, SGD, 0.0)
+    expected = step_of()(state, batch._replace(image=image, target=target, share=None))
+    mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
+    split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+    mixed = jax.jit(step_of())(state, split)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), mixed, expected)
 
 
 def test_average_follows_the_weights() -> None:
