@@ -11,8 +11,6 @@ from fer_jax import models
 from fer_jax.ops import max_pool_2x2
 from fer_jax.resnet import ResidualBlock, ResNet, SqueezeExcite, max_blur_pool
 
-KEYS = jax.random.split(jax.random.key(0), 400)
-
 
 def uniform(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).uniform(-1, 1, shape).astype(np.float32)
@@ -44,10 +42,10 @@ def test_max_blur_pool_equals_scipy(size: tuple[int, int]) -> None:
             dense = ndimage.maximum_filter(x[picture, ..., channel], size=2, origin=-1)[:-1, :-1]
             blurred = ndimage.convolve(dense, binomial, mode="mirror")
             expected[picture, ..., channel] = blurred[::2, ::2]
-    got = max_blur_pool(x)
-    assert got.shape == max_pool_2x2(x).shape
+    got = jax.jit(max_blur_pool)(x)
+    assert got.shape == jax.eval_shape(max_pool_2x2, x).shape
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
-    assert max_blur_pool(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    assert jax.eval_shape(max_blur_pool, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 def test_antialiasing_pools_by_it() -> None:
@@ -55,24 +53,27 @@ def test_antialiasing_pools_by_it() -> None:
     plain, blurred = (ResNet(widths=(4, 4), blocks=(0, 0), antialias=on) for on in (False, True))
     weights = models.init(plain, 0, 8)
     assert names(weights) == names(models.init(blurred, 0, 8))
-    weights["params"]["ConvBlock_1"]["BatchNorm_0"]["bias"] += 1.0  # or ReLU might hide all
-    intermediates = plain.apply(weights, x, train=False, capture_intermediates=True)[1]["intermediates"]
-    before_pool = intermediates["ConvBlock_1"]["__call__"][0]
+    got = jax.jit(partial(blurred.apply, train=False))(weights, x)
+    logits, seen = jax.jit(partial(plain.apply, train=False, capture_intermediates=True))(weights, x)
+    before_pool = seen["intermediates"]["ConvBlock_1"]["__call__"][0]
     dense = weights["params"]["Dense_0"]
-    expected = max_blur_pool(before_pool).mean((1, 2)) @ dense["kernel"] + dense["bias"]
-    np.testing.assert_allclose(blurred.apply(weights, x, train=False), expected, rtol=1e-4, atol=1e-5)
-    assert not np.allclose(plain.apply(weights, x, train=False), expected, atol=1e-3)
+    expected = np.asarray(jax.jit(max_blur_pool)(before_pool)).mean((1, 2)) @ dense["kernel"] + dense["bias"]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(logits, expected, atol=1e-3)
 
 
 def branches(drop: float, x: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    """What a block adds to its input in training: without drops, and with each of KEYS in turn."""
-    variables = ResidualBlock().init(jax.random.key(1), x, train=False)
+    """What a block adds to its input in training: without drops, and with 400 keys in turn."""
+
+    shapes = jax.eval_shape(partial(ResidualBlock().init, train=False), jax.random.key(0), x)
+    variables = jax.tree.map(lambda leaf: uniform(*leaf.shape), shapes)
 
     def branch(drop: float, key: jax.Array) -> jax.Array:
         module = ResidualBlock(drop=drop)
         return module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"])[0] - x
 
-    return branch(0.0, KEYS[0]), jax.jit(jax.vmap(partial(branch, drop)))(KEYS)
+    keys = jax.random.split(jax.random.key(0), 400)
+    return jax.jit(lambda keys: (branch(0.0, keys[0]), jax.lax.map(partial(branch, drop), keys)))(keys)
 
 
 def test_stochastic_depth_drops_whole_branches_picture_by_picture() -> None:
@@ -98,9 +99,10 @@ def test_stochastic_depth_grows_with_depth_and_ends_with_training() -> None:
         return call(*args, **kwargs)
 
     with nn.intercept_methods(spy):
-        shallow = model.apply(weights, x, train=False)
+        got = jax.jit(partial(model.apply, train=False))(weights, x)
     assert drops == pytest.approx([0.2, 0.4, 0.6])
-    np.testing.assert_array_equal(shallow, model.clone(stochastic_depth=0.0).apply(weights, x, train=False))
+    expected = jax.jit(partial(model.clone(stochastic_depth=0.0).apply, train=False))(weights, x)
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_switches_that_are_off_leave_names_and_random_numbers_alone() -> None:
@@ -111,7 +113,7 @@ def test_switches_that_are_off_leave_names_and_random_numbers_alone() -> None:
     expected = {f"{block}/{part}" for block in convolutions for part in parts}
     assert names(weights) == expected | {"Dense_0/kernel", "Dense_0/bias"}
     # no key is given, so to draw a number would raise
-    model.apply(weights, uniform(2, 8, 8, 1), train=True, mutable=["batch_stats"])
+    jax.eval_shape(partial(model.apply, train=True, mutable=["batch_stats"]), weights, uniform(2, 8, 8, 1))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_parameters_by_hand(switches, expected: int) -> None:
     variables = models.init(model, 0, 16)
     assert models.count_parameters(variables["params"]) == expected
     pictures = jax.ShapeDtypeStruct((4, 16, 16, 1), jnp.float32)
-    train = partial(model.apply, train=True, rngs={"dropout": KEYS[0]}, mutable=["batch_stats"])
+    train = partial(model.apply, train=True, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"])
     logits, _ = jax.eval_shape(train, variables, pictures)
     assert (logits.shape, logits.dtype) == ((4, 8), jnp.float32)
 
