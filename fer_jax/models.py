@@ -105,7 +105,7 @@ def create_model(
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"unknown model.dtype {dtype!r}: choose float32 or bfloat16")
     model = MODELS[name](dropout=dropout, dtype=jnp.dtype(dtype))
-    switches = {
+    switches: dict[str, Any] = {
         "width": width,
         "squeeze_excite": squeeze_excite,
         "antialias": antialias,
