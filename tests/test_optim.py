@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +66,10 @@ GRADS = {"kernel": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5,
             optax.adamw(0.01, weight_decay=0.1, mask={"kernel": True, "bias": False}),
         ),
         (
+            {"name": "lion", "b2": 0.99, "weight_decay": 0.1},
+            optax.lion(0.01, weight_decay=0.1, mask={"kernel": True, "bias": False}),
+        ),
+        (
             {"name": "sgd", "clip_norm": 0.5},
             optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(0.01, 0.9, True)),
         ),
@@ -76,6 +82,64 @@ def test_optimizers_equal_those_of_optax(fields, reference) -> None:
         expected = optax.apply_updates(expected, change)
     got = updates(PARAMS, GRADS, **fields)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, expected)
+
+
+def test_lion_by_hand() -> None:
+    optimizer = optim.create_optimizer(
+        ConfigDict({"name": "lion", "b1": 0.9, "b2": 0.99, "weight_decay": 0.5, "clip_norm": 0.0, "l2": 0.0}),
+        optax.constant_schedule(0.01),
+    )
+    weights, momentum = np.array([[1.0, -2.0, 3.0]]), np.zeros((1, 3))
+    state = optimizer.init(weights)
+    for gradient in np.array([[[1.0, -1.0, 0.2]], [[-0.05, 0.3, -0.2]], [[0.0, 0.0, 0.0]]]):
+        change, state = optimizer.update(jnp.asarray(gradient), state, weights)
+        expected = -0.01 * (np.sign(0.9 * momentum + 0.1 * gradient) + 0.5 * weights)
+        momentum = 0.99 * momentum + 0.01 * gradient
+        np.testing.assert_allclose(change, expected, rtol=1e-5)
+        weights = weights + expected
+
+
+def newton_schulz(matrix: np.ndarray) -> np.ndarray:
+    """Five steps of Jordan's polynomial, which brings all singular values near 1."""
+    matrix = matrix / np.linalg.norm(matrix)
+    for _ in range(5):
+        square = matrix @ matrix.T
+        matrix = 3.4445 * matrix + (-4.7750 * square + 2.0315 * square @ square) @ matrix
+    return matrix
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 2, 5), (3, 3, 1, 12)])
+def test_muon_orthogonalises_convolutions_and_leaves_the_rest_to_adam(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"conv": {"kernel": shape, "bias": shape[-1:]}, "dense": {"kernel": (4, 3), "bias": (3,)}}
+    params, grads = (
+        jax.tree.map(lambda of: jnp.asarray(rng.normal(size=of)), shapes, is_leaf=lambda of: isinstance(of, tuple))
+        for _ in range(2)
+    )
+    got = jax.jit(partial(updates, count=1, name="muon", momentum=0.95, weight_decay=0.1))(params, grads)
+
+    flat = np.asarray(grads["conv"]["kernel"], np.float64).reshape(-1, shape[-1])
+    step = newton_schulz(flat) * 0.2 * np.sqrt(max(flat.shape))  # on step one the momentum is the gradient, scaled
+    assert 0.6 < np.linalg.svd(newton_schulz(flat))[1].min() < np.linalg.svd(newton_schulz(flat))[1].max() < 1.3
+    expected = params["conv"]["kernel"] - 0.01 * (step.reshape(shape) + 0.1 * params["conv"]["kernel"])
+    np.testing.assert_allclose(got["conv"]["kernel"], expected, rtol=1e-4, atol=1e-6)
+
+    for part, decay in ((("conv", "bias"), 0.0), (("dense", "kernel"), 0.1), (("dense", "bias"), 0.0)):
+        leaf, gradient = (tree[part[0]][part[1]] for tree in (params, grads))
+        adam = optax.nadam(0.01)  # Nesterov's, as the momentum of the convolutions
+        change, _ = adam.update(gradient, adam.init(leaf))
+        np.testing.assert_allclose(got[part[0]][part[1]], leaf + change - 0.01 * decay * leaf, rtol=1e-5)
+
+
+def test_muon_steps_keep_their_size_and_direction_whatever_the_size_of_the_gradient() -> None:
+    params = {"kernel": jnp.zeros((3, 3, 4, 8))}
+    grads = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 4, 8)))}
+    muon = jax.jit(partial(updates, count=2, name="muon"))
+    small, large = (muon(params, {"kernel": factor * grads["kernel"]})["kernel"] for factor in (1e-2, 1e2))
+    np.testing.assert_allclose(small, large, rtol=1e-3, atol=1e-6)
+    assert float(jnp.vdot(small, grads["kernel"])) < 0
+    assert float(jnp.sqrt(jnp.mean(small**2))) == pytest.approx(2 * 0.01 * 0.2, rel=0.25)  # two steps at 0.01
+    np.testing.assert_array_equal(muon(grads, params)["kernel"], grads["kernel"])  # no gradient, no step
 
 
 def test_l2_goes_through_the_gradient_and_spares_vectors() -> None:

@@ -1,0 +1,167 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from scipy import ndimage
+
+from fer_jax import models
+from fer_jax.ops import max_pool_2x2
+from fer_jax.resnet import ResidualBlock, ResNet, SqueezeExcite, max_blur_pool
+
+
+def uniform(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).uniform(-1, 1, shape).astype(np.float32)
+
+
+def names(variables) -> set[str]:
+    return {"/".join(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])}
+
+
+def test_squeeze_excite_equals_numpy() -> None:
+    x = uniform(3, 5, 4, 8)
+    shapes = jax.eval_shape(SqueezeExcite().init, jax.random.key(0), x)
+    params = jax.tree.map(lambda leaf: uniform(*leaf.shape), shapes["params"])
+    first, second = params["Dense_0"], params["Dense_1"]
+    assert first["kernel"].shape == (8, 2)
+    hidden = np.maximum(x.mean((1, 2)) @ first["kernel"] + first["bias"], 0)
+    factors = 1 / (1 + np.exp(-(hidden @ second["kernel"] + second["bias"])))
+    assert factors.std() > 0.05
+    np.testing.assert_allclose(SqueezeExcite().apply({"params": params}, x), x * factors[:, None, None], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 6), (7, 4), (12, 12)])
+def test_max_blur_pool_equals_scipy(size: tuple[int, int]) -> None:
+    x = uniform(2, *size, 3)
+    binomial = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    expected = np.empty((2, size[0] // 2, size[1] // 2, 3))
+    for picture in range(2):
+        for channel in range(3):
+            dense = ndimage.maximum_filter(x[picture, ..., channel], size=2, origin=-1)[:-1, :-1]
+            blurred = ndimage.convolve(dense, binomial, mode="mirror")
+            expected[picture, ..., channel] = blurred[::2, ::2]
+    got = jax.jit(max_blur_pool)(x)
+    assert got.shape == jax.eval_shape(max_pool_2x2, x).shape
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    assert jax.eval_shape(max_blur_pool, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_antialiasing_pools_by_it() -> None:
+    x = np.abs(uniform(2, 8, 8, 1))
+    plain, blurred = (ResNet(widths=(4, 4), blocks=(0, 0), antialias=on) for on in (False, True))
+    weights = models.init(plain, 0, 8)
+    assert names(weights) == names(models.init(blurred, 0, 8))
+    got = jax.jit(partial(blurred.apply, train=False))(weights, x)
+    logits, seen = jax.jit(partial(plain.apply, train=False, capture_intermediates=True))(weights, x)
+    before_pool = seen["intermediates"]["ConvBlock_1"]["__call__"][0]
+    dense = weights["params"]["Dense_0"]
+    expected = np.asarray(jax.jit(max_blur_pool)(before_pool)).mean((1, 2)) @ dense["kernel"] + dense["bias"]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(logits, expected, atol=1e-3)
+
+
+def branches(drop: float, x: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """What a block adds to its input in training: without drops, and with 400 keys in turn."""
+
+    shapes = jax.eval_shape(partial(ResidualBlock().init, train=False), jax.random.key(0), x)
+    variables = jax.tree.map(lambda leaf: uniform(*leaf.shape), shapes)
+
+    def branch(drop: float, key: jax.Array) -> jax.Array:
+        module = ResidualBlock(drop=drop)
+        return module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"])[0] - x
+
+    keys = jax.random.split(jax.random.key(0), 400)
+    return jax.jit(lambda keys: (branch(0.0, keys[0]), jax.lax.map(partial(branch, drop), keys)))(keys)
+
+
+def test_stochastic_depth_drops_whole_branches_picture_by_picture() -> None:
+    whole, drawn = branches(0.25, uniform(6, 4, 4, 8))
+    kept = np.abs(drawn).max(axis=(2, 3, 4)) > 0  # [key, picture]
+    np.testing.assert_allclose(drawn, kept[:, :, None, None, None] * whole / 0.75, rtol=1e-3, atol=1e-5)
+    # 2400 draws: the standard error of their share is 0.009, of the correlation of 400 pairs 0.05
+    assert kept.mean() == pytest.approx(0.75, abs=0.035)
+    assert np.abs(np.corrcoef(kept.T) - np.eye(6)).max() < 0.2
+    scale = float(np.abs(whole).max())
+    np.testing.assert_allclose(drawn.mean(axis=0), whole, atol=0.15 * scale)
+
+
+def test_stochastic_depth_grows_with_depth_and_ends_with_training() -> None:
+    x = uniform(2, 16, 16, 1)
+    model = ResNet(widths=(8, 8), blocks=(1, 2), stochastic_depth=0.6)
+    weights = models.init(model, 0, 16)
+    drops = []
+
+    def spy(call, args, kwargs, context):
+        if isinstance(context.module, ResidualBlock):
+            drops.append(context.module.drop)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(spy):
+        got = jax.jit(partial(model.apply, train=False))(weights, x)
+    assert drops == pytest.approx([0.2, 0.4, 0.6])
+    expected = jax.jit(partial(model.clone(stochastic_depth=0.0).apply, train=False))(weights, x)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_switches_that_are_off_leave_names_and_random_numbers_alone() -> None:
+    model = ResNet(widths=(4, 8), blocks=(0, 1))
+    weights = models.init(model, 0, 8)
+    convolutions = ("ConvBlock_0", "ConvBlock_1", "ResidualBlock_0/ConvBlock_0", "ResidualBlock_0/ConvBlock_1")
+    parts = ("Conv3x3_0/kernel", "BatchNorm_0/scale", "BatchNorm_0/bias")
+    expected = {f"{block}/{part}" for block in convolutions for part in parts}
+    assert names(weights) == expected | {"Dense_0/kernel", "Dense_0/bias"}
+    # no key is given, so to draw a number would raise
+    jax.eval_shape(partial(model.apply, train=True, mutable=["batch_stats"]), weights, uniform(2, 8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("factor", "widths"),
+    [(1.5, (24, 48, 96, 192)), (0.5, (8, 16, 32, 64)), (0.1, (8, 8, 8, 16)), (1.25, (24, 40, 80, 160))],
+)
+def test_width_is_a_factor_rounded_to_multiples_of_8(factor: float, widths: tuple[int, ...]) -> None:
+    # what the widths are without it: (16, 32, 64, 128)
+    params = models.init(models.create_model("resnet_tiny", 0.0, "float32", width=factor), 0, 16)["params"]
+    assert tuple(params[f"ConvBlock_{i}"]["Conv3x3_0"]["kernel"].shape[-1] for i in range(4)) == widths
+
+
+def parameters(widths: tuple[int, ...], blocks: tuple[int, ...], squeeze_excite: bool) -> int:
+    """Of a network after a space-to-depth stem, counted by hand."""
+    total, c_in = widths[-1] * 8 + 8, 4
+    for width, count in zip(widths, blocks, strict=True):
+        total += 9 * c_in * width + 2 * width
+        total += count * 2 * (9 * width * width + 2 * width)
+        if squeeze_excite:
+            total += count * (2 * width * (width // 4) + width // 4 + width)
+        c_in = width
+    return total
+
+
+@pytest.mark.parametrize(
+    ("switches", "expected"),
+    [
+        ({}, parameters((16, 32, 64, 128), (0, 1, 1, 0), False)),
+        ({"squeeze_excite": True}, parameters((16, 32, 64, 128), (0, 1, 1, 0), True)),
+        ({"antialias": True, "stochastic_depth": 0.5}, parameters((16, 32, 64, 128), (0, 1, 1, 0), False)),
+        ({"width": 1.5, "squeeze_excite": True}, parameters((24, 48, 96, 192), (0, 1, 1, 0), True)),
+    ],
+)
+def test_parameters_by_hand(switches, expected: int) -> None:
+    model = models.create_model("resnet_tiny", 0.0, "bfloat16", **switches)
+    variables = models.init(model, 0, 16)
+    assert models.count_parameters(variables["params"]) == expected
+    pictures = jax.ShapeDtypeStruct((4, 16, 16, 1), jnp.float32)
+    train = partial(model.apply, train=True, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"])
+    logits, _ = jax.eval_shape(train, variables, pictures)
+    assert (logits.shape, logits.dtype) == ((4, 8), jnp.float32)
+
+
+@pytest.mark.parametrize("name", ["emotion_cnn", "vgg13"])
+@pytest.mark.parametrize(
+    ("switch", "value"),
+    [("width", 1.5), ("squeeze_excite", True), ("antialias", True), ("stochastic_depth", 0.1)],
+)
+def test_other_models_refuse_the_switches(name: str, switch: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"model\.{switch}={value}: {name} cannot do that"):
+        models.create_model(name, 0.0, "float32", **{switch: value})
