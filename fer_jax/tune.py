@@ -84,7 +84,7 @@ def main() -> int:
     check(config, search)
 
     from fer_jax import study as study_lib
-    from fer_jax import study_report, trials
+    from fer_jax import trials
 
     study = study_lib.open_study(args.storage, name, args.sampler, search, config)
     wanted = min(args.trials, study.sampler.size) if isinstance(study.sampler, study_lib.Grid) else args.trials
@@ -92,6 +92,8 @@ def main() -> int:
     _say(f"study {name}: {args.sampler} search, {len(study_lib.ranking(study))} of {wanted} trials are finished")
     trials.run(study, search, config, folder, wanted, _say)
     if study_lib.ranking(study):
+        from fer_jax import study_report
+
         study_report.write(folder, study, search, config, _say)
     return 0
 
