@@ -159,7 +159,8 @@ def test_a_run_that_is_older_than_some_fields_is_what_it_was(tmp_path: Path) -> 
     now = config.load("configs/base.py", [])
     fields = config.as_json(now)
     later = {
-        "data": ["drop_repeats"],
+        "augment": ["erase", "mixup"],
+        "data": ["balance", "drop_repeats", "logit_adjustment", "smoothing", "temperature"],
         "model": ["width", "squeeze_excite", "antialias", "stochastic_depth"],
         "train": ["steps_per_call"],
     }
