@@ -3,7 +3,8 @@
 A config file may list variants (get_variants: a name and the fields that differ); all are trained and compared with the
 first. Each run has its own folder, <workdir>/<variant>/seed<n>. After every run results.csv (a row per run),
 report.html and report.md (mean, spread, difference from the first variant) are written anew. The same command goes on
-after an interruption; finished runs are not trained again, and more seeds or configs may be added.
+after an interruption; finished runs are not trained again, and more seeds or configs may be added. To use several
+devices or cores, start it several times with different seeds, and once more with all of them to gather the table.
 """
 
 import argparse
