@@ -25,7 +25,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 # FER2013_DIR, where it is set, names the folder of the two CSVs for the generator.
 bench: sample .venv-bench/installed

@@ -17,7 +17,8 @@ jax.config.update("jax_num_cpu_devices", 2)
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compiled programs are shared by the tests of this session and their subprocesses, and by nothing else."""
-    folder = str(tmp_path_factory.mktemp("xla"))
+    base = tmp_path_factory.getbasetemp()  # of this worker, where pytest-xdist runs several beside each other
+    folder = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "xla")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
