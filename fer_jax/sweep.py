@@ -8,6 +8,7 @@ devices or cores, start it several times with different seeds, and once more wit
 """
 
 import argparse
+import functools
 import json
 import os
 import runpy
@@ -21,6 +22,8 @@ from fer_jax.cli import UserError
 
 if TYPE_CHECKING:  # importing them takes seconds, and --help need not wait for it
     from ml_collections import ConfigDict
+
+    from fer_jax.evaluate import Data
 
 EXAMPLE = """examples:
   python -m fer_jax.sweep --config configs/base.py --seeds 0 1 2
@@ -50,14 +53,15 @@ def variants(path: str, config: "ConfigDict") -> dict[str, "ConfigDict"]:
     Raises:
         UserError: the variants are of another form, or name a field that does not exist.
     """
+    from fer_jax import search_space
+
     listed = runpy.run_path(path).get("get_variants", lambda: {Path(path).stem: {}})()
     if not (isinstance(listed, Mapping) and listed and all(isinstance(of, Mapping) for of in listed.values())):
         raise UserError(f"{path}: get_variants() must return {{name: {{field: value}}}}; see configs/ablation.py")
     found = {}
     for name, changes in listed.items():
-        found[name] = config.copy_and_resolve_references()
         try:
-            found[name].update_from_flattened_dict(changes)
+            found[name] = search_space.with_values(config, changes)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: variant {name}: {' '.join(str(error).split())}") from None
     return found
@@ -70,6 +74,7 @@ def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], w
         UserError: a config cannot be used, or two variants have one name.
     """
     from fer_jax import config as config_lib
+    from fer_jax import search_space
     from fer_jax.experiment import build
 
     named: dict[str, ConfigDict] = {}
@@ -82,18 +87,16 @@ def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], w
     runs = []
     for seed in seeds:
         for name, config in named.items():
-            seeded = config.copy_and_resolve_references()
-            seeded.seed = seed
+            seeded = search_space.with_values(config, {"seed": seed})
             runs.append(Run(name, seed, seeded, workdir / name / f"seed{seed}"))
     return runs
 
 
-def outcome(run: Run, checkpoint: str) -> dict[str, Any]:
-    """What came of a finished run: its row of the table, figures on validation, without intervals."""
+def outcome(run: Run, checkpoint: str, data: "Data") -> dict[str, Any]:
+    """What came of a finished run on `data`, validation: its row of the table, figures without intervals."""
     from fer_jax import evaluate, inference
 
     network = inference.restore(run.folder, checkpoint)
-    data = evaluate.load(run.config.data.dir, "valid")
     result = evaluate.judge(evaluate.predict(run.variant, network, data, flip=False), data, "majority")
     own = result.figures["majority"]
     pictures = run.config.train.batch_size * (network.history[-1]["step"] / len(network.history))
@@ -167,6 +170,7 @@ def main() -> int:
 
     devices.tune_cpu()
     devices.cache_compilations()
+    load = functools.cache(evaluate.load)  # the search for repeats takes seconds
     failed = []
     for number, run in enumerate(runs, start=1):
         if _kept(run, args.checkpoint):
@@ -180,7 +184,10 @@ def main() -> int:
             continue
         if ending not in FINISHED:
             return 130
-        _write(run.folder / RESULT, json.dumps(outcome(run, args.checkpoint), indent=1) + "\n")
+        _write(
+            run.folder / RESULT,
+            json.dumps(outcome(run, args.checkpoint, load(run.config.data.dir, "valid")), indent=1) + "\n",
+        )
         rows = list(results(runs, args.checkpoint))
         _write(args.workdir / "results.csv", sweep_report.csv(rows))
         evaluate.write(args.workdir, "Sweep", sweep_report.page(rows, args.checkpoint), {"runs": rows})
