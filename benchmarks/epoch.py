@@ -51,12 +51,12 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
         model=parts.model,
         optimizer=parts.optimizer,
         loss=losses.LOSSES[parts.mode.loss],
-        key=jax.random.key(config.seed),
         render=parts.render_device,
         ema_decay=config.optim.ema_decay,
     )
     steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
     pictures = machine.replicate(images) if parts.render.on_device else None
+    seed = np.array([0, config.seed], np.uint32)
     state = machine.replicate(parts.init())
     waited = 0.0
 
@@ -76,7 +76,7 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
             batches = next(ready)
             waited += time.perf_counter() - before
             previous = totals
-            state, totals = steps(state, totals, pictures, batches)
+            state, totals = steps(state, totals, pictures, batches, seed)
             jax.block_until_ready(previous)  # one call stays in flight, as in fer_jax.train
             position += len(batches.mask)
         jax.block_until_ready(totals)

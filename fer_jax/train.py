@@ -234,13 +234,14 @@ def _step_function(
         model=parts.model,
         optimizer=parts.optimizer,
         loss=losses.logit_adjusted(loss, prior, config.data.logit_adjustment),
-        key=jax.random.fold_in(jax.random.key(config.seed), 1),
         render=parts.render_device,
         ema_decay=config.optim.ema_decay,
     )
     steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
     pictures = devices.replicate(examples.images) if parts.render.on_device else None
-    return lambda state, totals, batches: steps(state, totals, pictures, batches)
+    # An argument, not a constant: all seeds share one compiled program.
+    seed = np.array([0, config.seed % 2**32], np.uint32)  # what jax.random.key makes of it
+    return lambda state, totals, batches: steps(state, totals, pictures, batches, seed)
 
 
 def _sample_grid(examples: Examples, render: Render, seed: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -114,8 +115,9 @@ def train_steps(
     totals: Metrics,
     pictures: jax.Array | None,
     batches: Batch,
+    seed: jax.Array | np.ndarray,
     *,
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    step: Callable[..., tuple[TrainState, Metrics]],
 ) -> tuple[TrainState, Metrics]:
     """K optimizer steps in one call, so that the device need not wait for the host.
 
@@ -124,17 +126,19 @@ def train_steps(
         totals: the metrics of the epoch so far.
         pictures: u8[N, 48, 48], or None where the batches hold pictures themselves.
         batches: of [K, B, ...]; where there are `pictures`, `image` holds their numbers i32[K, B].
-        step: `train_step`, bound.
+        seed: u32[2], the data of the run's key for everything that the steps draw.
+        step: `train_step`, bound but for its key.
 
     Returns:
         The state after, and the metrics with those of the steps merged into them.
     """
+    key = jax.random.fold_in(jax.random.wrap_key_data(seed, impl="threefry2x32"), 1)
 
     def one(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], None]:
         state, totals = carry
         if pictures is not None:
             batch = batch._replace(image=pictures[batch.image])
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch, key=key)
         return (state, metrics_lib.merge(totals, metrics)), None
 
     if len(batches.mask) == 1:  # without a loop XLA has more to optimise
