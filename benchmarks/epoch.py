@@ -52,7 +52,7 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
         optimizer=parts.optimizer,
         loss=losses.LOSSES[parts.mode.loss],
         render=parts.render_device,
-        ema_decay=config.optim.ema_decay,
+        decay=parts.decay,
     )
     steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
     pictures = machine.replicate(images) if parts.render.on_device else None

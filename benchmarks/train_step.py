@@ -52,7 +52,7 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
             loss=losses.cross_entropy,
             key=jax.random.key(0),
             render=parts.render_device,
-            ema_decay=config.optim.ema_decay,
+            decay=parts.decay,
         )
         measure.progress(f"{what}: compiling")
         start = time.perf_counter()

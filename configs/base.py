@@ -34,6 +34,10 @@ def get_config() -> ConfigDict:
     # In training, logits + logit_adjustment x log prior go into the loss (the prior is the mean target of what is
     # drawn), so that the logits themselves favour rare classes; 0: none.
     config.data.logit_adjustment = 0.0
+    # Run folders of networks that teach this one (self-distillation). Not for multi_target.
+    config.data.teachers = ()
+    # Share of each target that is what the teachers say, on average, of the picture and of its mirror image.
+    config.data.teacher_share = 0.5
     # Leave out the training pictures that stand in validation or test too, exactly or nearly (fer_jax/repeats.py).
     config.data.drop_repeats = False
 
@@ -50,6 +54,9 @@ def get_config() -> ConfigDict:
     config.augment.erase = 0.0
     # Training pictures and targets are mixed in pairs, by shares from Beta(mixup, mixup); 0: not. Not for multi_target.
     config.augment.mixup = 0.0
+    # The probability that a rectangle of a training picture is that of another, whose target counts in proportion to
+    # the area (CutMix). Not for multi_target, and not together with mixup.
+    config.augment.cutmix = 0.0
     # Who renders the augmented pictures: host (numpy, in a thread beside the step) or device (in the step, from the
     # stored pictures, all of which lie there).
     config.augment.renderer = "host"
@@ -91,6 +98,8 @@ def get_config() -> ConfigDict:
     config.optim.clip_norm = 1.0
     # Decay of the moving average of weights that validation and predictions use; 0: none.
     config.optim.ema_decay = 0.998
+    # Instead of that: the plain mean over the steps of the last so many epochs (stochastic weight averaging); 0: not.
+    config.optim.swa_epochs = 0
 
     config.schedule = ConfigDict()
     # constant, step or cosine.
@@ -104,6 +113,8 @@ def get_config() -> ConfigDict:
     config.schedule.scales = ()
 
     config.train = ConfigDict()
+    # A run folder, or a released one, whose network the training begins with; "": with fresh weights.
+    config.train.init_from = ""
     # Passes over the training pictures.
     config.train.epochs = 20
     # Over all devices.

@@ -233,10 +233,15 @@ NORMALIZATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 
 def _erase(x: A, erased: A, xp: ModuleType) -> A:
-    place = xp.arange(x.shape[1], dtype=np.int32)
-    left, top, right, bottom = (erased[:, side, None] for side in range(4))
+    return xp.where(inside(erased, x.shape[1], xp), x.mean(axis=(1, 2), keepdims=True), x)
+
+
+def inside(boxes: A, size: int, xp: ModuleType) -> A:
+    """Which pixels lie in each box, i32[N, 4] of left, top, right, bottom (the last two exclusive): bool[N, S, S]."""
+    place = xp.arange(size, dtype=np.int32)
+    left, top, right, bottom = (boxes[:, side, None] for side in range(4))
     across, down = (left <= place) & (place < right), (top <= place) & (place < bottom)
-    return xp.where(down[:, :, None] & across[:, None, :], x.mean(axis=(1, 2), keepdims=True), x)
+    return down[:, :, None] & across[:, None, :]
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:

@@ -4,10 +4,12 @@ import json
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+from filelock import FileLock, Timeout
 from ml_collections import ConfigDict, config_flags
 
 from fer_jax.cli import UserError
@@ -16,17 +18,22 @@ WEIGHTS = "weights.safetensors"  # of a released network, in place of checkpoint
 
 # Fields that the config.json of older runs lacks, with what those runs did.
 ADDED = {
+    "augment.cutmix": 0.0,
     "augment.erase": 0.0,
     "augment.mixup": 0.0,
     "data.balance": 0.0,
     "data.drop_repeats": False,
     "data.logit_adjustment": 0.0,
     "data.smoothing": 0.0,
+    "data.teacher_share": 0.5,
+    "data.teachers": (),
     "data.temperature": 1.0,
     "model.width": 1.0,
     "model.squeeze_excite": False,
     "model.antialias": False,
     "model.stochastic_depth": 0.0,
+    "optim.swa_epochs": 0,
+    "train.init_from": "",
     "train.steps_per_call": 1,
 }
 
@@ -77,15 +84,49 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def claim(run: Path, config: ConfigDict) -> None:
+class BusyError(UserError):
+    """Another process trains in the run folder."""
+
+
+def claim(run: Path, config: ConfigDict, lock: bool = True) -> AbstractContextManager[Any]:
     """Make the run folder this config's: write its config.json, or check the one that is there.
 
+    Args:
+        run: the run folder.
+        config: the config.
+        lock: keep other processes out (of the processes of one run, one does).
+
+    Returns:
+        What keeps them out, until it is closed or the process ends in whatever way.
+
     Raises:
+        BusyError: another process holds it.
         UserError: the folder is another config's (the differing fields are named), is a released network's, or
             cannot be written.
     """
     if (run / WEIGHTS).exists():
         raise UserError(f"{run} holds a released network, which cannot be trained on; choose another --workdir")
+    held: AbstractContextManager[Any] = hold(run) if lock else nullcontext()
+    try:
+        _write(run, config)
+    except UserError:
+        with held:
+            raise
+    return held
+
+
+def hold(run: Path) -> AbstractContextManager[Any]:
+    """Keep other processes from training in a run folder, which is made; see `claim`."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        return FileLock(run / ".lock", is_singleton=True).acquire(blocking=False)  # this process may hold it twice
+    except Timeout:
+        raise BusyError(f"another process trains in {run}; wait for it, or choose another --workdir") from None
+    except OSError as error:
+        raise UserError(f"cannot write {run}: {error.strerror}; choose another --workdir") from None
+
+
+def _write(run: Path, config: ConfigDict) -> None:
     path = run / "config.json"
     new = as_json(config)
     if path.is_file():
@@ -96,7 +137,6 @@ def claim(run: Path, config: ConfigDict) -> None:
         if any((run / "checkpoints").glob("step_*")):
             raise UserError(f"{run} holds a run of another config ({changes(old, new)}); choose another --workdir")
     try:
-        run.mkdir(parents=True, exist_ok=True)
         partial = run / f".config.{uuid.uuid4().hex}"  # process numbers repeat from machine to machine
         partial.write_text(json.dumps(new, indent=2) + "\n")
         os.replace(partial, path)

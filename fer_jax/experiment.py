@@ -30,7 +30,8 @@ class Parts(NamedTuple):
     mode: labels.Mode
     render: Render
     render_device: Callable[..., jax.Array]
-    init: Callable[[], TrainState]  # the state before the first step
+    decay: optim.Decay | None  # of the average of the weights
+    init: Callable[..., TrainState]  # () or (variables) -> the state before the first step
 
 
 def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
@@ -45,15 +46,17 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
         epochs = config.train.epochs
         schedule = optim.create_schedule(config.optim.learning_rate, config.schedule, steps_per_epoch, epochs)
         optimizer = optim.create_optimizer(config.optim, schedule)
+        decay = optim.create_decay(config.optim, steps_per_epoch, epochs)
     except ValueError as error:
         raise UserError(f"{error}") from None
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the config was made for another version of fer_jax: {error}") from None
     image, on_device = config.image, config.augment.renderer == "device"
 
-    def init() -> TrainState:
-        variables = models.init(model, config.seed, image.size)
-        create = partial(train_step.create_state, optimizer=optimizer, ema_decay=config.optim.ema_decay)
+    def init(variables: Any = None) -> TrainState:
+        if variables is None:
+            variables = models.init(model, config.seed, image.size)
+        create = partial(train_step.create_state, optimizer=optimizer, averaged=decay is not None)
         return jax.jit(create)(variables)  # one program, where zeros leaf by leaf would be some fifty
 
     return Parts(
@@ -63,12 +66,14 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
         mode=labels.MODES[config.data.label_mode],
         render=Render(config.augment.recipe, image.normalize, image.size, on_device, config.augment.erase),
         render_device=partial(augment.render_device, size=image.size, normalize=image.normalize),
+        decay=decay,
         init=init,
     )
 
 
 def _check(config: ConfigDict) -> None:
     """Raises ValueError where a name is unknown or a number can mean nothing."""
+    flat = config_lib.flatten(config.to_dict())
     names: dict[str, Collection[str]] = {
         "data.label_mode": labels.MODES,
         "augment.recipe": augment.RECIPES,
@@ -79,16 +84,19 @@ def _check(config: ConfigDict) -> None:
         "seed": (0, 2**63),
         "data.temperature": (0.01, 100),
         "data.smoothing": (0, 0.99),
+        "data.teacher_share": (0, 1),
         "data.balance": (0, 1),
         "data.logit_adjustment": (0, 10),
         "image.size": (16, 1024),
         "augment.mixup": (0, 100),
+        "augment.cutmix": (0, 1),
         "augment.erase": (0, 1),
         "model.dropout": (0, 0.99),
         "model.width": (0.125, 16),
         "model.stochastic_depth": (0, 0.99),
         "optim.learning_rate": (0, math.inf),
         "optim.ema_decay": (0, 0.999999),
+        "optim.swa_epochs": (0, flat["train.epochs"]),
         "schedule.warmup_epochs": (0, math.inf),
         "train.epochs": (1, math.inf),
         "train.batch_size": (1, math.inf),
@@ -96,7 +104,6 @@ def _check(config: ConfigDict) -> None:
         "train.steps_per_call": (1, math.inf),
         "train.patience": (0, math.inf),
     }
-    flat = config_lib.flatten(config.to_dict())
     for field, known in names.items():
         if flat[field] not in known:
             raise ValueError(f"unknown {field} {flat[field]!r}: choose one of {', '.join(known)}")
@@ -105,9 +112,13 @@ def _check(config: ConfigDict) -> None:
             raise ValueError(f"{field}={flat[field]!r} must be at least {low} and at most {high}")
     mode = flat["data.label_mode"]
     if labels.MODES[mode].loss != "cross_entropy":
-        for field, off in {"data.temperature": 1.0, "data.smoothing": 0.0, "augment.mixup": 0.0}.items():
+        plain = {"data.temperature": 1.0, "data.smoothing": 0.0, "augment.mixup": 0.0, "augment.cutmix": 0.0}
+        for field, off in {**plain, "data.teachers": type(flat["data.teachers"])()}.items():
             if flat[field] != off:
                 raise ValueError(f"{field}={flat[field]!r} does not go with data.label_mode={mode}: set it to {off}")
+    for field, other in (("augment.mixup", "augment.cutmix"), ("optim.ema_decay", "optim.swa_epochs")):
+        if flat[field] and flat[other]:
+            raise ValueError(f"{field}={flat[field]!r} does not go with {other}={flat[other]!r}: set one of them to 0")
     if flat["augment.renderer"] == "host" and flat["train.steps_per_call"] > 1:
         raise ValueError("train.steps_per_call above 1 needs augment.renderer=device: the host renders step by step")
     if flat["image.size"] % 16:

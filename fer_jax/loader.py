@@ -40,8 +40,10 @@ class Batch(NamedTuple):
     target: Array  # f32[B, 8]
     mask: Array  # f32[B]
     params: AugmentParams | None  # None where the host has rendered
-    share: Array | None = None  # f32[B]: mixup leaves each picture that share of itself, the rest is of the picture at
+    share: Array | None = None  # f32[B]: mixing leaves each picture that share of itself, the rest is of the picture at
     # its place from the batch's end; None where nothing is mixed
+    box: Array | None = None  # i32[B, 4]: CutMix takes the rest from there, left, top, right, bottom (see `augment`);
+    # None where whole pictures are mixed
 
 
 def select(split: Split, mode: str) -> Examples:
@@ -87,6 +89,7 @@ def train_batches(
     sampled: bool,
     balance: float = 0.0,
     mixup: float = 0.0,
+    cutmix: float = 0.0,
     start_step: int = 0,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
@@ -103,6 +106,7 @@ def train_batches(
         balance: see `chances`; 0 shuffles.
         mixup: alpha of the Beta(alpha, alpha) that `Batch.share` is drawn from; 0: nothing is mixed. Zhang et al. 2017
             (https://arxiv.org/abs/1710.09412).
+        cutmix: the probability that a picture gets a `Batch.box`, see `cut_boxes`; not together with mixup.
         start_step: the step to begin with.
         process: (index, count): this process gets its equal share of the rows of each batch.
     """
@@ -119,14 +123,30 @@ def train_batches(
         target = examples.target[chosen]
         if sampled:
             target = labels.draw_labels(rng, target)
-        share = None
+        share = box = None
+        rng = np.random.default_rng((seed, epoch, position, MIXTURE))
         if mixup:
-            rng = np.random.default_rng((seed, epoch, position, MIXTURE))
             share = rng.beta(mixup, mixup, batch_size).astype(np.float32)[rows]
+        elif cutmix:
+            box, share = (drawn[rows] for drawn in cut_boxes(rng, batch_size, render.size, cutmix))
         chosen, params = chosen[rows], jax.tree.map(lambda field: field[rows], params)
         image, left = (chosen.astype(np.int32), params) if render.on_device else render(examples.images[chosen], params)
-        yield Batch(image, target[rows], np.ones(len(image), np.float32), left, share)
+        yield Batch(image, target[rows], np.ones(len(image), np.float32), left, share, box)
         step += 1
+
+
+def cut_boxes(rng: np.random.Generator, n: int, size: int, probability: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rectangles that CutMix fills from another picture: i32[n, 4], and the share that is left f32[n].
+
+    Their area is uniform in 0..1 of the picture, their shape the picture's, their centre anywhere; what lies outside is
+    cut off (Yun et al. 2019, section 3.1, https://arxiv.org/abs/1905.04899).
+    """
+    side = np.where(rng.random(n) < probability, np.sqrt(rng.random(n)), 0)[:, None]
+    centre = rng.random((n, 2))
+    corners = np.concatenate([centre - side / 2, centre + side / 2], axis=1)
+    box = np.rint(np.clip(corners, 0, 1) * size).astype(np.int32)
+    width, height = (box[:, 2:] - box[:, :2]).T
+    return box, (1 - width * height / size**2).astype(np.float32)
 
 
 def _order(rng: np.random.Generator, target: np.ndarray, balance: float) -> np.ndarray:

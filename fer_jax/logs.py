@@ -1,6 +1,8 @@
 """What a run tells: TensorBoard events in its folder, a progress bar or plain lines on the terminal."""
 
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from tensorboardX.summary import hparams
 from tqdm import tqdm
 
 from fer_jax import config as config_lib
+from fer_jax.loader import Batch
 
 SCALARS = ("loss", "accuracy", "precision", "recall", "f1", "macro_f1")
 LINE_EVERY_S = 30.0
+PICTURE_EVERY_S = 30.0  # drawing one takes most of a second, in which a GPU trains three epochs
 
 
 class EventLog:
@@ -22,6 +26,8 @@ class EventLog:
     def __init__(self, run: Path, start_step: int, active: bool) -> None:
         # purge_step: what an interrupted run had logged beyond its checkpoint disappears from the plots.
         self._writer = SummaryWriter(str(run), purge_step=start_step + 1, write_to_disk=active)
+        self._drawn = -math.inf  # when
+        self._undrawn: tuple[np.ndarray, int] | None = None
 
     def start(self, config: ConfigDict, samples: np.ndarray) -> None:
         """The config as a table, and a picture u8[H, W] of augmented training samples."""
@@ -31,18 +37,27 @@ class EventLog:
         self._writer.flush()
 
     def epoch(self, record: dict[str, Any], confusion: np.ndarray) -> None:
-        """The scalars of one epoch's record and the picture of validation's confusion matrix."""
+        """The scalars of one epoch's record; of validation's confusion matrix a picture every 30 seconds."""
         step = record["step"]
         for split in ("train", "valid"):
             for name in SCALARS:
                 self._writer.add_scalar(f"{split}/{name}", record[split][name], step)
         for name in ("learning_rate", "grad_norm", "images_per_s", "data_wait"):
             self._writer.add_scalar(f"progress/{name}", record[name], step)
+        self._undrawn = confusion, step
+        if time.monotonic() > self._drawn + PICTURE_EVERY_S:
+            self._draw()
+        self._writer.flush()
+
+    def _draw(self) -> None:
+        if not self._undrawn:
+            return
         from fer_jax import figures  # matplotlib takes a second to import, and the first step need not wait for it
 
+        confusion, step = self._undrawn
         figure = figures.confusion(confusion, f"validation, step {step}")
         self._writer.add_image("valid/confusion_matrix", figures.pixels(figure), step, dataformats="HWC")
-        self._writer.flush()
+        self._undrawn, self._drawn = None, time.monotonic()
 
     def finish(self, config: ConfigDict, best: dict[str, Any]) -> None:
         """The HParams summary: every config field with the best epoch's validation figures."""
@@ -55,7 +70,8 @@ class EventLog:
             self._writer.add_scalar(name, value, best["step"])
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, the last epoch's picture too."""
+        self._draw()
         self._writer.close()
 
 
@@ -100,3 +116,36 @@ class EpochProgress:
     def close(self) -> None:
         """Take the bar off the terminal."""
         self._bar.close()
+
+
+class Clock:
+    """Times the steps of an epoch, from now on or, where that is `compiling`, from the end of the first call."""
+
+    def __init__(self, batch_size: int, position: int, compiling: bool) -> None:
+        """`position` is the number of the epoch's steps that are done already."""
+        self.compiling = compiling
+        self._batch_size = batch_size
+        self._begun = self._done = position
+        self._waited = 0.0
+        self._start = self._end = time.perf_counter()
+
+    def wait_for(self, calls: Iterator[Batch]) -> Batch:
+        """The next call's batches; the time that they take to come counts as waiting."""
+        before = time.perf_counter()
+        batches = next(calls)
+        self._waited += time.perf_counter() - before
+        return batches
+
+    def tick(self, position: int) -> None:
+        """The epoch's steps up to `position` are done."""
+        self._done, self._end = position, time.perf_counter()
+        if self.compiling:
+            self.compiling, self._begun, self._waited, self._start = False, position, 0.0, self._end
+
+    def images_per_s(self) -> float:
+        """Of this epoch, over all processes; 0 before the second call of a run."""
+        return (self._done - self._begun) * self._batch_size / max(self._end - self._start, 1e-9)
+
+    def waiting_share(self) -> float:
+        """The share of the time that went by waiting for data, 0..1."""
+        return self._waited / max(self._end - self._start, 1e-9)

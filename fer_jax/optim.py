@@ -13,6 +13,8 @@ import optax
 import optax.contrib
 from ml_collections import ConfigDict
 
+Decay = Callable[[jax.Array], jax.Array]
+
 
 def _constant(config: ConfigDict, epoch: jax.Array, epochs: int) -> jax.Array:
     return jnp.ones_like(epoch)
@@ -55,6 +57,27 @@ def create_schedule(learning_rate: float, config: ConfigDict, steps_per_epoch: i
 
     jax.eval_shape(schedule, jax.ShapeDtypeStruct((), jnp.float32))  # a wrong config shows here, not in a compilation
     return schedule
+
+
+def create_decay(config: ConfigDict, steps_per_epoch: int, epochs: int) -> Decay | None:
+    """Step -> how much of the average of the weights stays when those after that step join it; None: there is none.
+
+    `ema_decay` gives the exponential moving average, warmed up as min(decay, (1 + step) / (10 + step)), or the first
+    weights would linger in short runs. `swa_epochs` gives the mean of all steps in the last so many epochs, and until
+    then the latest weights: stochastic weight averaging (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407), but
+    with every step in it rather than one an epoch.
+    """
+    if config.swa_epochs:
+        start = round((epochs - config.swa_epochs) * steps_per_epoch)
+
+        def mean(step: jax.Array) -> jax.Array:
+            before = jnp.maximum(step - start, 0).astype(jnp.float32)
+            return before / (before + 1)
+
+        return mean
+    if config.ema_decay:
+        return lambda step: jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
+    return None
 
 
 def _kernels(params: Any) -> Any:

@@ -3,8 +3,8 @@
 A config file may list variants (get_variants: a name and the fields that differ); all are trained and compared with the
 first. Each run has its own folder, <workdir>/<variant>/seed<n>. After every run results.csv (a row per run),
 report.html and report.md (mean, spread, difference from the first variant) are written anew. The same command goes on
-after an interruption; finished runs are not trained again, and more seeds or configs may be added. To use several
-devices or cores, start it several times with different seeds, and once more with all of them to gather the table.
+after an interruption; finished runs are not trained again, and more seeds or configs may be added. Started several
+times, for several devices or to fill one, the processes share out the runs; the one that ends last has the whole table.
 """
 
 import argparse
@@ -165,19 +165,28 @@ def main() -> int:
 
     runs = plan(args.config, overrides, args.seeds, args.workdir)
 
+    import jax
+
+    from fer_jax import config as config_lib
     from fer_jax import devices, document, evaluate, sweep_report
     from fer_jax.train import FINISHED, train
 
     devices.tune_cpu()
     devices.cache_compilations()
     load = functools.cache(evaluate.load)  # the search for repeats takes seconds
-    failed = []
+    failed, elsewhere = [], 0
     for number, run in enumerate(runs, start=1):
         if _kept(run, args.checkpoint):
             continue
         print(f"run {number} of {len(runs)}: {run.folder}", flush=True)
+        jax.clear_caches()  # the programs of earlier variants, which would fill the memory
         try:
-            ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
+            with config_lib.hold(run.folder):  # before the seconds in which train reads the pictures
+                ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
+        except config_lib.BusyError:
+            print("  another process has it", flush=True)
+            elsewhere += 1
+            continue
         except UserError as error:  # the others may do better
             failed.append(f"{run.folder}: {error}")
             print(f"  error: {error}", flush=True)
@@ -194,6 +203,8 @@ def main() -> int:
     if rows := list(results(runs, args.checkpoint)):
         print(f"\n{document.to_text(sweep_report.table(rows))}\n")
         print(f"results: {args.workdir / 'results.csv'}, {args.workdir / 'report.html'}")
+    if elsewhere:
+        print(f"other processes had {elsewhere} of the {len(runs)} runs; the same command gathers the table once more")
     if failed:
         raise UserError(f"{len(failed)} of {len(runs)} runs failed, the first: {failed[0]}")
     return 0

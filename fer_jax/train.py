@@ -3,7 +3,6 @@
 All side effects of training are here, in `fer_jax.logs` and in `fer_jax.checkpoint`.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import augment, checkpoint, data, labels, loader, losses, models, repeats, train_step
+from fer_jax import augment, checkpoint, data, examples, loader, losses, models, train_step
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices, stop_requests
 from fer_jax.experiment import Parts, build, evaluator
 from fer_jax.loader import Batch, Examples, Render
-from fer_jax.logs import SCALARS, EpochProgress, EventLog
+from fer_jax.logs import SCALARS, Clock, EpochProgress, EventLog
 from fer_jax.metrics import Metrics
 from fer_jax.train_step import TrainState
 
@@ -66,29 +66,31 @@ def train(
         say = lambda line: None  # noqa: E731
     with ThreadPoolExecutor(1) as beside:  # it compiles for as long as the pictures take to be read
         initial = beside.submit(parts.init)
-        examples = _training_examples(config)
+        training = examples.training(config)
         valid = loader.select(data.load(config.data.dir, "valid"), "majority")
     epochs, batch_size = config.train.epochs, config.train.batch_size
-    steps_per_epoch = len(examples.images) // batch_size
+    steps_per_epoch = len(training.images) // batch_size
     if steps_per_epoch == 0 or len(valid.images) == 0:
         raise UserError(
-            f"{config.data.dir} gives {len(examples.images)} training and {len(valid.images)} validation pictures; "
+            f"{config.data.dir} gives {len(training.images)} training and {len(valid.images)} validation pictures; "
             f"train.batch_size={batch_size} needs as many of the first, and one of the second"
         )
     parts = build(config, steps_per_epoch)
-    config_lib.claim(run, config)
     evaluate = evaluator(parts, devices, config.train.eval_batch_size)
-    step_fn = _step_function(config, parts, devices, examples)
+    step_fn = _step_function(config, parts, devices, training)
 
-    with closing(checkpoint.open_manager(run)) as manager, stop_requests() as stop:
+    lock = config_lib.claim(run, config, devices.first)
+    with lock, closing(checkpoint.open_manager(run)) as manager, stop_requests() as stop:
         tree: dict[str, Any] = {"state": initial.result(), "totals": metrics_lib.zeros()}
         found = checkpoint.restore(manager, "latest", tree, devices.replicated)
+        if found is None and config.train.init_from:
+            tree["state"] = parts.init(_variables_of(Path(config.train.init_from), tree["state"]))
         tree = devices.replicate(tree) if found is None else found.tree
         state, totals = tree["state"], tree["totals"]
         step, history = (found.step, found.progress["history"]) if found else (0, [])
         labelled = config.data.label_mode + (", without repeats" if config.data.drop_repeats else "")
         say(
-            f"{config.model.name}: {models.count_parameters(state.params):,} parameters; {len(examples.images):,} "
+            f"{config.model.name}: {models.count_parameters(state.params):,} parameters; {len(training.images):,} "
             f"training pictures ({labelled}), {len(valid.images):,} for validation (majority); "
             f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         )
@@ -100,13 +102,14 @@ def train(
             say(_result(ending, history))
             return ending
         batches = loader.train_batches(
-            examples,
+            training,
             parts.render,
             batch_size=batch_size,
             seed=config.seed,
             sampled=parts.mode.sampled,
             balance=config.data.balance,
             mixup=config.augment.mixup,
+            cutmix=config.augment.cutmix,
             start_step=step,
             process=devices.process,
         )
@@ -116,9 +119,9 @@ def train(
         clock = None
         with closing(events), closing(ready):
             if not found:
-                events.start(config, _sample_grid(examples, parts.render, config.seed))
+                events.start(config, _sample_grid(training, parts.render, config.seed))
             while not ending:
-                clock = _Clock(batch_size, step % steps_per_epoch, compiling=not clock)
+                clock = Clock(batch_size, step % steps_per_epoch, compiling=not clock)
                 title, left = f"epoch {len(history) + 1}/{epochs}", (epochs - len(history)) * steps_per_epoch
                 with closing(EpochProgress(title, steps_per_epoch, left, batch_size, devices.first)) as progress:
                     state, totals, ending = _train_epoch(state, totals, step, ready, step_fn, stop, clock, progress)
@@ -158,15 +161,15 @@ def train(
     return ending
 
 
-def _training_examples(config: ConfigDict) -> Examples:
-    options = config.data
-    split = data.load(options.dir, "train")
-    if options.drop_repeats:
-        others = [data.load(options.dir, name).images for name in ("valid", "test") if data.has(options.dir, name)]
-        keep = repeats.drop(split.images, *others)
-        split = data.Split(*(field[keep] for field in split))
-    examples = loader.select(split, options.label_mode)
-    return examples._replace(target=labels.soften(examples.target, options.temperature, options.smoothing))
+def _variables_of(run: Path, like: TrainState) -> Any:
+    """The network of a run folder, to go on from; UserError unless its weights are of the shapes of `like`."""
+    from fer_jax import inference  # few runs need it, and it would make every start slower
+
+    variables = inference.restore(run, "best").variables
+    wanted = {"params": like.params, "batch_stats": like.batch_stats}
+    if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, wanted):
+        raise UserError(f"train.init_from={run}: a network of another shape than this config's; see its config.json")
+    return variables
 
 
 def _train_epoch(
@@ -176,7 +179,7 @@ def _train_epoch(
     ready: Iterator[Batch],
     step_fn: Callable[..., tuple[TrainState, Metrics]],
     stop: Callable[[], str],
-    clock: "_Clock",
+    clock: Clock,
     progress: EpochProgress,
 ) -> tuple[TrainState, Metrics, str]:
     """The state and the epoch's metrics after its last step, or after the one where the signal named last came."""
@@ -235,12 +238,12 @@ def _step_function(
         optimizer=parts.optimizer,
         loss=losses.logit_adjusted(loss, prior, config.data.logit_adjustment),
         render=parts.render_device,
-        ema_decay=config.optim.ema_decay,
+        decay=parts.decay,
     )
     steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
     pictures = devices.replicate(examples.images) if parts.render.on_device else None
     # An argument, not a constant: all seeds share one compiled program.
-    seed = np.array([0, config.seed % 2**32], np.uint32)  # what jax.random.key makes of it
+    seed: Any = np.array([0, config.seed % 2**32], np.uint32)  # what jax.random.key makes of it
     return lambda state, totals, batches: steps(state, totals, pictures, batches, seed)
 
 
@@ -279,36 +282,3 @@ def _line(record: dict[str, Any], epochs: int, better: bool) -> str:
         f"validation loss {valid['loss']:.4f}, accuracy {valid['accuracy']:.2%}, macro F1 {valid['macro_f1']:.2%}; "
         f"{record['images_per_s']:.0f} images/s{' *' if better else ''}"
     )
-
-
-class _Clock:
-    """Times the steps of an epoch, from now on or, where that is `compiling`, from the end of the first call."""
-
-    def __init__(self, batch_size: int, position: int, compiling: bool) -> None:
-        """`position` is the number of the epoch's steps that are done already."""
-        self.compiling = compiling
-        self._batch_size = batch_size
-        self._begun = self._done = position
-        self._waited = 0.0
-        self._start = self._end = time.perf_counter()
-
-    def wait_for(self, calls: Iterator[Batch]) -> Batch:
-        """The next call's batches; the time that they take to come counts as waiting."""
-        before = time.perf_counter()
-        batches = next(calls)
-        self._waited += time.perf_counter() - before
-        return batches
-
-    def tick(self, position: int) -> None:
-        """The epoch's steps up to `position` are done."""
-        self._done, self._end = position, time.perf_counter()
-        if self.compiling:
-            self.compiling, self._begun, self._waited, self._start = False, position, 0.0, self._end
-
-    def images_per_s(self) -> float:
-        """Of this epoch, over all processes; 0 before the second call of a run."""
-        return (self._done - self._begun) * self._batch_size / max(self._end - self._start, 1e-9)
-
-    def waiting_share(self) -> float:
-        """The share of the time that went by waiting for data, 0..1."""
-        return self._waited / max(self._end - self._start, 1e-9)

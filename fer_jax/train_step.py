@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 
+from fer_jax import augment
 from fer_jax import metrics as metrics_lib
 from fer_jax.loader import Batch
 from fer_jax.losses import Loss
 from fer_jax.metrics import Metrics
+from fer_jax.optim import Decay
 
 Render = Callable[..., jax.Array]
 
@@ -29,22 +30,22 @@ class TrainState(NamedTuple):
     params: Any
     batch_stats: Any
     opt_state: Any
-    average: Any  # {"params", "batch_stats"}: their exponential moving average, or None
+    average: Any  # {"params", "batch_stats"}: their average over past steps, or None
 
 
-def create_state(variables: Any, optimizer: optax.GradientTransformation, ema_decay: float) -> TrainState:
-    """The state before the first step; its average starts at the fresh variables."""
+def create_state(variables: Any, optimizer: optax.GradientTransformation, averaged: bool) -> TrainState:
+    """The state before the first step; its average, where one is kept, starts at these variables."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(variables["params"]),
-        average=jax.tree.map(jnp.copy, variables) if ema_decay else None,
+        average=jax.tree.map(jnp.copy, variables) if averaged else None,
     )
 
 
 def eval_variables(state: TrainState) -> Any:
-    """The variables to predict with: the moving average where one is kept, else the latest."""
+    """The variables to predict with: their average where one is kept, else the latest."""
     if state.average is not None:
         return state.average
     return {"params": state.params, "batch_stats": state.batch_stats}
@@ -59,7 +60,7 @@ def train_step(
     loss: Loss,
     key: jax.Array,
     render: Render,
-    ema_decay: float,
+    decay: Decay | None,
 ) -> tuple[TrainState, Metrics]:
     """One optimizer step.
 
@@ -71,18 +72,17 @@ def train_step(
         loss: per example, logits f32[B, 8] and target f32[B, 8] -> f32[B].
         key: of the run; dropout draws from it folded with the step.
         render: `augment.render_device`, bound to a size and a normalisation.
-        ema_decay: of the moving average of weights and batch statistics; 0 keeps none. It is warmed up as
-            min(decay, (1 + step) / (10 + step)), or the first weights would linger in short runs.
+        decay: of the average of weights and batch statistics, see `optim.create_decay`; None where none is kept.
 
     Returns:
         The state after, and the metrics of the batch as seen in training (dropout on, before the update).
     """
-    target = _mixed(batch.target, batch.share)
+    target = _blend(batch.target, batch.share)
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array, jax.Array]]:
         logits, updates = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
-            _mixed(_images(batch, render), batch.share),
+            _mixed(_images(batch, render), batch),
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.fold_in(key, state.step)},
@@ -95,10 +95,9 @@ def train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.average
-    if average is not None:
-        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+    if decay is not None:
         latest = {"params": params, "batch_stats": batch_stats}
-        average = optax.incremental_update(latest, average, 1 - decay)
+        average = optax.incremental_update(latest, average, 1 - decay(state.step))
 
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(mean) & jnp.isfinite(grad_norm)
@@ -115,7 +114,7 @@ def train_steps(
     totals: Metrics,
     pictures: jax.Array | None,
     batches: Batch,
-    seed: jax.Array | np.ndarray,
+    seed: jax.Array,
     *,
     step: Callable[..., tuple[TrainState, Metrics]],
 ) -> tuple[TrainState, Metrics]:
@@ -163,8 +162,15 @@ def _images(batch: Batch, render: Render) -> jax.Array:
     return batch.image if batch.params is None else render(batch.image, batch.params)
 
 
-def _mixed(rows: jax.Array, share: jax.Array | None) -> jax.Array:
-    """mixup: `share` f32[B] of each row, and the rest of the row that is as far from the end, over all devices."""
+def _mixed(images: jax.Array, batch: Batch) -> jax.Array:
+    """mixup, or where there are boxes CutMix, with the picture that is as far from the end, over all devices."""
+    if batch.box is None:
+        return _blend(images, batch.share)
+    return jnp.where(augment.inside(batch.box, images.shape[1], jnp)[..., None], images[::-1], images)
+
+
+def _blend(rows: jax.Array, share: jax.Array | None) -> jax.Array:
+    """`share` f32[B] of each row, and the rest of the row that is as far from the end."""
     if share is None:
         return rows
     share = share.reshape(-1, *[1] * (rows.ndim - 1))

@@ -32,7 +32,7 @@ def batch_of(n: int, seed: int = 0) -> Batch:
     return Batch(image, rng.dirichlet(np.ones(8), n).astype(np.float32), np.ones(n, np.float32), None)
 
 
-def step_of(model=None, optimizer=SGD, loss="cross_entropy", ema_decay=0.0):
+def step_of(model=None, optimizer=SGD, loss="cross_entropy", decay=None):
     return partial(
         train_step.train_step,
         model=model or Linear(),
@@ -40,14 +40,14 @@ def step_of(model=None, optimizer=SGD, loss="cross_entropy", ema_decay=0.0):
         loss=losses.LOSSES[loss],
         key=jax.random.key(0),
         render=RENDER,
-        ema_decay=ema_decay,
+        decay=decay,
     )
 
 
 def test_one_step_by_hand() -> None:
     """If this fails the step no longer is w - rate x mean gradient of the cross entropy; nothing else enters."""
     batch = batch_of(6)
-    state, counted = step_of()(train_step.create_state(LINEAR, SGD, 0.0), batch)
+    state, counted = step_of()(train_step.create_state(LINEAR, SGD, averaged=False), batch)
 
     x = batch.image.mean((1, 2, 3))
     logits = x[:, None] * np.linspace(-1, 1, 8)
@@ -76,7 +76,7 @@ def test_golden_step_of_the_real_network() -> None:
     batch = Batch(images, np.eye(8, dtype=np.float32)[np.arange(16) % 8], np.ones(16, np.float32), params)
     model = models.create_model("resnet_tiny", 0.0, "float32")
     optimizer = optax.adam(1e-3)
-    state = train_step.create_state(models.init(model, 0, 48), optimizer, 0.0)
+    state = train_step.create_state(models.init(model, 0, 48), optimizer, averaged=False)
     step = jax.jit(step_of(model, optimizer))
     mean_losses = []
     for _ in range(3):
@@ -96,8 +96,8 @@ def test_masked_rows_change_nothing() -> None:
         np.array([1] * 6 + [0] * 2, np.float32),
         None,
     )
-    plain = step_of()(train_step.create_state(LINEAR, SGD, 0.0), batch)
-    masked = step_of()(train_step.create_state(LINEAR, SGD, 0.0), filled)
+    plain = step_of()(train_step.create_state(LINEAR, SGD, averaged=False), batch)
+    masked = step_of()(train_step.create_state(LINEAR, SGD, averaged=False), filled)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), plain, masked)
 
 
@@ -107,7 +107,7 @@ def test_step_renders_raw_pictures() -> None:
     params = augment.sample(rng, 4, "ferplus", 48)
     raw = batch_of(4)._replace(image=images, params=params)
     ready = raw._replace(image=np.asarray(RENDER(images, params)), params=None)
-    state = train_step.create_state(LINEAR, SGD, 0.0)
+    state = train_step.create_state(LINEAR, SGD, averaged=False)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), step_of()(state, raw), step_of()(state, ready))
     assert not np.allclose(ready.image, raw.image[..., None] / 127.5 - 1)
 
@@ -120,7 +120,7 @@ def test_mixed_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) 
         other = 5 - row
         image[row] = batch.share[row] * batch.image[row] + (1 - batch.share[row]) * batch.image[other]
         target[row] = batch.share[row] * batch.target[row] + (1 - batch.share[row]) * batch.target[other]
-    state = train_step.create_state(LINEAR, SGD, 0.0)
+    state = train_step.create_state(LINEAR, SGD, averaged=False)
     expected = step_of()(state, batch._replace(image=image, target=target, share=None))
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
     split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
@@ -129,20 +129,20 @@ def test_mixed_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) 
 
 
 def test_average_follows_the_weights() -> None:
-    state = train_step.create_state(LINEAR, SGD, ema_decay=0.9)
+    state = train_step.create_state(LINEAR, SGD, averaged=True)
     assert train_step.eval_variables(state) is state.average
     average = np.zeros(8)
     for step in range(12):
-        state, _ = step_of(ema_decay=0.9)(state, batch_of(6, seed=step))
+        state, _ = step_of(decay=lambda step: jnp.minimum(0.9, (1 + step) / (10 + step)))(state, batch_of(6, seed=step))
         decay = min(0.9, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * np.asarray(state.params["b"])
     np.testing.assert_allclose(state.average["params"]["b"], average, rtol=1e-4)
-    without = train_step.create_state(LINEAR, SGD, ema_decay=0.0)
+    without = train_step.create_state(LINEAR, SGD, averaged=False)
     assert train_step.eval_variables(without)["params"] is without.params
 
 
 def test_non_finite_loss_is_noted_with_its_step() -> None:
-    state = train_step.create_state(LINEAR, SGD, 0.0)
+    state = train_step.create_state(LINEAR, SGD, averaged=False)
     state, first = step_of()(state, batch_of(4))
     bad = batch_of(4)
     bad.image[2] = np.nan
@@ -154,7 +154,7 @@ def test_non_finite_loss_is_noted_with_its_step() -> None:
 
 def test_dropout_differs_from_step_to_step_and_repeats_for_the_same_step() -> None:
     model = models.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
-    state = train_step.create_state(models.init(model, 0, 4), SGD, 0.0)
+    state = train_step.create_state(models.init(model, 0, 4), SGD, averaged=False)
     step = jax.jit(step_of(model))
     first, again = step(state, batch_of(8))[1], step(state, batch_of(8))[1]
     other = step(state._replace(step=jnp.int32(1)), batch_of(8))[1]
