@@ -38,12 +38,18 @@ class AugmentParams(NamedTuple):
     top left pixel being (0, 0); it is used to the nearest 2^-16. brightness f32[N] multiplies, contrast f32[N]
     multiplies the distance from the picture's mean; at 1 they change nothing. erased i32[N, 4] are left, top, right and
     bottom (the last two exclusive) of output pixels that get the mean of the finished picture, or all 0; None for none.
+
+    gamma f32[N], above 0, makes pixel values v into 255 (v / 255)^gamma, before brightness; "ferplus" equalises and
+    leaves no gamma to set. blur f32[N], 0..1, is the share of the warped picture that is replaced by its blur with
+    [1 2 1] x [1 2 1] / 16. None for none: at 1 and 0 they change nothing either, but cost time.
     """
 
     matrix: Array
     brightness: Array
     contrast: Array
     erased: Array | None = None
+    gamma: Array | None = None
+    blur: Array | None = None
 
 
 def sample(rng: np.random.Generator, n: int, recipe: str, size: int, erase: float = 0.0) -> AugmentParams:
@@ -74,7 +80,8 @@ def _params(draw: Draw, size: int) -> AugmentParams:
     middle = draw.to_source[:, :2, 2] * (SOURCE / 2) + (SOURCE - 1) / 2
     offset = middle - linear.sum(axis=2) * ((size - 1) / 2)
     matrix = np.concatenate([linear, offset[:, :, None]], axis=2)
-    return AugmentParams(*(a.astype(np.float32) for a in (matrix, draw.brightness, draw.contrast)))
+    rest = (draw.brightness, draw.contrast, None, draw.gamma, draw.blur)
+    return AugmentParams(*jax.tree.map(lambda field: field.astype(np.float32), (matrix, *rest)))
 
 
 def _draw_erased(rng: np.random.Generator, n: int, size: int, probability: float) -> np.ndarray:
@@ -107,20 +114,17 @@ def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: s
     out = np.empty((len(images), size, size, 1), np.float32)
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
-        matrix, brightness, contrast, erased = jax.tree.map(itemgetter(rows), params)
-        warped = _warp_host(prepare(images[rows], np), matrix, size)
-        finished = finish(warped, brightness[:, None, None], contrast[:, None, None], np)
-        out[rows, :, :, 0] = finished if erased is None else _erase(finished, erased, np)
+        matrix, *rest = jax.tree.map(itemgetter(rows), params)
+        out[rows, :, :, 0] = _after_warp(_warp_host(prepare(images[rows], np), matrix, size), finish, np, *rest)
     return out
 
 
 def render_device(images: Array, params: AugmentParams, *, size: int, normalize: str) -> jax.Array:
     """The same as `render`, by XLA: pure, for use under jit, vmap and scan on any platform."""
     prepare, finish = NORMALIZATIONS[normalize]
-    matrix, brightness, contrast, erased = jax.tree.map(jnp.asarray, params)
+    matrix, *rest = jax.tree.map(jnp.asarray, params)
     warped = _warp_device(prepare(jnp.asarray(images), jnp), matrix, size)
-    finished = finish(warped, brightness[:, None, None], contrast[:, None, None], jnp)
-    return (finished if erased is None else _erase(finished, erased, jnp))[..., None]
+    return _after_warp(warped, finish, jnp, *rest)[..., None]
 
 
 def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -184,12 +188,39 @@ def _mix(a: A, b: A, share: A) -> A:
     return a + share * (b - a)
 
 
+def _after_warp(
+    x: A,
+    finish: Callable[..., A],
+    xp: ModuleType,
+    brightness: A,
+    contrast: A,
+    erased: A | None,
+    gamma: A | None,
+    blur: A | None,
+) -> A:
+    x = x if blur is None else _blur(x, blur[:, None, None], xp)
+    gamma = None if gamma is None else gamma[:, None, None]
+    x = finish(x, brightness[:, None, None], contrast[:, None, None], gamma, xp)
+    return x if erased is None else _erase(x, erased, xp)
+
+
+def _blur(x: A, share: A, xp: ModuleType) -> A:
+    """Sums of neighbours, twice in each direction; beyond its border the picture goes on as its mirror image."""
+    blurred = xp.pad(x, ((0, 0), (1, 1), (1, 1)), mode="symmetric")
+    for _ in range(2):
+        blurred = blurred[:, :-1] + blurred[:, 1:]
+        blurred = blurred[:, :, :-1] + blurred[:, :, 1:]
+    return _mix(x, blurred / 16, share)
+
+
 def _pixels(images: A, xp: ModuleType) -> A:
     return images
 
 
-def _scale(x: A, brightness: A, contrast: A, xp: ModuleType) -> A:
-    """Brightness, then contrast, within 0..255 as in torchvision's ColorJitter, then [-1, 1]."""
+def _scale(x: A, brightness: A, contrast: A, gamma: A | None, xp: ModuleType) -> A:
+    """Gamma, brightness, then contrast, within 0..255 as in torchvision's ColorJitter, then [-1, 1]."""
+    if gamma is not None:  # as exp and log, in numpy faster than a power; of 0 numpy has no log without a warning
+        x = 255 * xp.exp(gamma * xp.log(xp.maximum(x, 1e-30) / 255))
     x = xp.clip(x * brightness, 0, 255)
     mean = x.mean(axis=(1, 2), keepdims=True)
     return xp.clip(contrast * x + (1 - contrast) * mean, 0, 255) / 127.5 - 1
@@ -209,7 +240,7 @@ def _ranks(images: A, xp: ModuleType) -> A:
     return ranks.reshape(images.shape)
 
 
-def _standardize(x: A, brightness: A, contrast: A, xp: ModuleType) -> A:
+def _standardize(x: A, brightness: A, contrast: A, gamma: A | None, xp: ModuleType) -> A:
     """Ranks to [-1, 1], less their least-squares plane 1, x, y, to unit variance; a flat picture becomes 0."""
     x = x * (2 / SOURCE**2) - 1
     ramp = xp.arange(x.shape[1], dtype=np.float32) - (x.shape[1] - 1) / 2
@@ -225,7 +256,7 @@ def _standardize(x: A, brightness: A, contrast: A, xp: ModuleType) -> A:
 
 
 # What makes u8[N, 48, 48] into the values that are interpolated, and what makes these into network input. "ferplus" is
-# the FER+ authors' preproc_img, but for equalising before the warp; it leaves no brightness and contrast to set.
+# the FER+ authors' preproc_img, but for equalising before the warp; it leaves no brightness, contrast and gamma to set.
 NORMALIZATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "scale": (_pixels, _scale),
     "ferplus": (_ranks, _standardize),

@@ -11,12 +11,14 @@ class Draw(NamedTuple):
     """N pictures' parameters at no particular size.
 
     to_source f64[N, 3, 3] maps (x, y, 1) of the output to the source, where both are [-1, 1]^2, x to the right and y
-    down, so that resizing is the identity; brightness f64[N] and contrast f64[N] as in `AugmentParams`.
+    down, so that resizing is the identity; brightness, contrast, gamma and blur, f64[N] each, as in `AugmentParams`.
     """
 
     to_source: np.ndarray
     brightness: np.ndarray
     contrast: np.ndarray
+    gamma: np.ndarray | None = None
+    blur: np.ndarray | None = None
 
 
 def unchanged(n: int) -> Draw:
@@ -80,6 +82,13 @@ def _draw_strong(rng: np.random.Generator, n: int) -> Draw:
     return Draw(_affine(zoom, 0, 0, zoom) @ drawn.to_source, brightness, contrast)
 
 
+def _draw_photo(rng: np.random.Generator, n: int) -> Draw:
+    drawn = _draw_strong(rng, n)
+    gamma = 0.7 ** rng.uniform(-1, 1, n)
+    blurred = rng.random(n) < 0.5
+    return drawn._replace(gamma=gamma, blur=np.where(blurred, rng.random(n), 0))
+
+
 def _draw_flip(rng: np.random.Generator, n: int) -> Draw:
     return unchanged(n)._replace(to_source=_mirror(rng.random(n) < 0.5))
 
@@ -90,6 +99,7 @@ RECIPES: dict[str, Callable[[np.random.Generator, int], Draw]] = {
     "emotion_cnn": _draw_emotion_cnn,  # of the project's README: half of the pictures get all of it, half nothing
     "ferplus": _draw_ferplus,  # of the FER+ paper: every picture
     "strong": _draw_strong,  # ferplus, larger or smaller by up to a factor of 1.2, brightness and contrast +-20 %
+    "photo": _draw_photo,  # strong, gamma 0.7 to 1 / 0.7, and half of the pictures blurred: other cameras and lights
 }
 
 

@@ -118,7 +118,30 @@ def test_strong_is_ferplus_with_more_zoom_brightness_and_contrast() -> None:
     assert abs(np.corrcoef([zoom, drawn.brightness, drawn.contrast]) - np.eye(3)).max() < 0.02
 
 
-@pytest.mark.parametrize(("recipe", "least"), [("emotion_cnn", 0.65), ("ferplus", 0.65), ("strong", 0.5)])
+def test_photo_is_strong_with_gamma_and_blur() -> None:
+    drawn = RECIPES["photo"](np.random.default_rng(0), 50_000)
+    milder = RECIPES["strong"](np.random.default_rng(0), 50_000)
+    for field in ("to_source", "brightness", "contrast"):
+        np.testing.assert_array_equal(getattr(drawn, field), getattr(milder, field))
+    assert drawn.gamma is not None
+    assert drawn.blur is not None
+    exponent = np.log(drawn.gamma) / np.log(0.7)
+    assert -1 <= exponent.min() < -0.999
+    assert 0.999 < exponent.max() <= 1
+    assert abs(exponent.mean()) < 0.01
+    assert abs(exponent.std() - 1 / math.sqrt(3)) < 0.005
+    blurred = drawn.blur > 0
+    assert abs(blurred.mean() - 0.5) < 0.01
+    assert 0 <= drawn.blur.min() < 0.999 < drawn.blur.max() <= 1
+    assert abs(drawn.blur[blurred].mean() - 0.5) < 0.01
+    assert abs(drawn.blur[blurred].std() - 1 / math.sqrt(12)) < 0.005
+    together = [drawn.gamma, drawn.blur, drawn.brightness, drawn.contrast]
+    assert abs(np.corrcoef(together) - np.eye(4)).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("recipe", "least"), [("emotion_cnn", 0.65), ("ferplus", 0.65), ("strong", 0.5), ("photo", 0.5)]
+)
 def test_faces_stay_upright_and_in_the_frame(recipe: str, least: float) -> None:
     drawn = augment.sample(np.random.default_rng(0), 5_000, recipe, 48)
     downwards = drawn.matrix[:, :, 1]
