@@ -140,29 +140,32 @@ def test_what_is_for_distributions_does_not_go_with_marks(field: str) -> None:
 
 def test_a_run_folder_belongs_to_its_config(tmp_path: Path) -> None:
     run = tmp_path / "deep" / "run"
-    first = ConfigDict({"seed": 0, "optim": {"rate": 0.1, "name": "adam"}, "steps": (1, 2)})
+    first = ConfigDict({"seed": 0, "solver": {"rate": 0.1, "name": "adam"}, "steps": (1, 2)})
     config.claim(run, first)
     config.claim(run, first)  # the same again is fine
     (run / "checkpoints" / "step_3").mkdir(parents=True)
-    assert config.as_json(config.read(run)) == {"seed": 0, "optim": {"rate": 0.1, "name": "adam"}, "steps": [1, 2]}
-    other = ConfigDict({"seed": 0, "optim": {"rate": 0.2, "name": "adam"}, "steps": (1, 3)})
+    assert config.as_json(config.read(run)) == {"seed": 0, "solver": {"rate": 0.1, "name": "adam"}, "steps": [1, 2]}
+    other = ConfigDict({"seed": 0, "solver": {"rate": 0.2, "name": "adam"}, "steps": (1, 3)})
     with pytest.raises(UserError) as error:
         config.claim(run, other)
-    assert "optim.rate: 0.1 there, 0.2 now" in str(error.value)
+    assert "solver.rate: 0.1 there, 0.2 now" in str(error.value)
     assert "steps: [1, 2] there, [1, 3] now" in str(error.value)
     assert "seed" not in str(error.value)
     assert "name" not in str(error.value)
-    assert config.read(run).optim.rate == 0.1
+    assert config.read(run).solver.rate == 0.1
 
 
 def test_a_run_that_is_older_than_some_fields_is_what_it_was(tmp_path: Path) -> None:
     now = config.load("configs/base.py", [])
     fields = config.as_json(now)
     later = {
-        "augment": ["erase", "mixup"],
-        "data": ["balance", "drop_repeats", "logit_adjustment", "smoothing", "temperature"],
+        "augment": ["cutmix", "erase", "mixup"],
+        "data": [
+            *("balance", "drop_repeats", "logit_adjustment", "smoothing", "teacher_share", "teachers", "temperature"),
+        ],
         "model": ["width", "squeeze_excite", "antialias", "stochastic_depth"],
-        "train": ["steps_per_call"],
+        "optim": ["swa_epochs"],
+        "train": ["init_from", "steps_per_call"],
     }
     for section, names in later.items():
         for name in names:

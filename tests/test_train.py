@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import sample
-from fer_jax import checkpoint, data, labels, loader, models
+from fer_jax import checkpoint, data, labels, loader, logs, models
 from fer_jax import metrics as metrics_lib
 from fer_jax import train as train_lib
 from fer_jax.cli import UserError
@@ -211,7 +211,7 @@ def test_speed_and_waiting_are_those_of_whole_calls(
 ) -> None:
     """Batches of 10 that take 10 ms to come, a device that takes 20 ms a step, and a second more for the first call."""
     now = 0.0
-    monkeypatch.setattr(train_lib.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(logs.time, "perf_counter", lambda: now)
 
     def ready() -> Iterator[loader.Batch]:
         nonlocal now
@@ -226,7 +226,7 @@ def test_speed_and_waiting_are_those_of_whole_calls(
 
     calls, state, figures = ready(), 0, []
     for epoch in range(3):
-        clock = train_lib._Clock(10, 0, compiling=epoch == 0)
+        clock = logs.Clock(10, 0, compiling=epoch == 0)
         progress = EpochProgress("epoch", 9, 27, 10, active=False)
         totals = metrics_lib.zeros()
         state, _, _ = train_lib._train_epoch(state, totals, 9 * epoch, calls, step_fn, lambda: "", clock, progress)
