@@ -46,7 +46,7 @@ def by_turns(torch: str, seconds: float, device: str) -> dict[str, list[Command]
     ours_epoch = [OURS, "benchmarks/epoch.py", *epoch]
     return {
         "step": [
-            [torch, "benchmarks/torch_step.py", *for_s, *on, *batch],
+            [torch, "benchmarks/torch_step.py", *for_s, *on, *batch, *dtype],
             [OURS, "benchmarks/train_step.py", *for_s, *batch, *dtype],
         ],
         "pipeline": [[torch, "benchmarks/torch_pipeline.py", *for_s], [OURS, "benchmarks/pipeline.py", *for_s]],

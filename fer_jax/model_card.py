@@ -51,7 +51,7 @@ LICENCE = """\
 No picture is in this folder. Whether these terms allow your use of what was trained on the data is for you to check."""
 
 
-def page(network: Network, result: Evaluation, weights_bytes: int, commands: str) -> list[Block]:
+def page(network: Network, result: Evaluation, weights_bytes: int, commands: str, half: bool = False) -> list[Block]:
     """The whole card.
 
     Args:
@@ -59,10 +59,11 @@ def page(network: Network, result: Evaluation, weights_bytes: int, commands: str
         result: its figures on validation.
         weights_bytes: the size of its weights file.
         commands: that train and release it again.
+        half: whether its kernels are kept in float16.
     """
     return [
         Text(f"It names the expression of a face in a small grey picture: one of {', '.join(EMOTIONS)}."),
-        *_section("Model details", _details(network, weights_bytes)),
+        *_section("Model details", _details(network, weights_bytes, half)),
         *_section("Intended use", INTENDED),
         *_section("Out-of-scope use", OUT_OF_SCOPE),
         *_section("Training data", _training_data(network)),
@@ -81,18 +82,25 @@ def _section(title: str, text: str) -> list[Block]:
     return [Heading(title), Text(text)]
 
 
-def _details(network: Network, weights_bytes: int) -> str:
+def _details(network: Network, weights_bytes: int, half: bool) -> str:
     config, size = network.config, network.config.image.size
     epochs = sum(record["step"] <= network.step for record in network.history)
-    decay = config.optim.ema_decay
+    kernels, averaged = ", kernels in float16" if half else "", ""
+    if config.optim.swa_epochs:
+        averaged = f", mean of the weights of the last {config.optim.swa_epochs:g} epochs"
+    elif config.optim.ema_decay:
+        averaged = f", moving average of the weights with decay {config.optim.ema_decay:g}"
+    begun = f"from the weights of `{config.train.init_from}`" if config.train.init_from else "from scratch"
+    if teachers := config.data.teachers:
+        begun += f", {config.data.teacher_share:.0%} of each target from {', '.join(f'`{run}`' for run in teachers)}"
     lines = [
         f"**Network:** `{config.model.name}` of `fer_jax/models.py` (JAX, Flax), "
-        f"{models.count_parameters(network.variables['params']):,} parameters, trained from scratch.",
+        f"{models.count_parameters(network.variables['params']):,} parameters, trained {begun}.",
         "**Input:** a face cut out as in FER2013, 48x48 pixels, 8-bit grey; the network sees it at "
         f"{size}x{size}, normalisation `{config.image.normalize}`.",
         f"**Output:** a probability for each of {', '.join(EMOTIONS)}.",
-        f"**Weights:** `{WEIGHTS}`, {weights_bytes / 1e6:.1f} MB, float32, no pickle: the {network.checkpoint} "
-        f"checkpoint{f', moving average of the weights with decay {decay:g}' if decay else ''}, of step "
+        f"**Weights:** `{WEIGHTS}`, {weights_bytes / 1e6:.1f} MB, float32{kernels}, no pickle: the {network.checkpoint} "
+        f"checkpoint{averaged}, of step "
         f"{network.step:,}, after {epochs} of {config.train.epochs} epochs.",
         f"**Training:** labels `{config.data.label_mode}`, augmentation `{config.augment.recipe}`, optimizer "
         f"`{config.optim.name}` at {config.optim.learning_rate:g}, schedule `{config.schedule.name}`, batches of "

@@ -29,7 +29,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 CARD = "README.md"
 
 
-def release(run: Path, out: Path, which: str, data_dir: str | None = None) -> "Evaluation":
+def release(run: Path, out: Path, which: str, data_dir: str | None = None, half: bool = False) -> "Evaluation":
     """Write the folder `out` for the "best" or "latest" checkpoint of a run, whole or not at all.
 
     Args:
@@ -37,6 +37,7 @@ def release(run: Path, out: Path, which: str, data_dir: str | None = None) -> "E
         out: the new folder, or a released one to replace.
         which: the checkpoint.
         data_dir: of the validation pictures; None for the one the run was trained on.
+        half: keep the kernels in float16.
 
     Returns:
         The figures in the card.
@@ -57,13 +58,14 @@ def release(run: Path, out: Path, which: str, data_dir: str | None = None) -> "E
         new.mkdir()
         shutil.copyfile(run / "config.json", new / "config.json")
         facts = trained.checkpoint, trained.step, trained.config.seed, trained.history
-        weights.save(new, weights.Weights(trained.variables, *facts))
+        weights.save(new, weights.Weights(trained.variables, *facts), half)
 
         network = inference.restore(new, which)._replace(run=out)  # what is judged is what is released
         model = evaluate.predict(out.name, network, data, flip=False)
         result = evaluate.judge(model, data, "majority")
         size = (new / config_lib.WEIGHTS).stat().st_size
-        blocks = model_card.page(network, result, size, commands(run, out, trained.config, trained.checkpoint))
+        again = commands(run, out, trained.config, trained.checkpoint) + (" --half" if half else "")
+        blocks = model_card.page(network, result, size, again, half)
         (new / CARD).write_text(document.to_markdown(f"Model card: {out.name}", blocks))
         check_replaceable(out)  # some time has gone by
         if out.exists():
@@ -133,13 +135,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write, or to replace")
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
     parser.add_argument("--data", metavar="DIR", help="the data folder (default: the one the run was trained on)")
+    parser.add_argument("--half", action="store_true", help="keep the kernels in float16: half the size")
     args = parser.parse_args()
 
     from fer_jax import config, devices, document, tables
 
     devices.tune_cpu()
     devices.cache_compilations()
-    result = release(args.run, args.out, args.checkpoint, args.data)
+    result = release(args.run, args.out, args.checkpoint, args.data, args.half)
     print(f"{document.to_text(tables.main_table(result))}\n")
     size = (args.out / config.WEIGHTS).stat().st_size
     print(f"released: {args.out} ({size / 1e6:.1f} MB of weights; the card is {args.out / CARD})")

@@ -10,8 +10,10 @@ times, for several devices or to fill one, the processes share out the runs; the
 import argparse
 import functools
 import json
+import math
 import os
 import runpy
+import statistics
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -99,7 +101,6 @@ def outcome(run: Run, checkpoint: str, data: "Data") -> dict[str, Any]:
     network = inference.restore(run.folder, checkpoint)
     result = evaluate.judge(evaluate.predict(run.variant, network, data, flip=False), data, "majority")
     own = result.figures["majority"]
-    pictures = run.config.train.batch_size * (network.history[-1]["step"] / len(network.history))
     return {
         "variant": run.variant,
         "seed": run.seed,
@@ -111,8 +112,18 @@ def outcome(run: Run, checkpoint: str, data: "Data") -> dict[str, Any]:
         "temperature": result.temperature,
         "epochs": len(network.history),
         "checkpoint": f"{checkpoint}, step {network.step}",
-        "train_minutes": sum(pictures / record["images_per_s"] for record in network.history) / 60,
+        "train_minutes": train_minutes(network.history, run.config.train.batch_size),
     }
+
+
+def train_minutes(history: Sequence[Mapping[str, Any]], batch_size: int) -> float:
+    """Minutes that the epochs of a run took, steps and data alone; nan where none of them was timed.
+
+    The first epoch is not where it was one call, which compiles: it counts as much as the others.
+    """
+    pictures = batch_size * history[-1]["step"] / len(history)
+    seconds = [pictures / record["images_per_s"] for record in history if record["images_per_s"]]
+    return statistics.fmean(seconds) * len(history) / 60 if seconds else math.nan
 
 
 def results(runs: Sequence[Run], checkpoint: str) -> Iterator[dict[str, Any]]:
@@ -166,6 +177,7 @@ def main() -> int:
     runs = plan(args.config, overrides, args.seeds, args.workdir)
 
     import jax
+    from filelock import FileLock
 
     from fer_jax import config as config_lib
     from fer_jax import devices, document, evaluate, sweep_report
@@ -183,6 +195,9 @@ def main() -> int:
         try:
             with config_lib.hold(run.folder):  # before the seconds in which train reads the pictures
                 ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
+                if ending in FINISHED and not _kept(run, args.checkpoint):  # another process may just have ended
+                    row = outcome(run, args.checkpoint, load(run.config.data.dir, "valid"))
+                    _write(run.folder / RESULT, json.dumps(row, indent=1) + "\n")
         except config_lib.BusyError:
             print("  another process has it", flush=True)
             elsewhere += 1
@@ -193,13 +208,10 @@ def main() -> int:
             continue
         if ending not in FINISHED:
             return 130
-        _write(
-            run.folder / RESULT,
-            json.dumps(outcome(run, args.checkpoint, load(run.config.data.dir, "valid")), indent=1) + "\n",
-        )
-        rows = list(results(runs, args.checkpoint))
-        _write(args.workdir / "results.csv", sweep_report.csv(rows))
-        evaluate.write(args.workdir, "Sweep", sweep_report.page(rows, args.checkpoint), {"runs": rows})
+        with FileLock(args.workdir / ".lock"):  # or a process that gathered fewer rows might write later
+            rows = list(results(runs, args.checkpoint))
+            _write(args.workdir / "results.csv", sweep_report.csv(rows))
+            evaluate.write(args.workdir, "Sweep", sweep_report.page(rows, args.checkpoint), {"runs": rows})
     if rows := list(results(runs, args.checkpoint)):
         print(f"\n{document.to_text(sweep_report.table(rows))}\n")
         print(f"results: {args.workdir / 'results.csv'}, {args.workdir / 'report.html'}")

@@ -31,9 +31,12 @@ class Weights(NamedTuple):
     history: list[dict[str, Any]]  # of all the run's epochs; see fer_jax.train
 
 
-def save(folder: Path, weights: Weights) -> None:
-    """Write `<folder>/weights.safetensors`, in float32, whole or not at all."""
-    arrays = {name: np.array(leaf, np.float32, order="C") for name, leaf in _by_name(weights.variables).items()}
+def save(folder: Path, weights: Weights, half: bool = False) -> None:
+    """Write `<folder>/weights.safetensors`, in float32 or `half` of it (kernels in float16), whole or not at all."""
+    arrays = {}
+    for name, leaf in _by_name(weights.variables).items():
+        # Vectors are few and may lie beyond what float16 holds: variances do.
+        arrays[name] = np.array(leaf, np.float16 if half and np.ndim(leaf) > 1 else np.float32, order="C")
     training = {name: value for name, value in weights._asdict().items() if name != "variables"}
     partial = folder / f".{WEIGHTS}.{uuid.uuid4().hex}"
     try:
@@ -44,11 +47,11 @@ def save(folder: Path, weights: Weights) -> None:
 
 
 def load(folder: Path, like: Any) -> Weights:
-    """What `save` wrote.
+    """What `save` wrote, in float32.
 
     Args:
         folder: of the network.
-        like: variables of the same names, shapes and dtypes (jax.eval_shape gives them).
+        like: variables of the same names and shapes (jax.eval_shape gives them).
 
     Raises:
         UserError: the file is missing or damaged, or its arrays are not those of `like`.
@@ -59,16 +62,22 @@ def load(folder: Path, like: Any) -> Weights:
             there = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             _check(
                 path,
-                {name: (tuple(array.get_shape()), array.get_dtype()) for name, array in there.items()},
-                {name: (leaf.shape, f"F{8 * leaf.dtype.itemsize}") for name, leaf in expected.items()},
+                {name: (tuple(array.get_shape()), _stored(array)) for name, array in there.items()},
+                {name: (leaf.shape, "F32") for name, leaf in expected.items()},
             )
-            arrays = {name: file.get_tensor(name) for name in expected}
+            arrays = {name: file.get_tensor(name).astype(np.float32) for name in expected}
             training = json.loads((file.metadata() or {})[_METADATA])
         variables = jax.tree.unflatten(jax.tree.structure(like), arrays.values())
         return Weights(variables, **training)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is missing, damaged or not from fer_jax.release ({reason}); get it anew") from None
+
+
+def _stored(array: Any) -> str:
+    """The dtype of an array in the file, where float16 kernels count as what they become."""
+    dtype = array.get_dtype()
+    return "F32" if dtype == "F16" and len(array.get_shape()) > 1 else dtype
 
 
 def _by_name(variables: Any) -> dict[str, Any]:

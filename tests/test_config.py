@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,13 +131,102 @@ def test_unknown_names_get_one_line_that_lists_the_known(field: str, value: str,
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("field", ["data.temperature", "data.smoothing", "augment.mixup"])
+@pytest.mark.parametrize("field", ["data.temperature", "data.smoothing", "augment.mixup", "augment.cutmix"])
 def test_what_is_for_distributions_does_not_go_with_marks(field: str) -> None:
     with pytest.raises(UserError) as error:
         build(config.load("configs/base.py", [f"--config.{field}=0.5", "--config.data.label_mode=multi_target"]))
     assert f"{field}=0.5 does not go with data.label_mode=multi_target" in str(error.value)
     assert "\n" not in str(error.value)
     build(config.load("configs/base.py", [f"--config.{field}=0.5", "--config.data.label_mode=probability"]))
+
+
+EXCLUSIVE = [
+    ({"augment.mixup": 0.2, "augment.cutmix": 0.5}, "augment.mixup=0.2 does not go with augment.cutmix=0.5: set one"),
+    (
+        {"optim.ema_decay": 0.9, "optim.swa_epochs": 2},
+        "optim.ema_decay=0.9 does not go with optim.swa_epochs=2: set one",
+    ),
+    ({"optim.ema_decay": 0.0, "optim.swa_epochs": 21}, "optim.swa_epochs=21 must be at least 0 and at most 20"),
+    (
+        {"augment.cutmix": 0.5, "data.label_mode": "multi_target"},
+        "augment.cutmix=0.5 does not go with data.label_mode=multi_target: set it to 0.0",
+    ),
+    (
+        {"data.teachers": ("a", "b"), "data.label_mode": "multi_target"},
+        "'a', 'b'",
+    ),
+]
+
+
+@pytest.mark.parametrize("from_folder", [False, True])
+@pytest.mark.parametrize(("fields", "message"), EXCLUSIVE)
+def test_what_does_not_go_together_gets_one_line(fields, message: str, from_folder: bool, tmp_path: Path) -> None:
+    def refusal(fields) -> str:
+        loaded = config.load("configs/base.py", [])
+        with loaded.unlocked():
+            loaded.update_from_flattened_dict(fields)
+        if from_folder:  # where tuples have become lists
+            with config.claim(tmp_path, loaded):
+                loaded = config.read(tmp_path)
+        try:
+            build(loaded)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    said = refusal(fields)
+    assert message in said
+    assert "\n" not in said
+    for field in fields:  # it is the two together: with either back at base's there is nothing to say
+        alone = {name: value for name, value in fields.items() if name != field}
+        if alone.keys() != {"optim.swa_epochs"}:  # base.py has a moving average
+            assert refusal(alone) == ""
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from fer_jax import config
+lock = config.hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_run_folder_is_one_processs_until_it_ends_in_whatever_way(tmp_path: Path) -> None:
+    run, fields = tmp_path / "run", ConfigDict({"seed": 0})
+    command = [sys.executable, "-c", HOLDER, str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            for refused in (lambda: config.claim(run, fields), lambda: config.hold(run)):
+                with pytest.raises(config.BusyError, match=r"another process trains in .*run; wait for it") as error:
+                    refused()
+                assert "\n" not in str(error.value)
+            assert not (run / "config.json").exists()  # nor has it lost its config
+            with config.claim(run, fields, lock=False):  # one of several processes of a run holds it for all
+                pass
+        finally:
+            other.kill()
+    with config.hold(run), config.claim(run, fields):  # free again, and twice in one process
+        pass
+
+
+def test_a_refused_claim_leaves_the_folder_free_and_the_inner_claim_leaves_it_held(tmp_path: Path) -> None:
+    def others_get() -> str:
+        code = "import sys; from pathlib import Path; from fer_jax import config; config.hold(Path(sys.argv[1]))"
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+        return done.stderr
+
+    with config.hold(tmp_path):
+        with config.claim(tmp_path, ConfigDict({"seed": 0})):
+            pass
+        assert "BusyError" in others_get()
+    (tmp_path / "checkpoints" / "step_3").mkdir(parents=True)
+    with pytest.raises(UserError, match="another config"):
+        config.claim(tmp_path, ConfigDict({"seed": 1}))
+    assert others_get() == ""
 
 
 def test_a_run_folder_belongs_to_its_config(tmp_path: Path) -> None:

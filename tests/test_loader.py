@@ -146,6 +146,59 @@ def test_shares_of_mixup_are_beta_and_the_rest_of_a_batch_stays() -> None:
     assert_equal([batch._replace(share=None) for batch in mixed], unmixed)
 
 
+def test_boxes_lie_in_the_picture_and_shares_are_the_area_left() -> None:
+    box, share = loader.cut_boxes(np.random.default_rng(0), 500, 48, 0.7)
+    assert (box.dtype, share.dtype, box.shape) == (np.int32, np.float32, (500, 4))
+    for (left, top, right, bottom), left_over in zip(box.tolist(), share, strict=True):
+        assert 0 <= left <= right <= 48
+        assert 0 <= top <= bottom <= 48
+        picture = np.ones((48, 48))
+        picture[top:bottom, left:right] = 0
+        assert left_over == np.float32(picture.mean())
+    boxed = (share < 1).mean()
+    assert abs(boxed - 0.7) < 0.08  # four standard errors; a box of no pixel is rare
+
+
+def test_no_picture_or_every_picture_gets_a_box() -> None:
+    assert (loader.cut_boxes(np.random.default_rng(0), 200, 48, 0.0)[1] == 1).all()
+    assert (loader.cut_boxes(np.random.default_rng(0), 200, 4096, 1.0)[1] < 1).all()
+
+
+def test_boxes_are_uniform_in_area_and_place_and_of_the_pictures_shape() -> None:
+    size = 2**14  # so large that whole pixels do not show
+    box, _ = loader.cut_boxes(np.random.default_rng(0), 30_000, size, 1.0)
+    low, high = box[:, :2] / size, box[:, 2:] / size
+    # The sides of those that lie inside, of area a: a uniform, and of these the share (1 - sqrt a)^2 is inside.
+    inside = ((low > 0) & (high < 1)).all(axis=1)
+    side = (high - low)[inside]
+    np.testing.assert_allclose(side[:, 0], side[:, 1], atol=1.5 / size)
+    area = side.prod(axis=1)
+    assert inside.mean() == pytest.approx(1 / 6, abs=0.01)  # the integral of that share
+    assert stats.kstest(area, lambda a: 6 * (a - 4 / 3 * a**1.5 + a**2 / 2)).pvalue > 0.001
+    for axis in (0, 1):
+        place = low[inside, axis] / (1 - side[:, axis])
+        assert stats.kstest(place, stats.uniform.cdf).pvalue > 0.001
+    assert abs(stats.spearmanr(*low[inside].T / (1 - side.T)).statistic) < 0.05  # x and y do not hang together
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_cutmix_leaves_the_rest_of_a_batch_and_replays_from_any_step(on_device: bool) -> None:
+    render = Render("ferplus", "scale", 32, on_device, erase=0.5)
+    plain = take(5, examples_of(20), render, sampled=True)  # two epochs of two steps, and one more
+    cut = take(5, examples_of(20), render, sampled=True, cutmix=0.5)
+    assert plain[0].box is None
+    assert_equal([batch._replace(share=None, box=None) for batch in cut], plain)
+    boxes = np.concatenate([batch.box for batch in cut])
+    assert boxes.max() <= 32  # of the pictures as the network sees them
+    assert len({batch.box.tobytes() for batch in cut}) == 5
+    assert 5 < (np.concatenate([batch.share for batch in cut]) < 1).sum() < 35  # of 40
+    for start in (1, 2, 3):
+        assert_equal(cut[start:], take(5 - start, examples_of(20), render, sampled=True, cutmix=0.5, start_step=start))
+    parts = [take(5, examples_of(20), render, sampled=True, cutmix=0.5, process=(i, 4)) for i in range(4)]
+    for step in range(5):
+        assert_equal(jax.tree.map(lambda *rows: np.concatenate(rows), *(part[step] for part in parts)), cut[step])
+
+
 @pytest.mark.parametrize(
     ("n", "batch_size", "processes"),
     [(16, 8, 1), (17, 8, 1), (5, 8, 1), (1, 1, 1), (30, 7, 1), (16, 8, 2), (17, 8, 2), (3, 8, 4)],

@@ -1,4 +1,5 @@
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base, vgg13
-from fer_jax import optim
+from fer_jax import optim, train_step
+from fer_jax.loader import Batch
 
 
 def schedule_config(**fields) -> ConfigDict:
@@ -153,6 +155,61 @@ def test_l2_goes_through_the_gradient_and_spares_vectors() -> None:
     np.testing.assert_allclose(coupled["kernel"], PARAMS["kernel"] - 0.01 * jnp.sign(PARAMS["kernel"]), rtol=1e-3)
     decoupled = updates(PARAMS, zero, count=1, name="adamw", weight_decay=1e-3)
     np.testing.assert_allclose(decoupled["kernel"], PARAMS["kernel"] * (1 - 1e-5), rtol=1e-6)
+
+
+def averaged(steps: int, steps_per_epoch: int, epochs: int, **fields) -> tuple[np.ndarray, np.ndarray]:
+    """The weights after each training step, and the average that is kept beside them: f[steps] each."""
+    config = base.get_config().optim
+    config.update({"ema_decay": 0.0, "swa_epochs": 0, **fields})
+    decay = optim.create_decay(config, steps_per_epoch, epochs)
+    weights = np.random.default_rng(0).normal(size=steps + 1).cumsum()  # the first before any step
+    optimizer = optax.sgd(1.0)
+    model = SimpleNamespace(apply=lambda variables, image, **_: (variables["params"] * jnp.ones((len(image), 8)), {}))
+    step = jax.jit(
+        partial(
+            train_step.train_step,
+            model=model,
+            optimizer=optimizer,
+            loss=lambda logits, target: logits[:, 0] * target[:, 0],  # so that the gradient is the target
+            key=jax.random.key(0),
+            render=lambda image, params: image,
+            decay=decay,
+        )
+    )
+    state = train_step.create_state({"params": jnp.float32(weights[0]), "batch_stats": {}}, optimizer, averaged=True)
+    after, average = [], []
+    for change in -np.diff(weights):
+        target = np.full((1, 8), change, np.float32)
+        batch = Batch(np.zeros((1, 4, 4, 1), np.float32), target, np.ones(1, np.float32), None)
+        state, _ = step(state, batch)
+        after.append(float(state.params))
+        average.append(float(state.average["params"]))
+    np.testing.assert_allclose(after, weights[1:], rtol=1e-4, atol=1e-5)
+    return np.array(after), np.array(average)
+
+
+@pytest.mark.parametrize("swa_epochs", [1, 2, 4])
+def test_swa_is_the_mean_of_the_steps_of_the_last_epochs_and_before_them_the_latest(swa_epochs: int) -> None:
+    after, average = averaged(20, steps_per_epoch=5, epochs=4, swa_epochs=swa_epochs)
+    begin = 20 - 5 * swa_epochs
+    np.testing.assert_allclose(average[:begin], after[:begin], rtol=1e-6)
+    for end in range(begin + 1, 21):
+        assert average[end - 1] == pytest.approx(after[begin:end].mean(), rel=1e-4, abs=1e-5)
+
+
+def test_moving_average_equals_a_slow_loop() -> None:
+    after, average = averaged(20, steps_per_epoch=5, epochs=4, ema_decay=0.6)
+    expected = np.random.default_rng(0).normal()  # the weights before the first step
+    for step in range(20):
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * after[step]
+        assert average[step] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_without_swa_and_moving_average_there_is_no_average() -> None:
+    config = base.get_config().optim
+    config.update(ema_decay=0.0, swa_epochs=0)
+    assert optim.create_decay(config, 5, 4) is None
 
 
 def test_unknown_names_are_refused() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,32 @@ def test_a_sweep_goes_on_where_it_stopped(config_file, sample_dir: Path, tmp_pat
     assert f"{np.mean([float(row['majority']) for row in rows]):.2%}" in second.stdout
     assert "plain" in (out / "report.md").read_text()
     assert (out / "accuracy.png").stat().st_size > 5000
+
+
+def test_sweeps_side_by_side_share_out_the_runs(config_file, sample_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [
+        "-m",
+        "fer_jax.sweep",
+        "--config",
+        config_file({"plain": {}}),
+        "--seeds",
+        "0",
+        "1",
+        "--workdir",
+        str(out),
+    ]
+
+    def run(_: int):
+        return run_python(*command, f"--config.data.dir={sample_dir}", PYTHONPATH=str(ROOT / "tests"))
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(run, range(2)))
+    assert [done.returncode for done in both] == [0, 0], both
+    trained = "".join(done.stdout for done in both).count("epoch 1/1: ")
+    assert trained == 2
+    for seed in (0, 1):
+        assert len(list((out / "plain" / f"seed{seed}").glob("events.*"))) == 1
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert [row["seed"] for row in rows] == ["0", "1"]
+    assert len(json.loads((out / "metrics.json").read_text())["runs"]) == 2

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import sample
-from fer_jax import checkpoint, data, labels, loader, logs, models
+from fer_jax import checkpoint, data, inference, labels, loader, logs, models, train_step
 from fer_jax import metrics as metrics_lib
 from fer_jax import train as train_lib
 from fer_jax.cli import UserError
@@ -283,6 +285,67 @@ def test_tensorboard_gets_what_people_look_for(config, whole: Path) -> None:
 
 def test_config_json_holds_the_whole_config(config, whole: Path) -> None:
     assert json.loads((whole / "config.json").read_text()) == json.loads(config.to_json())
+
+
+def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "begin")
+    config.train.update(epochs=2, init_from=str(tmp_path / "begin"))
+    config.optim.update(learning_rate=0.0, ema_decay=0.0)  # the weights stay where they begin
+    begin = inference.restore(whole, "best").variables
+    start = build(config).init(train_lib._variables_of(whole, build(config).init()))
+    jax.tree.map(np.testing.assert_array_equal, {"params": start.params, "batch_stats": start.batch_stats}, begin)
+
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch 1"):
+            signal.raise_signal(signal.SIGTERM)
+
+    assert train(config, tmp_path / "run", interrupt) == "SIGTERM"
+    jax.tree.map(
+        np.testing.assert_array_equal, restored(config, tmp_path / "run").tree["state"].params, begin["params"]
+    )
+    assert not np.array_equal(begin["params"]["Dense_0"]["kernel"], build(config).init().params["Dense_0"]["kernel"])
+    shutil.rmtree(tmp_path / "begin")  # a run that goes on goes on from its own checkpoint
+    lines: list[str] = []
+    assert train(config, tmp_path / "run", lines.append) == "complete"
+    assert any(line.startswith("resuming from step") for line in lines)
+
+
+@pytest.mark.parametrize(("fields", "message"), [({"width": 2.0}, "another shape"), ({}, "no run in")])
+def test_what_a_run_cannot_begin_with_gets_one_line(config, whole: Path, tmp_path: Path, fields, message) -> None:
+    config.train.init_from = str(whole if fields else tmp_path / "nowhere")
+    config.model.update(fields)
+    with pytest.raises(UserError, match=message) as error:
+        train(config, tmp_path / "run", quiet)
+    assert "\n" not in str(error.value)
+
+
+def test_a_step_draws_from_the_runs_seed_as_jax_reads_it(config) -> None:
+    """Logits that are the dropout stream itself: the loss tells which key they were drawn with."""
+
+    def logits_of(key: jax.Array) -> jax.Array:
+        return jax.random.normal(key, (4, 8))
+
+    def apply(variables, images, train, mutable, rngs):
+        return logits_of(rngs["dropout"]) + 0 * variables["params"]["w"], {}
+
+    target = np.eye(8, dtype=np.float32)[:4]
+    examples = loader.Examples(np.zeros((4, 48, 48), np.uint8), target, np.arange(4))
+    batch = loader.Batch(np.zeros((4, 48, 48, 1), np.float32), target, np.ones(4, np.float32), None)
+    call = jax.tree.map(lambda rows: rows[None], batch)
+    variables = {"params": {"w": np.zeros(8, np.float32)}, "batch_stats": {}}
+    drawn = []
+    assert not jax.config.jax_enable_x64
+    for seed in (0, 7, 2**32 + 5, 2**40 + 3):
+        config.seed = seed
+        parts = build(config)._replace(model=SimpleNamespace(apply=apply))
+        state = train_step.create_state(variables, parts.optimizer, averaged=True)
+        step = train_lib._step_function(config, parts, Devices(), examples)
+        _, totals = step(state, metrics_lib.zeros(), call)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), 0)
+        expected = -(target * log_softmax(np.asarray(logits_of(key)), axis=1)).sum()
+        assert float(totals.loss) == pytest.approx(expected, rel=1e-5)
+        drawn.append(float(totals.loss))
+    assert len(set(drawn)) == 4
 
 
 def test_training_without_the_repeats_leaves_them_out(config, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy.special import log_softmax, softmax
 
-from fer_jax import augment, losses, metrics, models, train_step
+from fer_jax import augment, loader, losses, metrics, models, train_step
 from fer_jax.loader import Batch
 
 RENDER = partial(augment.render_device, size=48, normalize="scale")
@@ -126,6 +126,37 @@ def test_mixed_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) 
     split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
     mixed = jax.jit(step_of())(state, split)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), mixed, expected)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_cut_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) -> None:
+    boxes = [[0, 0, 4, 4], [0, 0, 0, 0], [1, 2, 4, 3], [0, 1, 1, 4], [2, 2, 2, 4], [3, 0, 4, 2]]
+    batch = batch_of(6)._replace(
+        box=np.array(boxes, np.int32), share=np.array([0, 16, 13, 13, 16, 14], np.float32) / 16
+    )
+    image, target = batch.image.copy(), np.zeros((6, 8), np.float32)
+    for row, (left, top, right, bottom) in enumerate(boxes):
+        for y in range(4):
+            for x in range(4):
+                cut = left <= x < right and top <= y < bottom
+                if cut:
+                    image[row, y, x] = batch.image[5 - row, y, x]
+                target[row] += batch.target[5 - row if cut else row] / 16  # each pixel speaks for its picture
+    state = train_step.create_state(LINEAR, SGD, averaged=False)
+    expected = step_of()(state, batch._replace(image=image, target=target, share=None, box=None))
+    mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
+    split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), jax.jit(step_of())(state, split), expected)
+
+
+def test_cutmix_cuts_what_the_step_has_rendered() -> None:
+    rng = np.random.default_rng(0)
+    images, params = rng.integers(0, 256, (4, 48, 48), np.uint8), augment.sample(rng, 4, "ferplus", 48)
+    box, share = loader.cut_boxes(rng, 4, 48, 1.0)
+    raw = batch_of(4)._replace(image=images, params=params, share=share, box=box)
+    ready = raw._replace(image=np.asarray(RENDER(images, params)), params=None)
+    state = train_step.create_state(LINEAR, SGD, averaged=False)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), step_of()(state, raw), step_of()(state, ready))
 
 
 def test_average_follows_the_weights() -> None:
