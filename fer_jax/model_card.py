@@ -99,8 +99,8 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
         "**Input:** a face cut out as in FER2013, 48x48 pixels, 8-bit grey; the network sees it at "
         f"{size}x{size}, normalisation `{config.image.normalize}`.",
         f"**Output:** a probability for each of {', '.join(EMOTIONS)}.",
-        f"**Weights:** `{WEIGHTS}`, {weights_bytes / 1e6:.1f} MB, float32{kernels}, no pickle: the {network.checkpoint} "
-        f"checkpoint{averaged}, of step "
+        f"**Weights:** `{WEIGHTS}`, {weights_bytes / 1e6:.1f} MB, float32{kernels}, no pickle: the "
+        f"{network.checkpoint} checkpoint{averaged}, of step "
         f"{network.step:,}, after {epochs} of {config.train.epochs} epochs.",
         f"**Training:** labels `{config.data.label_mode}`, augmentation `{config.augment.recipe}`, optimizer "
         f"`{config.optim.name}` at {config.optim.learning_rate:g}, schedule `{config.schedule.name}`, batches of "

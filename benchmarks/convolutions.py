@@ -1,0 +1,100 @@
+"""How long would the training step of the five-block CNN take if its convolutions were all there is to it?
+
+    python benchmarks/convolutions.py --batch 64
+    python benchmarks/convolutions.py --batch 1024 --dtype bfloat16   (on a GPU)
+
+Each convolution alone, as XLA runs it: forward, then the gradients of input (but for the first layer's) and kernel. The
+last record is the sum: beside what train_step.py measures it says how much of the step is something else.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measure
+from fer_jax import cli, devices
+
+COLUMNS = ("tflops", "runs")
+WIDTHS = (32, 64, 128, 256, 512)
+
+
+def layers() -> list[tuple[int, int, int]]:
+    """(side, channels in, channels out) of the ten convolutions of `emotion_cnn`."""
+    shapes, before = [], 1
+    for block, width in enumerate(WIDTHS):
+        shapes += [(48 >> block, before, width), (48 >> block, width, width)]
+        before = width
+    return shapes
+
+
+def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
+    rng = np.random.default_rng(0)
+    seconds, operations = np.zeros(3), 0.0
+
+    def normal(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.standard_normal(shape, np.float32), args.dtype)
+
+    for side, before, after in layers():
+        first = before == 1
+
+        def gradients(x: jax.Array, kernel: jax.Array, cotangent: jax.Array, first: bool = first) -> tuple:
+            def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+                return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+            out, pull = jax.vjp(convolve, x, kernel)
+            of_x, of_kernel = pull(cotangent)
+            return (out, of_kernel) if first else (out, of_kernel, of_x)
+
+        operands = (
+            normal(args.batch, side, side, before),
+            normal(3, 3, before, after),
+            normal(args.batch, side, side, after),
+        )
+        measure.progress(f"{side}x{side}, {before} to {after}")
+        compiled = jax.jit(gradients).lower(*operands).compile()
+
+        def run(compiled: jax.stages.Compiled = compiled, operands: tuple = operands) -> None:
+            jax.block_until_ready(compiled(*operands))
+
+        rates = measure.rates(args.batch, measure.time_runs(run, args.seconds))
+        seconds += [args.batch / rate for rate in (rates["images_per_s"], *rates["spread"])]
+        work = 2 * 9 * side * side * before * after * args.batch * (2 if first else 3)
+        operations += work
+        yield record(args, f"convolution {side}x{side}, {before} to {after}", rates, work)
+    median, low, high = args.batch / seconds
+    whole = {"images_per_s": measure.rounded(median), "spread": [measure.rounded(low), measure.rounded(high)]}
+    yield record(args, "the ten convolutions", whole, operations)
+
+
+def record(args: argparse.Namespace, what: str, rates: measure.Record, work: float) -> measure.Record:
+    return {
+        "what": f"{what}, batch {args.batch}, {args.dtype}",
+        "how": "forward and gradients, XLA",
+        **rates,
+        "tflops": measure.rounded(work / args.batch * rates["images_per_s"] / 1e12),
+        "platform": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=64, help="images per step (default 64)")
+    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    parser.add_argument("--seconds", type=float, default=2, help="time for each convolution (default 2)")
+    args = parser.parse_args()
+    devices.tune_cpu()
+    measure.report(measurements(args), COLUMNS)
+
+
+if __name__ == "__main__":
+    cli.run(main)
