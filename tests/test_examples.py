@@ -1,0 +1,101 @@
+"""What a run trains on: pictures, their targets, and what teachers say of them."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from scipy.special import softmax
+
+from configs import sample
+from fer_jax import augment, data, examples, labels, models, weights
+from fer_jax import config as config_lib
+from fer_jax.cli import UserError
+from fer_jax.experiment import build
+from fer_jax.weights import Weights
+
+HISTORY = [{"epoch": 1, "step": 4, "valid": {"accuracy": 0.5}}]
+
+
+@pytest.fixture(autouse=True)
+def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The residual network, small enough to compile in a moment."""
+    monkeypatch.setitem(models.MODELS, "small", partial(models.ResNet, widths=(4, 8), blocks=(0, 0)))
+
+
+@pytest.fixture
+def config(sample_dir: Path) -> ConfigDict:
+    config = sample.get_config()
+    config.data.dir = str(sample_dir)
+    config.model.name = "small"
+    return config
+
+
+def teacher(run: Path, config: ConfigDict, seed: int) -> Any:
+    """A released network's folder, its variables with values of their own everywhere; these."""
+    rng = np.random.default_rng(seed)
+    variables = models.init(build(config).model, seed, 48)
+    variables = jax.tree.map(lambda leaf: leaf + rng.uniform(0.1, 0.5, leaf.shape).astype(np.float32), variables)
+    with config_lib.claim(run, config):
+        weights.save(run, Weights(variables, "best", 4, seed, HISTORY))
+    return variables
+
+
+def said_by_hand(config: ConfigDict, variables: Any, images: np.ndarray) -> np.ndarray:
+    pictures = augment.render(images, augment.identity(len(images), 48), size=48, normalize=config.image.normalize)
+    logits = jax.jit(partial(build(config).model.apply, train=False))(variables, pictures)
+    return softmax(np.asarray(logits, np.float64), axis=1)
+
+
+def test_teachers_take_their_share_of_the_softened_targets(config: ConfigDict, tmp_path: Path) -> None:
+    config.data.update(temperature=0.7, smoothing=0.1)
+    plain = examples.training(config)
+    networks = [teacher(tmp_path / f"{seed}", config, seed) for seed in (1, 2)]
+    config.data.update(teachers=tuple(str(tmp_path / f"{seed}") for seed in (1, 2)), teacher_share=0.3)
+    taught = examples.training(config)
+
+    said = np.mean(
+        [
+            said_by_hand(config, network, view)
+            for network in networks
+            for view in (plain.images, np.flip(plain.images, axis=2))
+        ],
+        axis=0,
+    )
+    votes = labels.targets(data.load(config.data.dir, "train").votes[plain.rows], config.data.label_mode)[0]
+    own = votes.astype(np.float64) ** (1 / 0.7)
+    own = 0.9 * own / own.sum(axis=1, keepdims=True) + 0.1 / 8
+    np.testing.assert_allclose(taught.target, 0.7 * own + 0.3 * said, atol=1e-5)
+    np.testing.assert_allclose(taught.target.sum(axis=1), 1, atol=1e-6)
+    assert taught.target.dtype == np.float32
+    assert np.ptp(said, axis=0).max() > 0.05  # pictures in another order would show
+    np.testing.assert_array_equal(taught.images, plain.images)
+    np.testing.assert_array_equal(taught.rows, plain.rows)
+
+
+def test_a_teacher_speaks_for_a_picture_and_its_mirror_image(config: ConfigDict, tmp_path: Path) -> None:
+    variables = teacher(tmp_path, config, 1)
+    images = np.random.default_rng(0).integers(0, 256, (16, 48, 48), dtype=np.uint8)
+    images[..., :24] //= 3  # dark on one side
+    said = examples.taught((str(tmp_path),), images)
+    as_is, mirrored = (said_by_hand(config, variables, view) for view in (images, images[:, :, ::-1]))
+    np.testing.assert_allclose(said, (as_is + mirrored) / 2, atol=1e-5)
+    assert abs(as_is - mirrored).max() > 1e-3
+    np.testing.assert_allclose(said, examples.taught([str(tmp_path)], images[:, :, ::-1]), atol=1e-6)
+
+
+def test_without_teachers_or_with_no_share_the_targets_are_the_votes(config: ConfigDict, tmp_path: Path) -> None:
+    plain = examples.training(config)
+    teacher(tmp_path, config, 1)
+    config.data.update(teachers=(str(tmp_path),), teacher_share=0.0)
+    np.testing.assert_allclose(examples.training(config).target, plain.target, atol=1e-7)
+
+
+def test_a_missing_teacher_gets_one_line(config: ConfigDict, tmp_path: Path) -> None:
+    config.data.teachers = (str(tmp_path / "nobody"),)
+    with pytest.raises(UserError, match=r"no run in .*nobody: .*config\.json is missing") as error:
+        examples.training(config)
+    assert "\n" not in str(error.value)
