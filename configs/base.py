@@ -74,7 +74,7 @@ def get_config() -> ConfigDict:
     # Weigh the channels of every residual block by their means, squeeze-and-excitation.
     config.model.squeeze_excite = False
     # Blur before the maps are made smaller, so that a shift of the face by a pixel changes less.
-    config.model.antialias = False
+    config.model.antialias = True
     # Stochastic depth: how probably the last residual block is left out in training, picture by picture; those before
     # it less, in proportion to their depth.
     config.model.stochastic_depth = 0.0

@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config.data.label_mode = "clean"
     config.augment.recipe = "emotion_cnn"
     config.model.name = "emotion_cnn"
+    config.model.antialias = False
     config.model.dropout = 0.4
     config.optim.name = "adam"
     config.optim.learning_rate = 1e-3

@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.augment.recipe = "flip"
     config.model.name = "resnet_tiny"
+    config.model.antialias = False
     config.model.dropout = 0.0
     config.optim.learning_rate = 5e-3
     config.optim.ema_decay = 0.995

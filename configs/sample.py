@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.data.dir = "sample/data"
     config.model.name = "resnet_tiny"
+    config.model.antialias = False
     config.optim.learning_rate = 3e-3
     config.train.epochs = 10
     config.train.batch_size = 32

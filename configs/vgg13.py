@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     config.image.normalize = "ferplus"
     config.augment.recipe = "ferplus"
     config.model.name = "vgg13"
+    config.model.antialias = False
     config.model.dropout = 0.5
     config.optim.name = "sgd"
     config.optim.learning_rate = 0.05

@@ -47,13 +47,16 @@ class Saliency(NamedTuple):
 def restore(run: Path, which: str) -> Network:
     """The "best" or "latest" checkpoint of a run folder, on these devices whatever it was trained on.
 
-    A released network (see `fer_jax.release`) has one set of weights: it is read whichever is asked for.
+    It computes in float32. A released network (see `fer_jax.release`) has one set of weights: it is read whichever is
+    asked for.
 
     Raises:
         UserError: no run there, no checkpoint yet, or one of another version.
     """
     config = config_lib.read(run)
-    parts = build(config)
+    exact = config.copy_and_resolve_references()
+    exact.model.dtype = "float32"  # whatever it was trained in: weights are, and CPUs are slow in bfloat16
+    parts = build(exact)
     if (run / config_lib.WEIGHTS).exists():
         found = weights.load(run, jax.eval_shape(lambda: train_step.eval_variables(parts.init())))
         variables = Devices().replicate(found.variables)

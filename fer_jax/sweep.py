@@ -15,7 +15,7 @@ import os
 import runpy
 import statistics
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,7 +57,10 @@ def variants(path: str, config: "ConfigDict") -> dict[str, "ConfigDict"]:
     """
     from fer_jax import search_space
 
-    listed = runpy.run_path(path).get("get_variants", lambda: {Path(path).stem: {}})()
+    try:
+        listed = runpy.run_path(path).get("get_variants", lambda: {Path(path).stem: {}})()
+    except Exception as error:  # whatever the user's file raised while it ran
+        raise UserError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     if not (isinstance(listed, Mapping) and listed and all(isinstance(of, Mapping) for of in listed.values())):
         raise UserError(f"{path}: get_variants() must return {{name: {{field: value}}}}; see configs/ablation.py")
     found = {}
@@ -126,11 +129,19 @@ def train_minutes(history: Sequence[Mapping[str, Any]], batch_size: int) -> floa
     return statistics.fmean(seconds) * len(history) / 60 if seconds else math.nan
 
 
-def results(runs: Sequence[Run], checkpoint: str) -> Iterator[dict[str, Any]]:
-    """The rows of the runs that are finished, as their folders keep them."""
-    for run in runs:
-        if found := _kept(run, checkpoint):
-            yield found
+def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str, Any]]:
+    """Write results.csv and the report of the runs that are finished; returns their rows."""
+    from filelock import FileLock
+
+    from fer_jax import evaluate, sweep_report
+
+    if not any(_kept(run, checkpoint) for run in runs):
+        return []
+    with FileLock(workdir / ".lock"):  # or a process that gathered fewer rows might write later
+        rows = [row for run in runs if (row := _kept(run, checkpoint))]
+        _write(workdir / "results.csv", sweep_report.csv(rows))
+        evaluate.write(workdir, "Sweep", sweep_report.page(rows, checkpoint), {"runs": rows})
+    return rows
 
 
 def _kept(run: Run, checkpoint: str) -> dict[str, Any] | None:
@@ -177,7 +188,6 @@ def main() -> int:
     runs = plan(args.config, overrides, args.seeds, args.workdir)
 
     import jax
-    from filelock import FileLock
 
     from fer_jax import config as config_lib
     from fer_jax import devices, document, evaluate, sweep_report
@@ -208,11 +218,8 @@ def main() -> int:
             continue
         if ending not in FINISHED:
             return 130
-        with FileLock(args.workdir / ".lock"):  # or a process that gathered fewer rows might write later
-            rows = list(results(runs, args.checkpoint))
-            _write(args.workdir / "results.csv", sweep_report.csv(rows))
-            evaluate.write(args.workdir, "Sweep", sweep_report.page(rows, args.checkpoint), {"runs": rows})
-    if rows := list(results(runs, args.checkpoint)):
+        gather(runs, args.checkpoint, args.workdir)
+    if rows := gather(runs, args.checkpoint, args.workdir):
         print(f"\n{document.to_text(sweep_report.table(rows))}\n")
         print(f"results: {args.workdir / 'results.csv'}, {args.workdir / 'report.html'}")
     if elsewhere:
