@@ -2,8 +2,8 @@
 
 python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
 
-The reference, which pools without a blur as base once did, reached 84.2 % on validation by majority; docs/results.md has
-the table. Six processes of this command shared an H100 with others: some 70 runs in 8 minutes.
+The reference, which pools without a blur as base once did, reached 84.2 % on validation by majority; docs/results.md
+has the table. Six processes of this command shared an H100 with others: some 70 runs in 8 minutes.
 """
 
 from ml_collections import ConfigDict
