@@ -4,10 +4,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from conftest import ROOT, run_python
 
-from benchmarks import measure
+from benchmarks import convolutions, measure
+from fer_jax import models
 
 SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name != "measure.py")
 
@@ -23,7 +25,7 @@ def test_all_scripts_run_by_path_from_the_root_and_explain_themselves() -> None:
         )
         for script in SCRIPTS
     }
-    assert len(helps) == 9
+    assert len(helps) == 10
     for script, process in helps.items():
         text, _ = process.communicate(timeout=120)
         assert process.returncode == 0, script
@@ -44,6 +46,13 @@ def test_a_script_without_what_it_needs_says_so_in_one_line(tmp_path: Path) -> N
         assert result.returncode == 1
         assert expected in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_convolutions_are_those_of_the_network() -> None:
+    params = jax.eval_shape(lambda: models.init(models.create_model("emotion_cnn", 0.0, "float32"), 0, 48))["params"]
+    kernels = sorted(leaf.shape for leaf in jax.tree.leaves(params) if len(leaf.shape) == 4)
+    assert kernels == sorted((3, 3, before, after) for _, before, after in convolutions.layers())
+    assert [side for side, _, _ in convolutions.layers()] == [48, 48, 24, 24, 12, 12, 6, 6, 3, 3]
 
 
 def test_figures_are_the_median_and_the_first_to_ninth_decile() -> None:
