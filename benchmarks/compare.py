@@ -6,10 +6,10 @@
 
 Training step, pipeline and whole epoch go by turns: each round runs each of their scripts once, PyTorch's in its own
 virtual environment. A ratio is taken within a round, to the best PyTorch variant of that round; the table shows the
-median of the rounds and each of them. The others (batch sizes, devices made of the CPU, start, generator) run once,
-after that. Every record goes to experiments/bench.jsonl too, with its round and the machine's load then. On two cores
-some 15 minutes; other programs should be still. With --device cuda, PyTorch and a jax that is installed for it use the
-GPU for step and epoch, in larger batches and bfloat16.
+median of the rounds and each of them. The others (batch sizes, devices made of the CPU, the convolutions alone, start,
+generator) run once, after that. Every record goes to experiments/bench.jsonl too, with its round and the machine's load
+then. On two cores some 15 minutes; other programs should be still. With --device cuda, PyTorch and a jax that is
+installed for it use the GPU for step and epoch, in larger batches and bfloat16.
 """
 
 import argparse
@@ -67,6 +67,7 @@ def once(csvs: str, seconds: float) -> dict[str, list[Command]]:
             [*step, *(f"--batch={size}" for size in (16, 64, 256))],
             *([*step, f"--devices={count}"] for count in (2, 4)),
         ],
+        "convolutions": [[OURS, "benchmarks/convolutions.py"]],
         "start": [[OURS, "benchmarks/start.py"]],
         "generator": [[OURS, "benchmarks/generator.py", csvs]],
     }

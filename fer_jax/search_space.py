@@ -71,7 +71,7 @@ def _typed(config: ConfigDict, name: str, dimension: Dimension) -> Dimension:
 
     def held(value: Any) -> Any:
         try:
-            return config_lib.flatten(with_values(config, {name: value}).to_dict())[name]
+            return config_lib.flatten(config_lib.with_values(config, {name: value}).to_dict())[name]
         except (TypeError, ValueError):
             kind = type(fields[name]).__name__
             raise ValueError(f"{name}: {value!r} is not of the field's type, {kind}") from None
@@ -93,13 +93,6 @@ def _typed(config: ConfigDict, name: str, dimension: Dimension) -> Dimension:
     if not (isinstance(dimension.points, int) and 2 <= dimension.points <= 1000):
         raise ValueError(f"{name}: points={dimension.points!r} must be a whole number, 2 to 1000")
     return dimension._replace(low=low, high=high)
-
-
-def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
-    """A copy of the config with fields set by their dotted names."""
-    changed = config.copy_and_resolve_references()
-    changed.update_from_flattened_dict(values)
-    return changed
 
 
 def points(dimension: Dimension) -> list[Any]:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from configs import base
 from fer_jax import config as config_lib
-from fer_jax import document, evaluate, figures, search_space, study_figures
+from fer_jax import document, evaluate, figures, study_figures
 from fer_jax import study as study_lib
 from fer_jax.document import Block, Heading, Picture, Table, Text
 from fer_jax.search_space import Range, Search
@@ -48,7 +48,7 @@ def write(folder: Path, study: optuna.Study, search: Search, config: ConfigDict,
         blocks += pictures(study, complete, search)
     evaluate.write(folder, f"Study {study.study_name}", blocks, facts)
     if complete:
-        whole = search_space.with_values(config, values)
+        whole = config_lib.with_values(config, values)
         tuned.write_text(tuned_config(whole, [*values], best, f"Study {about}.", command))
     (folder / "trials.csv").write_text(as_csv(ranked, search))
     say(f"report: {folder / 'report.html'} (report.md, trials.csv and the pictures beside it)")

@@ -55,7 +55,7 @@ def variants(path: str, config: "ConfigDict") -> dict[str, "ConfigDict"]:
     Raises:
         UserError: the variants are of another form, or name a field that does not exist.
     """
-    from fer_jax import search_space
+    from fer_jax import config as config_lib
 
     try:
         listed = runpy.run_path(path).get("get_variants", lambda: {Path(path).stem: {}})()
@@ -66,7 +66,7 @@ def variants(path: str, config: "ConfigDict") -> dict[str, "ConfigDict"]:
     found = {}
     for name, changes in listed.items():
         try:
-            found[name] = search_space.with_values(config, changes)
+            found[name] = config_lib.with_values(config, changes)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: variant {name}: {' '.join(str(error).split())}") from None
     return found
@@ -79,7 +79,6 @@ def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], w
         UserError: a config cannot be used, or two variants have one name.
     """
     from fer_jax import config as config_lib
-    from fer_jax import search_space
     from fer_jax.experiment import build
 
     named: dict[str, ConfigDict] = {}
@@ -92,7 +91,7 @@ def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], w
     runs = []
     for seed in seeds:
         for name, config in named.items():
-            seeded = search_space.with_values(config, {"seed": seed})
+            seeded = config_lib.with_values(config, {"seed": seed})
             runs.append(Run(name, seed, seeded, workdir / name / f"seed{seed}"))
     return runs
 

@@ -11,7 +11,8 @@ import optuna
 from ml_collections import ConfigDict
 from optuna.trial import FrozenTrial, TrialState
 
-from fer_jax import checkpoint, search_space, style
+from fer_jax import checkpoint, style
+from fer_jax import config as config_lib
 from fer_jax import study as study_lib
 from fer_jax.cli import UserError
 from fer_jax.search_space import Search
@@ -83,7 +84,7 @@ def _accuracy(
     number = study_lib.origin(study.get_trials(deepcopy=False)[trial.number])
     values = study_lib.suggest(trial, search.space)
     say(f"trial {number}: {study_lib.shown(values)}")
-    tried = search_space.with_values(config, values)
+    tried = config_lib.with_values(config, values)
     accuracies: list[float] = []
 
     def hopeless(record: dict[str, Any]) -> bool:
@@ -98,7 +99,7 @@ def _accuracy(
             hopeless(record)
         jax.clear_caches()  # the programs of earlier trials, which would fill the memory
         try:
-            seeded = search_space.with_values(tried, {"seed": seed})
+            seeded = config_lib.with_values(tried, {"seed": seed})
             ending = train(seeded, run, lambda line: say(f"  {line}"), hopeless)
         except DivergenceError as error:
             say(f"  {str(error).split(';')[0]}")

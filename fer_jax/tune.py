@@ -38,12 +38,13 @@ def _say(line: str) -> None:
 
 def check(config: "ConfigDict", search: "Search") -> None:
     """Raises UserError where the data are missing, or an end or a choice of the search, alone, cannot be trained."""
+    from fer_jax import config as config_lib
     from fer_jax import data, experiment, search_space
 
     experiment.build(config)
     for name, dimension in search.space.items():
         for value in search_space.ends(dimension):
-            experiment.build(search_space.with_values(config, {name: value}))
+            experiment.build(config_lib.with_values(config, {name: value}))
     for split in ("train", "valid"):
         data.load(config.data.dir, split)
 

@@ -68,7 +68,7 @@ def test_the_points_of_a_range_are_even_and_end_at_its_ends() -> None:
 
 def test_values_are_set_in_a_copy() -> None:
     config = config_lib.load("configs/base.py", ["--config.optim.learning_rate=0.1"])
-    changed = search_space.with_values(config, {"optim.learning_rate": 0.5, "seed": 3})
+    changed = config_lib.with_values(config, {"optim.learning_rate": 0.5, "seed": 3})
     assert (changed.optim.learning_rate, changed.seed) == (0.5, 3)
     assert (config.optim.learning_rate, config.seed) == (0.1, 0)
 

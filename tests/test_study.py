@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 from configs import base
 from fer_jax import study as study_lib
 from fer_jax.cli import UserError
-from fer_jax.search_space import Range, Search, with_values
+from fer_jax.config import with_values
+from fer_jax.search_space import Range, Search
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
