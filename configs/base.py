@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     # In training, logits + logit_adjustment x log prior go into the loss (the prior is the mean target of what is
     # drawn), so that the logits themselves favour rare classes; 0: none.
     config.data.logit_adjustment = 0.0
-    # Run folders of networks that teach this one (self-distillation). Not for multi_target.
+    # Run folders of networks, trained to the end, that teach this one (self-distillation). Not for multi_target.
     config.data.teachers = ()
     # Share of each target that is what the teachers say, on average, of the picture and of its mirror image.
     config.data.teacher_share = 0.5
@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     config.image.normalize = "scale"
 
     config.augment = ConfigDict()
-    # none, flip, emotion_cnn, ferplus or strong; see fer_jax/recipes.py.
+    # none, flip, emotion_cnn, ferplus, strong or photo; see fer_jax/recipes.py.
     config.augment.recipe = "ferplus"
     # The probability that a rectangle of 2 to 20 % of a training picture is erased: it gets the picture's mean.
     config.augment.erase = 0.0

@@ -4,8 +4,8 @@ python -m fer_jax.main --config configs/best.py
 python -m fer_jax.sweep --config configs/best.py --seeds 0 1 2 3 4
 
 Five seeds on an H100 reached 88.5 % (standard deviation 0.3) on validation by majority after the last epoch, 87.7 %
-without the pictures that training has seen before. The steps of a seed took 2.6 minutes while four runs and more shared
-the card (docs/results.md).
+without the pictures that training has seen before. The steps of a seed took 1.0 to 2.6 minutes while four runs and more
+shared the card (docs/results.md).
 """
 
 from ml_collections import ConfigDict

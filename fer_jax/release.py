@@ -51,6 +51,7 @@ def release(run: Path, out: Path, which: str, data_dir: str | None = None, half:
     check_replaceable(out)
     data_dir = data_dir or config_lib.read(run).data.dir
     trained = inference.restore(run, which)
+    half = half or weights.is_half(run)  # what was rounded once stays so
     data = evaluate.load(data_dir, "valid")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".release-", dir=out.parent) as scratch:

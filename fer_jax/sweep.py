@@ -189,9 +189,12 @@ def main() -> int:
     import jax
 
     from fer_jax import config as config_lib
-    from fer_jax import devices, document, evaluate, sweep_report
+    from fer_jax import data, devices, document, evaluate, sweep_report
     from fer_jax.train import FINISHED, train
 
+    for folder in {run.config.data.dir for run in runs}:
+        for split in ("train", "valid"):
+            data.load(folder, split)  # what is wrong with it shows before run folders are made
     devices.tune_cpu()
     devices.cache_compilations()
     load = functools.cache(evaluate.load)  # the search for repeats takes seconds

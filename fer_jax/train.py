@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -84,7 +83,7 @@ def train(
         tree: dict[str, Any] = {"state": initial.result(), "totals": metrics_lib.zeros()}
         found = checkpoint.restore(manager, "latest", tree, devices.replicated)
         if found is None and config.train.init_from:
-            tree["state"] = parts.init(_variables_of(Path(config.train.init_from), tree["state"]))
+            tree["state"] = parts.init(_variables_of(Path(config.train.init_from), config))
         tree = devices.replicate(tree) if found is None else found.tree
         state, totals = tree["state"], tree["totals"]
         step, history = (found.step, found.progress["history"]) if found else (0, [])
@@ -161,15 +160,20 @@ def train(
     return ending
 
 
-def _variables_of(run: Path, like: TrainState) -> Any:
-    """The network of a run folder, to go on from; UserError unless its weights are of the shapes of `like`."""
+def _variables_of(run: Path, config: ConfigDict) -> Any:
+    """The network of a run folder, to go on from; UserError unless it is the network of this config."""
     from fer_jax import inference  # few runs need it, and it would make every start slower
 
-    variables = inference.restore(run, "best").variables
-    wanted = {"params": like.params, "batch_stats": like.batch_stats}
-    if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, wanted):
-        raise UserError(f"train.init_from={run}: a network of another shape than this config's; see its config.json")
-    return variables
+    network = inference.restore(run, "best")
+    there, here = (config_lib.as_json(of) for of in (network.config, config))
+    free = ("dropout", "dtype", "stochastic_depth")  # what the weights need not know of
+    there, here = (
+        {"model": {name: value for name, value in of["model"].items() if name not in free}, "image": of["image"]}
+        for of in (there, here)
+    )
+    if there != here:
+        raise UserError(f"train.init_from={run} holds another network ({config_lib.changes(there, here)})")
+    return network.variables
 
 
 def _train_epoch(

@@ -18,7 +18,7 @@ from fer_jax.cli import UserError
 from fer_jax.search_space import Search
 from fer_jax.train import FINISHED, DivergenceError, best_record, train
 
-LOOK_EVERY_S = 2.0  # while others train the last trials
+LOOK_EVERY_S = 2.0  # while others train the last trials, or this one
 
 
 class _InterruptedError(Exception):
@@ -100,7 +100,7 @@ def _accuracy(
         jax.clear_caches()  # the programs of earlier trials, which would fill the memory
         try:
             seeded = config_lib.with_values(tried, {"seed": seed})
-            ending = train(seeded, run, lambda line: say(f"  {line}"), hopeless)
+            ending = _train_when_free(seeded, run, lambda line: say(f"  {line}"), hopeless)
         except DivergenceError as error:
             say(f"  {str(error).split(';')[0]}")
             raise optuna.TrialPruned from None
@@ -113,6 +113,18 @@ def _accuracy(
         accuracies.append(best_record(_history(run))["valid"]["accuracy"])
     trial.set_user_attr("accuracies", accuracies)
     return sum(accuracies) / len(accuracies)
+
+
+def _train_when_free(
+    config: ConfigDict, run: Path, say: Callable[[str], None], stop_after: Callable[[dict[str, Any]], bool]
+) -> str:
+    """`train`; of a trial that was taken for lost while its process only stood still, after that process."""
+    while True:
+        try:
+            return train(config, run, say, stop_after)
+        except config_lib.BusyError:
+            say(f"another process still trains in {run}; waiting")
+            time.sleep(LOOK_EVERY_S)
 
 
 def _history(run: Path) -> list[dict[str, Any]]:

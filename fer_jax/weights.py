@@ -32,11 +32,18 @@ class Weights(NamedTuple):
 
 
 def save(folder: Path, weights: Weights, half: bool = False) -> None:
-    """Write `<folder>/weights.safetensors`, in float32 or `half` of it (kernels in float16), whole or not at all."""
+    """Write `<folder>/weights.safetensors`, in float32 or `half` of it (kernels in float16), whole or not at all.
+
+    Raises:
+        UserError: a kernel has values that float16 does not hold.
+    """
     arrays = {}
     for name, leaf in _by_name(weights.variables).items():
         # Vectors are few and may lie beyond what float16 holds: variances do.
-        arrays[name] = np.array(leaf, np.float16 if half and np.ndim(leaf) > 1 else np.float32, order="C")
+        with np.errstate(over="ignore"):  # the next line says it
+            arrays[name] = np.array(leaf, np.float16 if half and np.ndim(leaf) > 1 else np.float32, order="C")
+        if half and np.isinf(arrays[name]).any():
+            raise UserError(f"{name} has values beyond what float16 holds; release it without --half")
     training = {name: value for name, value in weights._asdict().items() if name != "variables"}
     partial = folder / f".{WEIGHTS}.{uuid.uuid4().hex}"
     try:
@@ -44,6 +51,14 @@ def save(folder: Path, weights: Weights, half: bool = False) -> None:
         os.replace(partial, folder / WEIGHTS)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_half(folder: Path) -> bool:
+    """Whether `<folder>/weights.safetensors` is there and holds kernels in float16."""
+    if not (folder / WEIGHTS).exists():
+        return False
+    with safetensors.safe_open(folder / WEIGHTS, "numpy") as file:
+        return any(file.get_slice(name).get_dtype() == "F16" for name in file.keys())  # noqa: SIM118
 
 
 def load(folder: Path, like: Any) -> Weights:

@@ -115,6 +115,17 @@ def test_a_network_is_restored_from_its_run_folder_alone(tmp_path: Path) -> None
     assert np.abs(np.diff(got, axis=0)).max(axis=1).min() > 1e-3  # so that rows in another order would show
 
 
+def test_a_network_predicts_in_float32_whatever_it_was_trained_in(tmp_path: Path) -> None:
+    saved_run(tmp_path)
+    images = photographs(5)
+    before = inference.log_probabilities(inference.restore(tmp_path, "best"), images)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"float32"', '"bfloat16"'))
+    network = inference.restore(tmp_path, "best")
+    assert network.config.model.dtype == "bfloat16"
+    np.testing.assert_array_equal(inference.log_probabilities(network, images), before)
+
+
 def test_a_folder_without_a_run_or_checkpoint_gets_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run in"):
         inference.restore(tmp_path, "best")

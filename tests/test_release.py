@@ -8,7 +8,7 @@ import quick
 from ml_collections import ConfigDict
 
 from configs import base, emotion_cnn, vgg13
-from fer_jax import checkpoint, document, evaluate, inference, model_card, models, release, report, tables
+from fer_jax import checkpoint, document, evaluate, inference, model_card, models, release, report, tables, weights
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
@@ -175,3 +175,30 @@ def test_the_training_command_of_the_card_gives_the_config_again(config: ConfigD
     assert f"--config.seed={config.seed}" in train
     assert config_lib.load(f"configs/{file}", shlex.split(train)[7:]).to_json() == config.to_json()
     assert again == f"python -m fer_jax.release --run experiments/{run} --out pretrained/it --checkpoint latest"
+
+
+def test_half_is_said_in_the_card_and_kept(tiny: tuple[Path, Path, Evaluation]) -> None:
+    run, out, _ = tiny
+    half = out.parent / "half"
+    release.release(run, half, "best", half=True)
+    release.release(half, half, "best")  # again: what was rounded stays so
+    card = (half / "README.md").read_text()
+    assert "float32, kernels in float16, no pickle" in card
+    assert "--checkpoint best --half" in card
+    assert weights.is_half(half)
+    assert not weights.is_half(out)
+    for folder in (half / "README.md", half / "config.json", half / WEIGHTS):
+        folder.unlink()
+    half.rmdir()
+
+
+def test_the_card_says_where_a_network_began(tiny: tuple[Path, Path, Evaluation]) -> None:
+    run, _, result = tiny
+    network = inference.restore(run, "best")
+    assert "parameters, trained from scratch." in document.to_markdown("", model_card.page(network, result, 1, ""))
+    network.config.data.update(teachers=("a", "b"), teacher_share=0.25)
+    network.config.train.init_from = "pretrained/base"
+    network.config.optim.update(ema_decay=0.0, swa_epochs=3)
+    card = document.to_markdown("", model_card.page(network, result, 1, ""))
+    assert "trained from the weights of `pretrained/base`, 25% of each target from `a`, `b`." in card
+    assert "best checkpoint, mean of the weights of the last 3 epochs, of step 8" in card

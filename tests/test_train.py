@@ -292,7 +292,7 @@ def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path:
     config.train.update(epochs=2, init_from=str(tmp_path / "begin"))
     config.optim.update(learning_rate=0.0, ema_decay=0.0)  # the weights stay where they begin
     begin = inference.restore(whole, "best").variables
-    start = build(config).init(train_lib._variables_of(whole, build(config).init()))
+    start = build(config).init(train_lib._variables_of(whole, config))
     jax.tree.map(np.testing.assert_array_equal, {"params": start.params, "batch_stats": start.batch_stats}, begin)
 
     def interrupt(line: str) -> None:
@@ -310,13 +310,27 @@ def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path:
     assert any(line.startswith("resuming from step") for line in lines)
 
 
-@pytest.mark.parametrize(("fields", "message"), [({"width": 2.0}, "another shape"), ({}, "no run in")])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": 2.0}, r"another network \(model.width: 1.0 there, 2.0 now\)"),
+        ({"antialias": True}, r"another network \(model.antialias: False there, True now\)"),  # of the same shape
+        ({}, "no run in"),
+    ],
+)
 def test_what_a_run_cannot_begin_with_gets_one_line(config, whole: Path, tmp_path: Path, fields, message) -> None:
     config.train.init_from = str(whole if fields else tmp_path / "nowhere")
     config.model.update(fields)
     with pytest.raises(UserError, match=message) as error:
         train(config, tmp_path / "run", quiet)
     assert "\n" not in str(error.value)
+
+
+def test_the_average_begins_with_the_network_too(config, whole: Path) -> None:
+    begin = train_lib._variables_of(whole, config)
+    state = build(config).init(begin)
+    assert config.optim.ema_decay
+    jax.tree.map(np.testing.assert_array_equal, state.average, begin)
 
 
 def test_a_step_draws_from_the_runs_seed_as_jax_reads_it(config) -> None:

@@ -159,3 +159,29 @@ def test_a_released_network_is_not_trained_on(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="choose another --workdir"):
         config_lib.claim(tmp_path, config)
     assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_half_keeps_kernels_in_float16_and_the_rest_as_it_is(tmp_path: Path) -> None:
+    config, variables = fresh("small")
+    variables = jax.tree.map(lambda leaf: leaf * 1e5 if leaf.ndim == 1 else leaf, variables)  # more than float16 holds
+    config_lib.claim(tmp_path, config)
+    assert not weights.is_half(tmp_path)
+    weights.save(tmp_path, Weights(variables, "best", 4, 7, HISTORY))
+    size = (tmp_path / WEIGHTS).stat().st_size
+    assert not weights.is_half(tmp_path)
+    weights.save(tmp_path, Weights(variables, "best", 4, 7, HISTORY), half=True)
+    assert weights.is_half(tmp_path)
+    kernels = sum(leaf.size for leaf in jax.tree.leaves(variables) if leaf.ndim > 1)
+    assert size - (tmp_path / WEIGHTS).stat().st_size == pytest.approx(2 * kernels, abs=100)
+    back = inference.restore(tmp_path, "best").variables
+    for there, here in zip(jax.tree.leaves(variables), jax.tree.leaves(back), strict=True):
+        assert here.dtype == np.float32
+        expected = there.astype(np.float16).astype(np.float32) if there.ndim > 1 else there
+        np.testing.assert_array_equal(here, expected)
+
+
+def test_a_kernel_that_float16_does_not_hold_gets_one_line(tmp_path: Path) -> None:
+    tree = {"params": {"Dense_0": {"kernel": np.full((2, 3), 7e4, np.float32)}}}
+    with pytest.raises(UserError, match=r"params/Dense_0/kernel .* without --half"):
+        weights.save(tmp_path, Weights(tree, "best", 4, 7, HISTORY), half=True)
+    assert not list(tmp_path.iterdir())
