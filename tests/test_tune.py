@@ -169,6 +169,7 @@ def test_a_trial_that_was_stopped_and_killed_goes_on_from_its_checkpoint_and_the
         process.send_signal(number)
         assert process.wait(timeout=240) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     assert "SIGTERM: the same command goes on from there" in (tmp_path / "SIGTERM").read_text()
+    time.sleep(4)  # or a quick start finds the killed process's trial still alive, and begins the next
     process = start(command, tmp_path / "last")
     assert process.wait(timeout=600) == 0, (tmp_path / "last").read_text()
     for name in ("SIGKILL", "last"):
