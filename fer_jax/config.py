@@ -144,6 +144,7 @@ def _write(run: Path, config: ConfigDict) -> None:
         if any((run / "checkpoints").glob("step_*")):
             raise UserError(f"{run} holds a run of another config ({changes(old, new)}); choose another --workdir")
     try:
+        run.mkdir(parents=True, exist_ok=True)
         partial = run / f".config.{uuid.uuid4().hex}"  # process numbers repeat from machine to machine
         partial.write_text(json.dumps(new, indent=2) + "\n")
         os.replace(partial, path)

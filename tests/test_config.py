@@ -289,3 +289,8 @@ def test_folders_without_a_run_get_one_line(tmp_path: Path) -> None:
         build(ConfigDict({"seed": 0}))
     with pytest.raises(UserError, match="cannot write"):
         config.claim(tmp_path / "config.json" / "run", ConfigDict())
+
+
+def test_a_process_that_does_not_lock_makes_the_folder_too(tmp_path: Path) -> None:
+    with config.claim(tmp_path / "new" / "run", ConfigDict({"seed": 0}), lock=False):
+        assert config.read(tmp_path / "new" / "run").seed == 0
