@@ -22,16 +22,15 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from fer_jax import cli, devices
+from fer_jax import cli, devices, models
 
 COLUMNS = ("tflops", "runs")
-WIDTHS = (32, 64, 128, 256, 512)
 
 
 def layers() -> list[tuple[int, int, int]]:
     """(side, channels in, channels out) of the ten convolutions of `emotion_cnn`."""
     shapes, before = [], 1
-    for block, width in enumerate(WIDTHS):
+    for block, width in enumerate(models.EmotionCNN.widths):
         shapes += [(48 >> block, before, width), (48 >> block, width, width)]
         before = width
     return shapes
