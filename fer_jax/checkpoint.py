@@ -75,15 +75,30 @@ def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sha
     step = manager.latest_step() if which == "latest" else manager.best_step()
     if step is None:
         return None
+    where = Path(manager.directory) / f"step_{step}"
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
     try:
+        _check_shapes(where, like)
         restored = manager.restore(step, args=args)
     except (ValueError, KeyError, OSError) as error:
-        where = Path(manager.directory) / f"step_{step}"
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {where} cannot be restored: {reason}") from None
     return Restored(step, restored["tree"], restored["progress"])
+
+
+def _check_shapes(where: Path, like: Any) -> None:
+    """A ValueError that names the first array of another shape: orbax would stop midway, with reads under way."""
+    saved = _shapes(ocp.StandardCheckpointHandler().metadata(where / "tree"))
+    for name, shape in _shapes(like).items():
+        if saved.get(name, shape) != shape:
+            raise ValueError(f"{name} is {list(saved[name])} there, and {list(shape)} was expected")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """By the names of the leaves, in which orbax makes dicts of named tuples and of tuples lists."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in leaves}
 
 
 def history(manager: ocp.CheckpointManager) -> list[dict[str, Any]]:
