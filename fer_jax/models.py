@@ -16,7 +16,8 @@ import numpy as np
 from flax import linen as nn
 
 from fer_jax.labels import EMOTIONS
-from fer_jax.ops import Conv3x3, max_pool_2x2
+from fer_jax.ops import Conv3x3
+from fer_jax.pooling import max_pool_2x2
 from fer_jax.resnet import ConvBlock, ResNet
 
 Dtype = Any

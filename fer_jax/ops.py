@@ -1,4 +1,4 @@
-"""3x3 convolution, batch normalisation and 2x2 max pooling that are fast on CPUs, where XLA's own are not.
+"""3x3 convolution and batch normalisation that are fast on CPUs, where XLA's own are not.
 
 On other platforms convolutions and sums are XLA's own. What each gave is in docs/performance.md.
 """
@@ -219,39 +219,3 @@ class BatchNorm(nn.Module):
             mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
             variance.value = self.momentum * variance.value + (1 - self.momentum) * batch_variance
         return y
-
-
-def _window_corners(x: Array) -> tuple[Array, Array, Array, Array]:
-    h, w = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    return x[:, 0:h:2, 0:w:2], x[:, 0:h:2, 1:w:2], x[:, 1:h:2, 0:w:2], x[:, 1:h:2, 1:w:2]
-
-
-@jax.custom_vjp
-def max_pool_2x2(x: Array) -> Array:
-    """2x2 max pooling with stride 2: `nn.max_pool(x, (2, 2), (2, 2))` with a gradient that is fast on CPU.
-
-    `[B, H, W, C]` -> `[B, H // 2, W // 2, C]`; an odd last row or column is left out. Among equal values the
-    first in row order gets the gradient, as in `nn.max_pool`.
-    """
-    a, b, c, d = _window_corners(x)
-    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
-
-
-def _max_pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
-    a, b, c, d = _window_corners(x)
-    top, bottom = jnp.maximum(a, b), jnp.maximum(c, d)
-    winner = jnp.where(top >= bottom, jnp.where(a >= b, 0, 1), jnp.where(c >= d, 2, 3)).astype(jnp.uint8)
-    return jnp.maximum(top, bottom), (winner, jnp.zeros((0, *x.shape[1:3]), jnp.uint8))
-
-
-def _max_pool_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array]:
-    winner, of_shape = residuals
-    b, h, w, c = dy.shape
-    corner = jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 2, 1, 2, 1)
-    dx = jnp.where(winner[:, :, None, :, None] == corner, dy[:, :, None, :, None], jnp.zeros((), dy.dtype))
-    dx = dx.reshape(b, 2 * h, 2 * w, c)
-    _, height, width = of_shape.shape
-    return (jnp.pad(dx, ((0, 0), (0, height - 2 * h), (0, width - 2 * w), (0, 0))),)
-
-
-max_pool_2x2.defvjp(_max_pool_forward, _max_pool_backward)

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from fer_jax.labels import EMOTIONS
-from fer_jax.ops import BatchNorm, Conv3x3, max_pool_2x2
+from fer_jax.ops import BatchNorm, Conv3x3
+from fer_jax.pooling import max_blur_pool, max_pool_2x2
 
 Dtype = Any
 
@@ -62,23 +62,6 @@ class ResidualBlock(nn.Module):
         if self.squeeze_excite:
             branch = SqueezeExcite(dtype=self.dtype)(branch)
         return x + nn.Dropout(self.drop, broadcast_dims=(1, 2, 3), deterministic=not train)(branch)
-
-
-def max_blur_pool(x: jax.Array) -> jax.Array:
-    """Anti-aliased max pooling (Zhang 2019, https://arxiv.org/abs/1904.11486): what it gives hardly moves by a pixel.
-
-    Each 2x2 window's maximum, then the binomial filter [1 2 1] x [1 2 1] / 16 at every second place, borders mirrored:
-    `[B, H, W, C]` -> `[B, H // 2, W // 2, C]`.
-    """
-    for axis in (1, 2):
-        size = x.shape[axis]
-        x = jnp.maximum(lax.slice_in_dim(x, 0, size - 1, axis=axis), lax.slice_in_dim(x, 1, size, axis=axis))
-    for axis in (1, 2):
-        last = (x.shape[axis] + 1) // 2 * 2 - 1
-        padded = jnp.pad(x, [(1, 1) if axis == i else (0, 0) for i in range(4)], mode="reflect")
-        before, here, after = (lax.slice_in_dim(padded, i, i + last, stride=2, axis=axis) for i in range(3))
-        x = 0.25 * before + 0.5 * here + 0.25 * after
-    return x
 
 
 class ResNet(nn.Module):

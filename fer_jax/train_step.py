@@ -19,6 +19,7 @@ from fer_jax.loader import Batch
 from fer_jax.losses import Loss
 from fer_jax.metrics import Metrics
 from fer_jax.optim import Decay
+from fer_jax.packing import Packed, pack, unpack
 
 Render = Callable[..., jax.Array]
 
@@ -27,28 +28,27 @@ class TrainState(NamedTuple):
     """All that changes from step to step, and all that a checkpoint holds of the network."""
 
     step: jax.Array  # i32[]
-    params: Any
-    batch_stats: Any
+    params: Packed
+    batch_stats: Packed
     opt_state: Any
     average: Any  # {"params", "batch_stats"}: their average over past steps, or None
 
 
 def create_state(variables: Any, optimizer: optax.GradientTransformation, averaged: bool) -> TrainState:
     """The state before the first step; its average, where one is kept, starts at these variables."""
+    latest = {"params": pack(variables["params"]), "batch_stats": pack(variables["batch_stats"])}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
-        average=jax.tree.map(jnp.copy, variables) if averaged else None,
+        **latest,
+        opt_state=optimizer.init(latest["params"]),
+        average=jax.tree.map(jnp.copy, latest) if averaged else None,
     )
 
 
 def eval_variables(state: TrainState) -> Any:
-    """The variables to predict with: their average where one is kept, else the latest."""
-    if state.average is not None:
-        return state.average
-    return {"params": state.params, "batch_stats": state.batch_stats}
+    """The variables to predict with, {"params", "batch_stats"}: their average where one is kept, else the latest."""
+    latest = {"params": state.params, "batch_stats": state.batch_stats}
+    return {name: unpack(packed) for name, packed in (state.average or latest).items()}
 
 
 def train_step(
@@ -79,9 +79,9 @@ def train_step(
     """
     target = _blend(batch.target, batch.share)
 
-    def mean_loss(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array, jax.Array]]:
+    def mean_loss(params: Packed) -> tuple[jax.Array, tuple[Packed, jax.Array, jax.Array]]:
         logits, updates = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
+            {"params": unpack(params), "batch_stats": unpack(state.batch_stats)},
             _mixed(_images(batch, render), batch),
             train=True,
             mutable=["batch_stats"],
@@ -89,7 +89,7 @@ def train_step(
         )
         per_example = loss(logits, target)
         mean = jnp.sum(per_example * batch.mask) / jnp.maximum(batch.mask.sum(), 1)
-        return mean, (updates.get("batch_stats", {}), logits, per_example)
+        return mean, (pack(updates.get("batch_stats", {})), logits, per_example)
 
     (mean, (batch_stats, logits, per_example)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from scipy.special import log_softmax, softmax
 
 from configs import sample
-from fer_jax import augment, checkpoint, inference, models
+from fer_jax import augment, checkpoint, inference, models, train_step
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
@@ -104,12 +104,13 @@ def test_a_network_is_restored_from_its_run_folder_alone(tmp_path: Path) -> None
         assert (network.step, network.run) == (step, tmp_path)
         assert network.config.model.name == "small"
         assert [record["epoch"] for record in network.history] == [1, 2]  # the whole run, whichever checkpoint
-        jax.tree.map(np.testing.assert_array_equal, network.variables, state.average)
+        jax.tree.map(np.testing.assert_array_equal, network.variables, train_step.eval_variables(state))
 
     images = photographs(11)
     network.config.train.eval_batch_size = 4
     pictures = augment.render(images, augment.identity(11, SIDE), size=SIDE, normalize="scale")
-    logits = np.asarray(jax.jit(partial(network.parts.model.apply, train=False))(latest.average, pictures))
+    variables = train_step.eval_variables(latest)
+    logits = np.asarray(jax.jit(partial(network.parts.model.apply, train=False))(variables, pictures))
     got = inference.log_probabilities(network, images)
     np.testing.assert_allclose(got, log_softmax(logits.astype(np.float64), axis=1), atol=1e-4)
     assert np.abs(np.diff(got, axis=0)).max(axis=1).min() > 1e-3  # so that rows in another order would show

@@ -8,7 +8,8 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fer_jax.ops import BatchNorm, Conv3x3, batch_norm, conv3x3, max_pool_2x2
+from fer_jax.ops import BatchNorm, Conv3x3, batch_norm, conv3x3
+from fer_jax.pooling import max_pool_2x2
 
 
 def normal(seed: int, *shape: int, dtype: str = "float32") -> jax.Array:
@@ -155,18 +156,3 @@ def test_batch_norm_in_evaluation_equals_linens():
     variables = jax.tree.map(lambda leaf: leaf + 0.7, linen.init(jax.random.key(0), x))
     ours = BatchNorm(use_running_average=True)
     assert_close([ours.apply(variables, x)], [linen.apply(variables, x)], 1e-6)
-
-
-@pytest.mark.parametrize("size", [(4, 6), (5, 7), (3, 2)])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("ties", [False, True])
-def test_max_pool_equals_linen(size, dtype, ties):
-    x = normal(0, 3, *size, 5, dtype=dtype)
-    if ties:
-        x = jnp.maximum(jnp.round(x), 0)
-    dy = normal(1, 3, size[0] // 2, size[1] // 2, 5, dtype=dtype)
-    got = jax.jit(lambda: value_and_gradients(max_pool_2x2, x, dy=dy))()
-    want = value_and_gradients(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x, dy=dy)
-    for g, w in zip(got, want, strict=True):
-        np.testing.assert_array_equal(np.asarray(g, np.float32), np.asarray(w, np.float32))
-    np.testing.assert_array_equal(max_pool_2x2(x), got[0])

@@ -182,8 +182,8 @@ def averaged(steps: int, steps_per_epoch: int, epochs: int, **fields) -> tuple[n
         target = np.full((1, 8), change, np.float32)
         batch = Batch(np.zeros((1, 4, 4, 1), np.float32), target, np.ones(1, np.float32), None)
         state, _ = step(state, batch)
-        after.append(float(state.params))
-        average.append(float(state.average["params"]))
+        after.append(float(state.params.vectors[0]))
+        average.append(float(train_step.eval_variables(state)["params"]))
     np.testing.assert_allclose(after, weights[1:], rtol=1e-4, atol=1e-5)
     return np.array(after), np.array(average)
 

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from scipy import ndimage
 
 from fer_jax import models
-from fer_jax.ops import max_pool_2x2
-from fer_jax.resnet import ResidualBlock, ResNet, SqueezeExcite, max_blur_pool
+from fer_jax.pooling import max_blur_pool
+from fer_jax.resnet import ResidualBlock, ResNet, SqueezeExcite
 
 
 def uniform(*shape: int) -> np.ndarray:
@@ -30,22 +29,6 @@ def test_squeeze_excite_equals_numpy() -> None:
     factors = 1 / (1 + np.exp(-(hidden @ second["kernel"] + second["bias"])))
     assert factors.std() > 0.05
     np.testing.assert_allclose(SqueezeExcite().apply({"params": params}, x), x * factors[:, None, None], rtol=1e-5)
-
-
-@pytest.mark.parametrize("size", [(2, 2), (3, 6), (7, 4), (12, 12)])
-def test_max_blur_pool_equals_scipy(size: tuple[int, int]) -> None:
-    x = uniform(2, *size, 3)
-    binomial = np.outer([1, 2, 1], [1, 2, 1]) / 16
-    expected = np.empty((2, size[0] // 2, size[1] // 2, 3))
-    for picture in range(2):
-        for channel in range(3):
-            dense = ndimage.maximum_filter(x[picture, ..., channel], size=2, origin=-1)[:-1, :-1]
-            blurred = ndimage.convolve(dense, binomial, mode="mirror")
-            expected[picture, ..., channel] = blurred[::2, ::2]
-    got = jax.jit(max_blur_pool)(x)
-    assert got.shape == jax.eval_shape(max_pool_2x2, x).shape
-    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
-    assert jax.eval_shape(max_blur_pool, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 def test_antialiasing_pools_by_it() -> None:

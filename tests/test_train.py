@@ -293,17 +293,17 @@ def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path:
     config.optim.update(learning_rate=0.0, ema_decay=0.0)  # the weights stay where they begin
     begin = inference.restore(whole, "best").variables
     start = build(config).init(train_lib._variables_of(whole, config))
-    jax.tree.map(np.testing.assert_array_equal, {"params": start.params, "batch_stats": start.batch_stats}, begin)
+    jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(start), begin)
 
     def interrupt(line: str) -> None:
         if line.startswith("epoch 1"):
             signal.raise_signal(signal.SIGTERM)
 
     assert train(config, tmp_path / "run", interrupt) == "SIGTERM"
-    jax.tree.map(
-        np.testing.assert_array_equal, restored(config, tmp_path / "run").tree["state"].params, begin["params"]
-    )
-    assert not np.array_equal(begin["params"]["Dense_0"]["kernel"], build(config).init().params["Dense_0"]["kernel"])
+    after = train_step.eval_variables(restored(config, tmp_path / "run").tree["state"])
+    jax.tree.map(np.testing.assert_array_equal, after["params"], begin["params"])
+    fresh = train_step.eval_variables(build(config).init())
+    assert not np.array_equal(begin["params"]["Dense_0"]["kernel"], fresh["params"]["Dense_0"]["kernel"])
     shutil.rmtree(tmp_path / "begin")  # a run that goes on goes on from its own checkpoint
     lines: list[str] = []
     assert train(config, tmp_path / "run", lines.append) == "complete"
@@ -330,7 +330,7 @@ def test_the_average_begins_with_the_network_too(config, whole: Path) -> None:
     begin = train_lib._variables_of(whole, config)
     state = build(config).init(begin)
     assert config.optim.ema_decay
-    jax.tree.map(np.testing.assert_array_equal, state.average, begin)
+    jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(state), begin)
 
 
 def test_a_step_draws_from_the_runs_seed_as_jax_reads_it(config) -> None:

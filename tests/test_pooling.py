@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.test_util import check_grads
+from scipy import ndimage
+
+from fer_jax.pooling import max_blur_pool, max_pool_2x2
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+
+
+def value_and_gradient(function, x, dy):
+    value, pull_back = jax.vjp(function, x)
+    return value, *pull_back(dy)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (3, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_equals_linen(size, dtype, ties):
+    x = normal(0, 3, *size, 5).astype(dtype)
+    if ties:
+        x = jnp.maximum(jnp.round(x), 0)
+    dy = normal(1, 3, size[0] // 2, size[1] // 2, 5).astype(dtype)
+    got = jax.jit(lambda: value_and_gradient(max_pool_2x2, x, dy))()
+    want = value_and_gradient(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x, dy)
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_array_equal(np.asarray(g, np.float32), np.asarray(w, np.float32))
+    np.testing.assert_array_equal(max_pool_2x2(x), got[0])
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 6), (7, 4), (12, 12)])
+def test_max_blur_pool_equals_scipy(size: tuple[int, int]) -> None:
+    x = np.asarray(normal(0, 2, *size, 3))
+    binomial = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    expected = np.empty((2, size[0] // 2, size[1] // 2, 3))
+    for picture in range(2):
+        for channel in range(3):
+            dense = ndimage.maximum_filter(x[picture, ..., channel], size=2, origin=-1)[:-1, :-1]
+            blurred = ndimage.convolve(dense, binomial, mode="mirror")
+            expected[picture, ..., channel] = blurred[::2, ::2]
+    got = jax.jit(max_blur_pool)(x)
+    assert got.shape == jax.eval_shape(max_pool_2x2, x).shape
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    assert jax.eval_shape(max_blur_pool, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 6), (7, 4), (12, 12)])
+def test_max_blur_pool_has_the_gradient_of_differences(size: tuple[int, int]) -> None:
+    # far apart, so that a small difference changes no maximum
+    values = np.random.default_rng(0).permutation(2 * size[0] * size[1] * 3).astype(np.float32)
+    check_grads(jax.jit(max_blur_pool), (values.reshape(2, *size, 3) / 4,), order=1, modes=["rev"], eps=0.05)
+
+
+def test_max_blur_pool_keeps_gradients_in_bfloat16() -> None:
+    x = normal(0, 2, 12, 12, 3).astype(jnp.bfloat16)
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(max_blur_pool(x).astype(jnp.float32) ** 2)))
+    got = gradient(x)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(got, np.float32), gradient(x.astype(jnp.float32)), atol=0.05)
