@@ -79,7 +79,7 @@ def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sha
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
     args = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
     try:
-        _check_shapes(where, like)
+        _check_arrays(where, like)
         restored = manager.restore(step, args=args)
     except (ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -87,11 +87,15 @@ def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sha
     return Restored(step, restored["tree"], restored["progress"])
 
 
-def _check_shapes(where: Path, like: Any) -> None:
-    """A ValueError that names the first array of another shape: orbax would stop midway, with reads under way."""
-    saved = _shapes(ocp.StandardCheckpointHandler().metadata(where / "tree"))
-    for name, shape in _shapes(like).items():
-        if saved.get(name, shape) != shape:
+def _check_arrays(where: Path, like: Any) -> None:
+    """A ValueError that names the first array that does not fit: orbax would stop midway, with reads under way."""
+    saved, expected = _shapes(ocp.StandardCheckpointHandler().metadata(where / "tree")), _shapes(like)
+    if odd := saved.keys() ^ expected.keys():
+        name = min(odd)
+        where_it_is = "there and was not expected" if name in saved else "not there"
+        raise ValueError(f"{name} is {where_it_is}; perhaps another version of fer_jax saved it")
+    for name, shape in expected.items():
+        if saved[name] != shape:
             raise ValueError(f"{name} is {list(saved[name])} there, and {list(shape)} was expected")
 
 

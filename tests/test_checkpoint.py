@@ -94,9 +94,13 @@ def test_a_checkpoint_of_another_network_gets_one_line(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_tree_gets_one_line(tmp_path: Path) -> None:
     save_all(tmp_path, {1: 0.9})
-    with pytest.raises(UserError, match=r"step_1 cannot be restored") as error:
+    with pytest.raises(
+        UserError, match=r"step_1 cannot be restored: bias is not there; perhaps another version"
+    ) as error:
         restore(tmp_path, "latest", {**LIKE, "bias": jax.ShapeDtypeStruct((3,), jnp.float32)})
     assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"step_1 cannot be restored: w is there and was not expected"):
+        restore(tmp_path, "latest", {name: leaf for name, leaf in LIKE.items() if name != "w"})
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
