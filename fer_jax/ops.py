@@ -3,7 +3,7 @@
 On other platforms convolutions and sums are XLA's own. What each gave is in docs/performance.md.
 """
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import flax.linen as nn
@@ -149,8 +149,8 @@ def _row_by_row_sum(x: Array) -> Array:
     """Over all but the channels; the rows are added first, as one loop that XLA makes vectors of."""
     if x.shape[1] > 64:  # more terms would take long to compile
         return x.sum(axis=(0, 1, 2))
-    rows = [x[:, i] for i in range(x.shape[1])]
-    return sum(rows[1:], start=rows[0]).sum(axis=(0, 1))
+    rows = (lax.index_in_dim(x, i, axis=1, keepdims=False) for i in range(x.shape[1]))
+    return reduce(lax.add, rows).sum(axis=(0, 1))  # lax: jnp's indexing and adding take longer to trace
 
 
 def _channel_sums(*maps: Array) -> list[Array]:
