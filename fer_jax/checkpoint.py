@@ -1,10 +1,12 @@
 """Checkpoints of a run, by orbax: the latest, to go on from, and the best on validation, to use.
 
 Saving is asynchronous (training goes on) and atomic (a checkpoint is there whole or not at all). Each holds the
-TrainState and the metrics of the epoch under way, and a JSON item `progress` with the history of past epochs.
+TrainState and the metrics of the epoch under way, and a JSON item `progress` with the history of past epochs and what
+lies where in the arrays that are packed.
 """
 
 import logging as std_logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +16,12 @@ from absl import logging
 from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from fer_jax import packing
 from fer_jax.cli import UserError
 
 Progress = dict[str, Any]
+
+ANOTHER_VERSION = "if another version of fer_jax saved it, use that one, or train anew"
 
 
 class Restored(NamedTuple):
@@ -56,6 +61,7 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progres
     if step in manager.all_steps():
         return
     metrics = None if accuracy is None else {"accuracy": accuracy, "step": step}
+    progress = {**progress, "layouts": packing.layouts(tree)}
     args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
     manager.save(step, args=args, metrics=metrics, force=True)
 
@@ -77,23 +83,26 @@ def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sha
         return None
     where = Path(manager.directory) / f"step_{step}"
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
-    args = ocp.args.Composite(tree=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
     try:
         _check_arrays(where, like)
-        restored = manager.restore(step, args=args)
+        progress = _progress(manager, step)
+        if progress.pop("layouts") != packing.layouts(like):
+            raise ValueError(f"its biases, scales or statistics have other names; {ANOTHER_VERSION}")
+        restored = manager.restore(step, args=ocp.args.Composite(tree=ocp.args.StandardRestore(abstract)))
     except (ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {where} cannot be restored: {reason}") from None
-    return Restored(step, restored["tree"], restored["progress"])
+    return Restored(step, restored["tree"], progress)
 
 
 def _check_arrays(where: Path, like: Any) -> None:
     """A ValueError that names the first array that does not fit: orbax would stop midway, with reads under way."""
-    saved, expected = _shapes(ocp.StandardCheckpointHandler().metadata(where / "tree")), _shapes(like)
+    with closing(ocp.StandardCheckpointHandler()) as handler:
+        saved, expected = _shapes(handler.metadata(where / "tree")), _shapes(like)
     if odd := saved.keys() ^ expected.keys():
         name = min(odd)
         where_it_is = "there and was not expected" if name in saved else "not there"
-        raise ValueError(f"{name} is {where_it_is}; perhaps another version of fer_jax saved it")
+        raise ValueError(f"{name} is {where_it_is}; {ANOTHER_VERSION}")
     for name, shape in expected.items():
         if saved[name] != shape:
             raise ValueError(f"{name} is {list(saved[name])} there, and {list(shape)} was expected")
@@ -110,4 +119,8 @@ def history(manager: ocp.CheckpointManager) -> list[dict[str, Any]]:
     step = manager.latest_step()
     if step is None:
         return []
-    return manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]["history"]
+    return _progress(manager, step)["history"]
+
+
+def _progress(manager: ocp.CheckpointManager, step: int) -> Progress:
+    return manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]

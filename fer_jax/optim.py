@@ -111,7 +111,7 @@ def _muon(config: ConfigDict) -> optax.GradientTransformation:
 
     return optax.contrib.muon(
         learning_rate=-1.0,  # and so no change of sign: rate and decay follow in the chain, as everywhere
-        ns_coeffs=((3.4445, -4.7750, 2.0315),) * 5,  # one by one, optax loops over the steps: a fifth to compile
+        ns_coeffs=((3.4445, -4.7750, 2.0315),) * 5,  # in this form optax loops over the five steps, and compiles one
         beta=config.momentum,
         nesterov=config.nesterov,
         adam_b1=config.b1,

@@ -1,7 +1,7 @@
 """Trees with all their vectors end to end in one array.
 
-A network has many biases, scales and statistics, and an optimizer several small programs for each array: they take
-longer to compile than to run, and on a GPU longer to start.
+A network has many biases, scales and statistics, and XLA makes several small programs for each in a training step:
+they take longer to compile than to run.
 """
 
 import math
@@ -23,13 +23,13 @@ class Packed:
 
 
 def pack(tree: Any) -> Packed:
-    """What `unpack` makes the tree of again; its arrays must be of one dtype."""
+    """What `unpack` makes the tree of again. TypeError where vectors are of several dtypes."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     vectors = [jnp.ravel(leaf) for leaf in named.values() if jnp.ndim(leaf) < 2]
     return Packed(
         kernels={name: leaf for name, leaf in named.items() if jnp.ndim(leaf) >= 2},
-        vectors=jnp.concatenate(vectors) if vectors else None,
+        vectors=jax.lax.concatenate(vectors, 0) if vectors else None,
         structure=structure,
         shapes=tuple((name, jnp.shape(leaf)) for name, leaf in named.items()),
     )
@@ -43,3 +43,10 @@ def unpack(packed: Packed) -> Any:
         parts = jax.lax.split(packed.vectors, [math.prod(shape) for shape in small.values()])
         leaves |= {name: part.reshape(small[name]) for name, part in zip(small, parts, strict=True)}
     return jax.tree.unflatten(packed.structure, [leaves[name] for name, _ in packed.shapes])
+
+
+def layouts(tree: Any) -> list[list[list[Any]]]:
+    """Paths and shapes of the arrays of each kind of `Packed` in a tree, as JSON has them: what tells vectors apart."""
+    nodes = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, Packed))
+    kinds = dict.fromkeys(node.shapes for node in nodes if isinstance(node, Packed))
+    return [[[name, list(shape)] for name, shape in kind] for kind in kinds]

@@ -46,7 +46,7 @@ def max_blur_pool(x: Array) -> Array:
     """Anti-aliased max pooling (Zhang 2019, https://arxiv.org/abs/1904.11486): what it gives hardly moves by a pixel.
 
     Each 2x2 window's maximum, then the binomial filter [1 2 1] x [1 2 1] / 16 at every second place, borders mirrored:
-    `[B, H, W, C]` -> `[B, H // 2, W // 2, C]`.
+    `[B, H, W, C]` -> `[B, H // 2, W // 2, C]`. For gradients in reverse mode (it has a `custom_vjp`).
     """
     for axis in (1, 2):
         size = x.shape[axis]
@@ -54,14 +54,18 @@ def max_blur_pool(x: Array) -> Array:
     return _blur(x)
 
 
-@jax.custom_vjp
-def _blur(x: Array) -> Array:
+def _lax_blur(x: Array) -> Array:
     for axis in (1, 2):
         last = (x.shape[axis] + 1) // 2 * 2 - 1
         padded = jnp.pad(x, [(1, 1) if axis == i else (0, 0) for i in range(4)], mode="reflect")
         before, here, after = (lax.slice_in_dim(padded, i, i + last, stride=2, axis=axis) for i in range(3))
         x = 0.25 * before + 0.5 * here + 0.25 * after
     return x
+
+
+@jax.custom_vjp
+def _blur(x: Array) -> Array:
+    return _lax_blur(x)
 
 
 def _blur_matrix(size: int) -> np.ndarray:
@@ -78,9 +82,20 @@ def _blur_forward(x: Array) -> tuple[Array, Array]:
 
 
 def _blur_backward(of_shape: Array, dy: Array) -> tuple[Array]:
-    """As two products: the transposes of slices and mirrored borders are slow on CPUs, to run and to compile."""
-    rows, columns = (_blur_matrix(size).astype(dy.dtype) for size in of_shape.shape[1:3])
-    return (jnp.einsum("jw,bhjc->bhwc", columns, jnp.einsum("ih,bijc->bhjc", rows, dy)),)
+    """As two products on CPUs, where the transposes of slices and mirrored borders are slow to run and to compile."""
+    height, width = of_shape.shape[1:3]
+
+    def products(dy: Array) -> Array:
+        rows, columns = (_blur_matrix(size).astype(dy.dtype) for size in (height, width))
+        return jnp.einsum("jw,bhjc->bhwc", columns, jnp.einsum("ih,bijc->bhjc", rows, dy))
+
+    def transposed(dy: Array) -> Array:
+        x = jax.ShapeDtypeStruct((len(dy), *of_shape.shape[1:]), dy.dtype)
+        return jax.linear_transpose(_lax_blur, x)(dy)[0]
+
+    if max(height, width) > 64:  # a product takes longer in proportion to the side
+        return (transposed(dy),)
+    return (lax.platform_dependent(dy, cpu=products, default=transposed),)
 
 
 _blur.defvjp(_blur_forward, _blur_backward)

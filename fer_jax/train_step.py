@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
     params: Packed
     batch_stats: Packed
     opt_state: Any
-    average: Any  # {"params", "batch_stats"}: their average over past steps, or None
+    average: dict[str, Packed] | None  # {"params", "batch_stats"}: their average over past steps, or None
 
 
 def create_state(variables: Any, optimizer: optax.GradientTransformation, averaged: bool) -> TrainState:

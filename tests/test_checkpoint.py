@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax import checkpoint
+from fer_jax import checkpoint, packing
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices
 
@@ -94,13 +94,21 @@ def test_a_checkpoint_of_another_network_gets_one_line(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_tree_gets_one_line(tmp_path: Path) -> None:
     save_all(tmp_path, {1: 0.9})
-    with pytest.raises(
-        UserError, match=r"step_1 cannot be restored: bias is not there; perhaps another version"
-    ) as error:
+    with pytest.raises(UserError, match=r"step_1 cannot be restored: bias is not there; if another version") as error:
         restore(tmp_path, "latest", {**LIKE, "bias": jax.ShapeDtypeStruct((3,), jnp.float32)})
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match=r"step_1 cannot be restored: w is there and was not expected"):
         restore(tmp_path, "latest", {name: leaf for name, leaf in LIKE.items() if name != "w"})
+
+
+def test_packed_vectors_of_other_names_are_not_taken_for_these(tmp_path: Path) -> None:
+    tree = {"params": packing.pack({"norm": {"bias": jnp.zeros(3), "scale": jnp.ones(3)}, "kernel": jnp.ones((2, 2))})}
+    with closing(checkpoint.open_manager(tmp_path)) as manager:
+        checkpoint.save(manager, 1, tree, {}, None)
+    jax.tree.map(np.testing.assert_array_equal, restore(tmp_path, "latest", tree).tree, tree)
+    like = {"params": packing.pack({"norm": {"gain": jnp.ones(3), "offset": jnp.zeros(3)}, "kernel": jnp.ones((2, 2))})}
+    with pytest.raises(UserError, match=r"its biases, scales or statistics have other names; if another version"):
+        restore(tmp_path, "latest", like)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -4,7 +4,9 @@ import numpy as np
 import optax
 import pytest
 
-from fer_jax.packing import pack, unpack
+from configs import base
+from fer_jax import optim
+from fer_jax.packing import layouts, pack, unpack
 
 TREE = {
     "first": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.array([10.0, 11, 12])},
@@ -45,17 +47,31 @@ def test_a_gradient_through_unpack_is_the_packed_gradient() -> None:
     jax.tree.map(np.testing.assert_allclose, got, pack(jax.grad(loss)(TREE)))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_an_optimizer_does_the_same_to_a_packed_network(optimizer) -> None:
-    update = {
-        "adamw": optax.adamw(0.1, weight_decay=0.1, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)),
-        "sgd": optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(0.1, momentum=0.9)),
-    }[optimizer]
-    params = TREE
-    packed, state, packed_state = pack(params), update.init(params), update.init(pack(params))
+def test_vectors_of_several_dtypes_are_refused() -> None:
+    with pytest.raises(TypeError):
+        pack({"a": jnp.zeros(2), "b": jnp.zeros(2, jnp.bfloat16)})
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize("tree", [TREE, {"kernel": jnp.ones((3, 3, 1, 2))}])
+def test_an_optimizer_does_the_same_to_a_packed_network(name, tree) -> None:
+    config = base.get_config()
+    config.optim.update(name=name, l2=0.1, weight_decay=0.1)
+    optimizer = optim.create_optimizer(config.optim, lambda step: 0.1)
+    update = jax.jit(optimizer.update)
+    plain, packed = tree, pack(tree)
+    states = optimizer.init(plain), optimizer.init(packed)
     for step in range(3):
-        gradient = jax.tree.map(lambda leaf, step=step: jnp.cos(leaf + step), params)
-        changes, state = update.update(gradient, state, params)
-        packed_changes, packed_state = update.update(pack(gradient), packed_state, packed)
-        params, packed = optax.apply_updates(params, changes), optax.apply_updates(packed, packed_changes)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), unpack(packed), params)
+        gradient = jax.tree.map(lambda leaf, step=step: jnp.cos(leaf + step), tree)
+        changes, plain_state = update(gradient, states[0], plain)
+        packed_changes, packed_state = update(pack(gradient), states[1], packed)
+        states = plain_state, packed_state
+        plain, packed = optax.apply_updates(plain, changes), optax.apply_updates(packed, packed_changes)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), unpack(packed), plain)
+    assert not np.allclose(jax.tree.leaves(plain)[0], jax.tree.leaves(tree)[0])
+
+
+def test_layouts_tell_what_lies_where() -> None:
+    packed, other = pack({"a": {"b": jnp.zeros(2)}, "w": jnp.zeros((2, 1))}), pack({"c": jnp.zeros(2)})
+    tree = {"first": packed, "second": (packed, other), "plain": jnp.zeros(3)}
+    assert layouts(tree) == [[["a/b", [2]], ["w", [2, 1]]], [["c", [2]]]]
