@@ -3,8 +3,8 @@
 python -m fer_jax.tune --config configs/tune.py --trials 50 --storage sqlite:///experiments/tune.db
 python -m fer_jax.main --config experiments/tune/tuned.py --config.train.epochs=20
 
-A trial has four epochs at most, some 10 minutes at the 200 images/s of two CPU cores. The search has not been run to
-its end, so there is no accuracy to quote.
+A trial has four epochs at most, some 10 minutes at the 200 images/s of two CPU cores. There is no accuracy to
+quote: this search has not been run to its end, only a smaller one (docs/results.md).
 """
 
 from ml_collections import ConfigDict
