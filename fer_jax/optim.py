@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from ml_collections import ConfigDict
+
+from fer_jax import muon
 
 Decay = Callable[[jax.Array], jax.Array]
 
@@ -99,26 +100,12 @@ def _lion(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _muon(config: ConfigDict) -> optax.GradientTransformation:
-    """Orthogonalised momentum for convolution kernels (Jordan 2024, https://kellerjordan.github.io/posts/muon/).
-
-    A kernel counts as a matrix of [9 * C_in, C_out]. Steps are as large as AdamW's usually are (root mean square 0.2,
-    Liu et al. 2025, https://arxiv.org/abs/2502.16982). Everything else goes by Adam, Nesterov's where Muon is.
-    """
-
-    def matrices(params: Any) -> Any:
-        matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
-        return jax.tree.map(lambda leaf: matrix if leaf.ndim == 4 else None, params)  # None: for Adam
-
-    return optax.contrib.muon(
-        learning_rate=-1.0,  # and so no change of sign: rate and decay follow in the chain, as everywhere
-        ns_coeffs=((3.4445, -4.7750, 2.0315),) * 5,  # in this form optax loops over the five steps, and compiles one
-        beta=config.momentum,
-        nesterov=config.nesterov,
-        adam_b1=config.b1,
-        adam_b2=config.b2,
-        muon_weight_dimension_numbers=matrices,
-        consistent_rms=0.2,
-    )
+    """Orthogonalised momentum for convolution kernels; all else by Adam, Nesterov's where Muon is."""
+    parts = {
+        "muon": muon.scale_by_muon(config.momentum, config.nesterov),
+        "adam": optax.scale_by_adam(b1=config.b1, b2=config.b2, nesterov=config.nesterov),
+    }
+    return optax.partition(parts, lambda params: jax.tree.map(lambda leaf: "muon" if leaf.ndim == 4 else "adam", params))
 
 
 OPTIMIZERS: dict[str, Callable[[ConfigDict], optax.GradientTransformation]] = {
