@@ -2,19 +2,21 @@
 
 https://kellerjordan.github.io/posts/muon/
 
-optax has a Muon too, which the tests compare this one with. This one iterates on Gram matrices, several kernels at once:
-a training step on a CPU is quicker by it, and compiles sooner.
+optax has a Muon too, and the tests compare the two. This one iterates on Gram matrices, those of one size together: its
+part of a training step is quicker on a CPU, and compiles in a third of the time.
 """
 
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-# Jordan's polynomial a x + b x^3 + c x^5; five times it brings singular values from 0.01 up to between 0.7 and 1.2.
+# Jordan's a x + b x^3 + c x^5, which brings singular values from 0.01 up to between 0.7 and 1.2 in five steps.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
+EXACT = jax.lax.Precision.HIGHEST  # GPUs would round products to fewer bits: see orthogonalize
 
 
 def scale_by_muon(momentum: float, nesterov: bool) -> optax.GradientTransformation:
@@ -24,10 +26,11 @@ def scale_by_muon(momentum: float, nesterov: bool) -> optax.GradientTransformati
     """
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
-        leaves, structure = jax.tree.flatten(updates)
-        matrices = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]
+        kernels, structure = jax.tree.flatten(updates)
+        matrices = [kernel.reshape(-1, kernel.shape[-1]) for kernel in kernels]
         steps = orthogonalize(matrices, [0.2 * max(matrix.shape) ** 0.5 for matrix in matrices])
-        return jax.tree.unflatten(structure, [s.reshape(x.shape) for s, x in zip(steps, leaves, strict=True)]), state
+        steps = [step.reshape(kernel.shape) for step, kernel in zip(steps, kernels, strict=True)]
+        return jax.tree.unflatten(structure, steps), state
 
     return optax.chain(
         optax.trace(decay=momentum, nesterov=nesterov),
@@ -39,40 +42,47 @@ def orthogonalize(matrices: list[jax.Array], sizes: list[float]) -> list[jax.Arr
     """Each f32[n, m] with all its singular values brought near its size, by five Newton-Schulz steps; zeros stay zeros.
 
     X -> a X + b (X X^T) X + c (X X^T)^2 X is P X with a polynomial P of the Gram matrix A = X X^T of the shorter side,
-    and the next Gram matrix is P A P. So the steps need small square matrices alone, those of one side together, and
-    the product of the five P meets X at the end. In float32 throughout: in less, small negative eigenvalues would grow.
+    and the next Gram matrix is P A P. So the steps need small square matrices alone, and the product of the five P
+    meets X at the end. Products are exact to float32: in less, small negative eigenvalues of A would come up and grow.
     """
-    long = [int(matrix.shape[1] > matrix.shape[0]) for matrix in matrices]  # the longer axis, which Gram sums over
-    grams = [_dot(matrix, matrix, axis, axis) for matrix, axis in zip(matrices, long, strict=True)]
-    products: dict[int, jax.Array] = {}
-    for side in sorted({min(matrix.shape) for matrix in matrices}):
-        members = [i for i, matrix in enumerate(matrices) if min(matrix.shape) == side]
-        gram = jnp.stack([grams[i] for i in members])
-        products |= zip(members, _product(gram, jnp.asarray([sizes[i] for i in members])), strict=True)
-    return [
-        _dot(products[i], matrix, 1, 0) if long[i] else _dot(matrix, products[i], 1, 0)
-        for i, matrix in enumerate(matrices)
+    sides = [min(matrix.shape) for matrix in matrices]
+    groups = [[i for i, side in enumerate(sides) if side == this] for this in sorted(set(sides))]
+    grams = [[_gram(matrices[i]) for i in group] for group in groups]
+
+    # The Frobenius norms all in one array, in the order of the groups: little to compile.
+    diagonals = [gram.reshape(-1)[:: len(gram) + 1] for group in grams for gram in group]
+    squares = jnp.stack([jnp.pad(row, (0, max(sides) - len(row))) for row in diagonals]).sum(axis=1) + 1e-16
+    ends = list(itertools.accumulate(map(len, groups)))[:-1]
+    shrink = jnp.split(1 / squares, ends)
+    scale = jnp.split(jnp.asarray([sizes[i] for group in groups for i in group]) * jax.lax.rsqrt(squares), ends)
+
+    begin = [
+        (jnp.stack(gram) * less[:, None, None], more[:, None, None] * jnp.eye(len(gram[0])))
+        for gram, less, more in zip(grams, shrink, scale, strict=True)
     ]
+    end = jax.lax.fori_loop(0, STEPS, lambda _, pairs: [_step(*pair) for pair in pairs], begin)
+    products: dict[int, jax.Array] = {}
+    for group, (_, product) in zip(groups, end, strict=True):
+        products |= zip(group, product, strict=True)
+    return [_times(products[i], matrix) for i, matrix in enumerate(matrices)]
 
 
-def _product(gram: jax.Array, sizes: jax.Array) -> jax.Array:
-    """size / |X| x P_5 P_4 P_3 P_2 P_1 for Gram matrices f32[k, m, m]; all of these are symmetric and commute."""
+def _gram(matrix: jax.Array) -> jax.Array:
+    """f32[m, m] of the shorter side m."""
+    longer = int(matrix.shape[0] < matrix.shape[1])
+    return jnp.tensordot(matrix, matrix, (longer, longer), precision=EXACT)
+
+
+def _step(gram: jax.Array, product: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """P A P, and P times the product so far, of f32[k, m, m]; all these matrices are symmetric and commute."""
     a, b, c = COEFFICIENTS
-    identity = jnp.eye(gram.shape[-1])
-    squares = jnp.trace(gram, axis1=1, axis2=2)[:, None, None] + 1e-16  # of the Frobenius norm
-
-    def step(_: int, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        gram, product = carry
-        polynomial = a * identity + b * gram + c * _dots(gram, gram)
-        return _dots(_dots(polynomial, gram), polynomial), _dots(polynomial, product)
-
-    scaled = sizes[:, None, None] * jax.lax.rsqrt(squares) * identity
-    return jax.lax.fori_loop(0, STEPS, step, (gram / squares, scaled))[1]
+    polynomial = a * jnp.eye(gram.shape[-1]) + b * gram + c * jnp.matmul(gram, gram, precision=EXACT)
+    return (
+        jnp.matmul(jnp.matmul(polynomial, gram, precision=EXACT), polynomial, precision=EXACT),
+        jnp.matmul(polynomial, product, precision=EXACT),
+    )
 
 
-def _dot(left: jax.Array, right: jax.Array, axis_left: int, axis_right: int) -> jax.Array:
-    return jnp.tensordot(left, right, (axis_left, axis_right), precision=jax.lax.Precision.HIGHEST)
-
-
-def _dots(left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+def _times(product: jax.Array, matrix: jax.Array) -> jax.Array:
+    left, right = (product, matrix) if matrix.shape[0] < matrix.shape[1] else (matrix, product)
+    return jnp.matmul(left, right, precision=EXACT)

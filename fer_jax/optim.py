@@ -105,7 +105,11 @@ def _muon(config: ConfigDict) -> optax.GradientTransformation:
         "muon": muon.scale_by_muon(config.momentum, config.nesterov),
         "adam": optax.scale_by_adam(b1=config.b1, b2=config.b2, nesterov=config.nesterov),
     }
-    return optax.partition(parts, lambda params: jax.tree.map(lambda leaf: "muon" if leaf.ndim == 4 else "adam", params))
+
+    def labels(params: Any) -> Any:
+        return jax.tree.map(lambda leaf: "muon" if leaf.ndim == 4 else "adam", params)
+
+    return optax.partition(parts, labels)
 
 
 OPTIMIZERS: dict[str, Callable[[ConfigDict], optax.GradientTransformation]] = {

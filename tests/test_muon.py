@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax.contrib
+import pytest
+
+from fer_jax import muon
+
+SHAPES = [(36, 32), (288, 64), (9, 64), (64, 64), (576, 64), (9, 32), (5, 5)]
+
+
+def newton_schulz(matrix: np.ndarray) -> np.ndarray:
+    """Five steps as Jordan wrote them, in float64."""
+    matrix = matrix.astype(np.float64) / np.linalg.norm(matrix)
+    for _ in range(5):
+        square = matrix @ matrix.T
+        matrix = 3.4445 * matrix + (-4.7750 * square + 2.0315 * square @ square) @ matrix
+    return matrix
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1.0, 1e4])
+def test_orthogonalize_equals_the_slow_iteration(factor: float) -> None:
+    rng = np.random.default_rng(0)
+    matrices = [np.float32(factor * rng.normal(size=shape)) for shape in SHAPES]
+    sizes = [1.0 + i for i in range(len(SHAPES))]
+    for got, matrix, size in zip(jax.jit(muon.orthogonalize)(matrices, sizes), matrices, sizes, strict=True):
+        np.testing.assert_allclose(got / size, newton_schulz(matrix), atol=1e-4)
+
+
+def test_matrices_of_low_rank_and_of_widely_spread_singular_values() -> None:
+    rng = np.random.default_rng(1)
+    left, right = (np.linalg.qr(rng.normal(size=(size, 32)))[0] for size in (288, 32))
+    spread = left * np.logspace(0, -6, 32) @ right.T  # its Gram matrix has eigenvalues below float32's precision
+    deficient = left[:, :3] @ right[:, :3].T
+    for matrix in (spread, deficient):
+        (got,) = muon.orthogonalize([jnp.asarray(matrix, jnp.float32)], [1.0])
+        np.testing.assert_allclose(got, newton_schulz(matrix), atol=2e-3)
+
+
+def test_singular_values_come_near_one_and_the_directions_stay() -> None:
+    matrix = np.float32(np.random.default_rng(2).normal(size=(90, 12)))
+    (got,) = muon.orthogonalize([jnp.asarray(matrix)], [1.0])
+    values = np.linalg.svd(got, compute_uv=False)
+    assert 0.6 < values.min() < values.max() < 1.3
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    aligned = left.T @ got @ right.T
+    np.testing.assert_allclose(aligned, np.diag(np.diag(aligned)), atol=1e-4)
+    np.testing.assert_allclose(np.sort(np.diag(aligned)), np.sort(values), atol=1e-4)
+
+
+def test_zeros_stay_zeros() -> None:
+    (got,) = muon.orthogonalize([jnp.zeros((18, 4))], [1.0])
+    np.testing.assert_array_equal(got, 0)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_steps_equal_those_of_optax(nesterov: bool) -> None:
+    rng = np.random.default_rng(3)
+    shapes = {"stem": (3, 3, 4, 8), "a": (3, 3, 8, 16), "b": (3, 3, 16, 16), "wide": (3, 3, 1, 16)}
+    numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+    theirs = optax.contrib.scale_by_muon(
+        ns_coeffs=(muon.COEFFICIENTS,) * muon.STEPS,  # so that it loops, which compiles quicker
+        beta=0.9,
+        nesterov=nesterov,
+        weight_dimension_numbers=dict.fromkeys(shapes, numbers),
+    )
+    ours = muon.scale_by_muon(0.9, nesterov)
+    params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+    states = ours.init(params), theirs.init(params)
+    our_update, their_update = jax.jit(ours.update), jax.jit(theirs.update)
+    for count in range(1, 40):
+        grads = {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
+        got, mine = our_update(grads, states[0])
+        expected, other = their_update(grads, states[1])
+        states = mine, other
+        if nesterov and count < 39:
+            continue  # optax corrects Nesterov's momentum for its start, which fades with 0.9^count
+        for name, shape in shapes.items():
+            size = 0.2 * max(shape[-1], 9 * shape[2]) ** 0.5
+            np.testing.assert_allclose(got[name] / size, expected[name], atol=2e-2 if nesterov else 1e-4)
