@@ -1,8 +1,6 @@
 """Configs: a Python file with `get_config()`, overrides from the command line, and the run folder's config.json."""
 
 import json
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,6 +10,7 @@ from absl import flags
 from filelock import FileLock, Timeout
 from ml_collections import ConfigDict, config_flags
 
+from fer_jax import atomic
 from fer_jax.cli import UserError
 
 WEIGHTS = "weights.safetensors"  # of a released network, in place of checkpoints; see fer_jax.weights
@@ -145,9 +144,8 @@ def _write(run: Path, config: ConfigDict) -> None:
             raise UserError(f"{run} holds a run of another config ({changes(old, new)}); choose another --workdir")
     try:
         run.mkdir(parents=True, exist_ok=True)
-        partial = run / f".config.{uuid.uuid4().hex}"  # process numbers repeat from machine to machine
-        partial.write_text(json.dumps(new, indent=2) + "\n")
-        os.replace(partial, path)
+        with atomic.replacing(path) as partial:
+            partial.write_text(json.dumps(new, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --workdir") from None
 

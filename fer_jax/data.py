@@ -5,6 +5,7 @@ import hashlib
 import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fer_jax import labels
+from fer_jax import atomic, labels
 from fer_jax.cli import UserError
 
 SIDE = 48  # of the stored pictures, in pixels
@@ -129,10 +130,6 @@ def _parse_box(text: str, where: str) -> tuple[int, int, int, int]:
 
 
 def _write_cache(cache: Path, split: Split, fingerprint: str) -> None:
-    partial = cache.with_name(f".{cache.name}.{os.getpid()}")
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, fingerprint=np.array(fingerprint), **split._asdict())
-        os.replace(partial, cache)
-    except OSError:  # a data folder that is read-only or full costs the decoding again, nothing more
-        partial.unlink(missing_ok=True)
+    # A data folder that is read-only or full costs the decoding again, nothing more.
+    with suppress(OSError), atomic.replacing(cache) as partial, open(partial, "wb") as file:
+        np.savez(file, fingerprint=np.array(fingerprint), **split._asdict())

@@ -12,8 +12,8 @@ from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
 from configs import base
+from fer_jax import atomic, document, evaluate, figures, study_figures
 from fer_jax import config as config_lib
-from fer_jax import document, evaluate, figures, study_figures
 from fer_jax import study as study_lib
 from fer_jax.document import Block, Heading, Picture, Table, Text
 from fer_jax.search_space import Range, Search
@@ -49,8 +49,10 @@ def write(folder: Path, study: optuna.Study, search: Search, config: ConfigDict,
     evaluate.write(folder, f"Study {study.study_name}", blocks, facts)
     if complete:
         whole = config_lib.with_values(config, values)
-        tuned.write_text(tuned_config(whole, [*values], best, f"Study {about}.", command))
-    (folder / "trials.csv").write_text(as_csv(ranked, search))
+        with atomic.replacing(tuned) as partial:
+            partial.write_text(tuned_config(whole, [*values], best, f"Study {about}.", command))
+    with atomic.replacing(folder / "trials.csv") as partial:
+        partial.write_text(as_csv(ranked, search))
     say(f"report: {folder / 'report.html'} (report.md, trials.csv and the pictures beside it)")
     say(f"curves and HParams: tensorboard --logdir {folder}")
 

@@ -11,15 +11,13 @@ import argparse
 import functools
 import json
 import math
-import os
 import runpy
 import statistics
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fer_jax import cli
+from fer_jax import atomic, cli
 from fer_jax.cli import UserError
 
 if TYPE_CHECKING:  # importing them takes seconds, and --help need not wait for it
@@ -138,7 +136,8 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
         return []
     with FileLock(workdir / ".lock"):  # or a process that gathered fewer rows might write later
         rows = [row for run in runs if (row := _kept(run, checkpoint))]
-        _write(workdir / "results.csv", sweep_report.csv(rows))
+        with atomic.replacing(workdir / "results.csv") as partial:
+            partial.write_text(sweep_report.csv(rows))
         evaluate.write(workdir, "Sweep", sweep_report.page(rows, checkpoint), {"runs": rows})
     return rows
 
@@ -151,12 +150,6 @@ def _kept(run: Run, checkpoint: str) -> dict[str, Any] | None:
         return None
     row = json.loads(path.read_text())
     return row if row["checkpoint"].startswith(checkpoint) else None
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def main() -> int:
@@ -209,7 +202,8 @@ def main() -> int:
                 ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
                 if ending in FINISHED and not _kept(run, args.checkpoint):  # another process may just have ended
                     row = outcome(run, args.checkpoint, load(run.config.data.dir, "valid"))
-                    _write(run.folder / RESULT, json.dumps(row, indent=1) + "\n")
+                    with atomic.replacing(run.folder / RESULT) as partial:
+                        partial.write_text(json.dumps(row, indent=1) + "\n")
         except config_lib.BusyError:
             print("  another process has it", flush=True)
             elsewhere += 1

@@ -5,8 +5,6 @@ such as `params/Dense_0/kernel`, and what is known of the training as JSON.
 """
 
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
+from fer_jax import atomic
 from fer_jax.cli import UserError
 from fer_jax.config import WEIGHTS
 
@@ -45,12 +44,8 @@ def save(folder: Path, weights: Weights, half: bool = False) -> None:
         if half and np.isinf(arrays[name]).any():
             raise UserError(f"{name} has values beyond what float16 holds; release it without --half")
     training = {name: value for name, value in weights._asdict().items() if name != "variables"}
-    partial = folder / f".{WEIGHTS}.{uuid.uuid4().hex}"
-    try:
+    with atomic.replacing(folder / WEIGHTS) as partial:
         partial.write_bytes(safetensors_numpy.save(arrays, {_METADATA: json.dumps(training)}))
-        os.replace(partial, folder / WEIGHTS)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def is_half(folder: Path) -> bool:
