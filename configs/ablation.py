@@ -14,9 +14,12 @@ from configs import base
 def get_config() -> ConfigDict:
     """What all variants share."""
     config = base.get_config()
+    config.augment.recipe = "ferplus"
     config.augment.renderer = "device"
     config.model.antialias = False
     config.model.dtype = "bfloat16"
+    config.optim.name = "adamw"
+    config.optim.momentum = 0.9
     config.train.epochs = 10
     config.train.steps_per_call = 218
     return config

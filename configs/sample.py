@@ -16,8 +16,10 @@ def get_config() -> ConfigDict:
     """The tiny residual network, ten short epochs."""
     config = base.get_config()
     config.data.dir = "sample/data"
+    config.augment.recipe = "ferplus"
     config.model.name = "resnet_tiny"
     config.model.antialias = False
+    config.optim.name = "adamw"
     config.optim.learning_rate = 3e-3
     config.train.epochs = 10
     config.train.batch_size = 32

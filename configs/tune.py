@@ -27,7 +27,7 @@ def get_search() -> Search:
     return Search(
         space={
             "data.label_mode": ["crossentropy", "probability", "majority"],
-            "augment.recipe": ["flip", "emotion_cnn", "ferplus"],
+            "augment.recipe": ["emotion_cnn", "ferplus", "strong"],
             "model.dropout": Range(0.0, 0.5),
             "optim.learning_rate": Range(5e-4, 2e-2, log=True),
             "optim.weight_decay": Range(1e-3, 0.2, log=True),

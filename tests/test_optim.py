@@ -45,7 +45,7 @@ def test_warm_up_is_linear_and_ends_at_the_full_rate(name: str) -> None:
 
 def updates(params, grads, count: int = 3, **fields):
     config = base.get_config().optim
-    config.update({"weight_decay": 0.0, "clip_norm": 0.0, **fields})
+    config.update({"momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0, **fields})
     optimizer = optim.create_optimizer(config, optax.constant_schedule(0.01))
     state = optimizer.init(params)
     for _ in range(count):
