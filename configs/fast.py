@@ -21,9 +21,8 @@ def get_config() -> ConfigDict:
     config.model.name = "resnet_tiny"
     config.model.antialias = False
     config.model.dropout = 0.0
-    config.optim.name = "adamw"
-    config.optim.learning_rate = 5e-3
+    config.optim.learning_rate = 0.02
     config.optim.ema_decay = 0.995
-    config.train.epochs = 8
+    config.train.epochs = 4
     config.train.batch_size = 128
     return config
