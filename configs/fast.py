@@ -21,8 +21,8 @@ def get_config() -> ConfigDict:
     config.model.name = "resnet_tiny"
     config.model.antialias = False
     config.model.dropout = 0.0
-    config.optim.learning_rate = 0.02
+    config.optim.learning_rate = 0.01
     config.optim.ema_decay = 0.995
-    config.train.epochs = 4
+    config.train.epochs = 5
     config.train.batch_size = 128
     return config
