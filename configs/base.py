@@ -2,8 +2,8 @@
 
 python -m fer_jax.main --config configs/base.py
 
-Accuracy on validation by majority after the last epoch: 87.2 and 87.4 % (seeds 0 and 1; docs/results.md). Each seed
-took 80 minutes on one CPU core, with other programs beside it, at 80 to 150 images/s.
+Accuracy on validation by majority after the last epoch: 87.2, 87.4 and 87.8 % (seeds 0 to 2; docs/results.md). Each
+took 62 to 80 minutes on one CPU core, with other programs on both, at 80 to 160 images/s.
 """
 
 from ml_collections import ConfigDict
