@@ -114,6 +114,7 @@ def test_muon_orthogonalises_convolutions_and_leaves_the_rest_to_adam(shape: tup
 
     flat = np.asarray(grads["conv"]["kernel"], np.float64).reshape(-1, shape[-1])
     step = newton_schulz(flat) * 0.2 * np.sqrt(max(flat.shape))  # on step one the momentum is the gradient, scaled
+    assert 0.6 < np.linalg.svd(newton_schulz(flat))[1].min() < np.linalg.svd(newton_schulz(flat))[1].max() < 1.3
     expected = params["conv"]["kernel"] - 0.01 * (step.reshape(shape) + 0.1 * params["conv"]["kernel"])
     np.testing.assert_allclose(got["conv"]["kernel"], expected, rtol=1e-4, atol=1e-6)
 

@@ -253,10 +253,10 @@ def test_several_steps_a_call_are_resumed_inside_an_epoch(config, tmp_path: Path
     jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
 
 
-@pytest.mark.parametrize(("mode", "dtype"), [("multi_target", "bfloat16"), ("majority", "float32")])
-def test_bfloat16_and_every_loss_learn(config, tmp_path: Path, mode: str, dtype: str) -> None:
+@pytest.mark.parametrize("mode", ["multi_target", "majority"])
+def test_bfloat16_and_every_loss_learn(config, tmp_path: Path, mode: str) -> None:
     config.data.label_mode = mode
-    config.model.dtype = dtype
+    config.model.dtype = "bfloat16"
     train(config, tmp_path, quiet)
     history = restored(config, tmp_path).progress["history"]
     assert history[-1]["train"]["loss"] < 0.95 * history[0]["train"]["loss"]
