@@ -4,7 +4,9 @@
 # make bench   speed beside PyTorch's on this machine, everything that needs no GPU (some 15 minutes on two cores)
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# pip would compile to bytecode on one core
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 
 .PHONY: demo sample test bench clean
 
@@ -36,10 +38,12 @@ bench: sample .venv-bench/installed
 		{ echo "fer_jax needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) -r requirements.txt
+	@$(COMPILE)
 	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	@$(COMPILE)
 	@touch $@
 
 # PyTorch, for the benchmarks alone

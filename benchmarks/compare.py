@@ -40,21 +40,27 @@ Command = list[str]
 def by_turns(torch: str, seconds: float, device: str) -> dict[str, list[Command]]:
     """The commands of a round, by question."""
     for_s, on, gpu = ["--seconds", str(seconds)], ["--device", device], device == "cuda"
-    batch, dtype = ["--batch=1024"] * gpu, ["--dtype=bfloat16"] * gpu
+    batch, dtype, ours_dtype = (
+        ["--batch=1024"] * gpu,
+        ["--dtype=bfloat16"] * gpu,
+        ["--config.model.dtype=bfloat16"] * gpu,
+    )
     epoch = ["--batch=256", *dtype] if gpu else ["--images=512", "--epochs=2"]
-    whole = ["--steps-per-call=109"] * gpu  # the 28,000 pictures in one call
-    ours_epoch = [OURS, "benchmarks/epoch.py", *epoch]
+    ours_epoch = [OURS, "benchmarks/epoch.py"]
+    ours_epoch += ["--config.train.batch_size=256", *ours_dtype] if gpu else epoch
+    on_device = ["--config.augment.renderer=device"]
+    on_device += ["--config.train.steps_per_call=109"] * gpu  # the 28,000 pictures in one call
     return {
         "step": [
             [torch, "benchmarks/torch_step.py", *for_s, *on, *batch, *dtype],
-            [OURS, "benchmarks/train_step.py", *for_s, *batch, *dtype],
+            [OURS, "benchmarks/train_step.py", *for_s, *batch, *ours_dtype],
         ],
         "pipeline": [[torch, "benchmarks/torch_pipeline.py", *for_s], [OURS, "benchmarks/pipeline.py", *for_s]],
         "epoch": [
             [torch, "benchmarks/torch_epoch.py", *on, *epoch],
             [torch, "benchmarks/torch_epoch.py", "--compile", *on, *epoch],
             ours_epoch,
-            [*ours_epoch, "--renderer=device", *whole],
+            [*ours_epoch, *on_device],
         ],
     }
 

@@ -1,12 +1,12 @@
 """How many images a second does a whole training epoch take: loader, augmentation, steps and metrics together?
 
     python benchmarks/epoch.py
-    python benchmarks/epoch.py --renderer device --batch 256 --steps-per-call 109 --dtype bfloat16   (on a GPU)
+    python benchmarks/epoch.py --config configs/base.py --config.augment.renderer=device
 
-The loop of fer_jax.train without evaluation and checkpoints, on pictures in memory that are drawn at random; recipe and
-optimizer are those of configs/emotion_cnn.py. The first call, which compiles, is timed apart. data_wait is the share
-of the time that the loop waited for the next batch; spread is the first to the ninth decile of the epochs.
-torch_epoch.py is the same epoch in PyTorch, and compare.py runs both by turns.
+The loop of fer_jax.train without evaluation and checkpoints, on pictures in memory that are drawn at random; the
+rest is as the config has it. The first epoch, which compiles, is timed apart. data_wait is the share of the time that
+the loop waited for the next batch; spread is the first to the ninth decile of the epochs. torch_epoch.py is the same
+epoch in PyTorch, and compare.py runs both by turns.
 """
 
 import argparse
@@ -19,74 +19,70 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from configs import emotion_cnn
-from fer_jax import cli, data, devices, experiment, loader, losses, metrics, models, train_step
+from fer_jax import cli, data, devices, experiment, loader, metrics, models
+from fer_jax import config as config_lib
 from fer_jax.cli import UserError
 from fer_jax.loader import Batch, Examples
 
 COLUMNS = ("data_wait", "compile_s", "runs")
 
 
-def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
-    config = emotion_cnn.get_config()
-    config.model.name, config.model.dtype, config.augment.renderer = args.model, args.dtype, args.renderer
-    config.train.batch_size, config.train.steps_per_call = args.batch, args.steps_per_call
+def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measure.Record]:
+    batch_size, steps_per_call = config.train.batch_size, config.train.steps_per_call
     count = args.images or (1024 if jax.default_backend() == "cpu" else 28_000)
-    steps_per_epoch = count // max(args.batch, 1)
+    steps_per_epoch = count // max(batch_size, 1)
     if not steps_per_epoch:
-        raise UserError(f"--images {count} must be at least --batch {args.batch}: an epoch drops what fills no batch")
+        raise UserError(f"--images {count} must be at least train.batch_size={batch_size}: the rest fills no batch")
     parts = experiment.build(config, steps_per_epoch)
     machine = devices.Devices()
-    machine.check_batch_size(args.batch)
+    machine.check_batch_size(batch_size)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, data.SIDE, data.SIDE), dtype=np.uint8)
     examples = Examples(images, np.eye(8, dtype=np.float32)[rng.integers(0, 8, count)], np.arange(count))
-    step = partial(
-        train_step.train_step,
-        model=parts.model,
-        optimizer=parts.optimizer,
-        loss=losses.LOSSES[parts.mode.loss],
-        render=parts.render_device,
-        decay=parts.decay,
-    )
-    steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
-    pictures = machine.replicate(images) if parts.render.on_device else None
-    seed = np.array([0, config.seed], np.uint32)
+    step_fn = experiment.step_function(config, parts, machine, examples)
     state = machine.replicate(parts.init())
     waited = 0.0
 
     def prefetched() -> Generator[Batch, None, None]:
         batches = loader.train_batches(
-            examples, parts.render, batch_size=args.batch, seed=config.seed, sampled=parts.mode.sampled
+            examples,
+            parts.render,
+            batch_size=batch_size,
+            seed=config.seed,
+            sampled=parts.mode.sampled,
+            balance=config.data.balance,
+            mixup=config.augment.mixup,
+            cutmix=config.augment.cutmix,
         )
-        calls = loader.calls(batches, args.steps_per_call, steps_per_epoch, 0)
+        calls = loader.calls(batches, steps_per_call, steps_per_epoch, 0)
         return loader.prefetch(calls, partial(machine.shard, axis=1))
 
-    def train(ready: Iterator[Batch], position: int = 0) -> None:
-        """The steps of an epoch from `position` on."""
+    def train(ready: Iterator[Batch]) -> None:
+        """The steps of an epoch."""
         nonlocal state, waited
-        totals = machine.replicate(metrics.zeros())
+        totals, position = machine.replicate(metrics.zeros()), 0
         while position < steps_per_epoch:
             before = time.perf_counter()
             batches = next(ready)
             waited += time.perf_counter() - before
             previous = totals
-            state, totals = steps(state, totals, pictures, batches, seed)
+            state, totals = step_fn(state, totals, batches)
             jax.block_until_ready(previous)  # one call stays in flight, as in fer_jax.train
             position += len(batches.mask)
         jax.block_until_ready(totals)
 
-    what = f"training epoch, {args.model}, {count:,} pictures, batch {args.batch}, {args.dtype}"
-    how = f"fer_jax, {args.renderer} renderer" + (f", {args.steps_per_call} steps a call" * (args.steps_per_call > 1))
-    measure.progress(f"{what}, {how}: first call")
+    what = f"training epoch, {config.model.name}, {count:,} pictures, batch {batch_size}, {config.model.dtype}"
+    how = f"fer_jax, {config.augment.renderer} renderer" + (f", {steps_per_call} steps a call" * (steps_per_call > 1))
+    measure.progress(f"{what}, {how}: first epoch")
     start = time.perf_counter()
     with closing(prefetched()) as ready:
-        train(ready, position=max(0, steps_per_epoch - args.steps_per_call))
+        train(ready)
     first_s, waited = time.perf_counter() - start, 0.0
     measure.progress(f"{what}, {how}: {args.epochs} epochs")
     with closing(prefetched()) as ready:
@@ -94,7 +90,7 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
     yield {
         "what": what,
         "how": how,
-        **measure.figures([steps_per_epoch * args.batch / seconds for seconds in wall], "images_per_s"),
+        **measure.figures([steps_per_epoch * batch_size / seconds for seconds in wall], "images_per_s"),
         "data_wait": measure.rounded(waited / sum(wall)),
         "compile_s": round(first_s, 1),
         "parameters": models.count_parameters(state.params),
@@ -104,17 +100,16 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    measure.add_config(parser)
     parser.add_argument("--images", type=int, metavar="N", help="pictures in an epoch (default 28000, on a CPU 1024)")
     parser.add_argument("--epochs", type=int, default=3, help="timed after the first call (default 3)")
-    parser.add_argument("--model", default="emotion_cnn", help=f"one of {', '.join(models.MODELS)}")
-    parser.add_argument("--batch", type=int, default=64, help="images per step (default 64)")
-    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
-    parser.add_argument("--renderer", default="host", choices=("host", "device"), help="who renders (default host)")
-    parser.add_argument("--steps-per-call", type=int, default=1, help="above 1 needs --renderer device (default 1)")
-    args = parser.parse_args()
+    args, overrides = parser.parse_known_args()
+    config = config_lib.load(args.config, overrides)
     devices.tune_cpu()
-    measure.report(measurements(args), COLUMNS)
+    measure.report(measurements(args, config), COLUMNS)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ and more. A record with `baseline` is what the others of the same `what` are com
 enough here: the PyTorch benchmarks run where nothing else is installed.
 """
 
+import argparse
 import importlib.util
 import json
 import os
@@ -130,6 +131,16 @@ def report(measurements: Iterator[Record], columns: Sequence[str]) -> None:
         print(json.dumps(record), flush=True)
         records.append(record)
     print("\n" + table(with_ratios(records), columns))
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Let a script take a config, by default that of the network which PyTorch has beside it."""
+    default = "configs/emotion_cnn.py"
+    parser.add_argument("--config", default=default, metavar="FILE", help=f"what to train (default {default})")
+    # argparse would not list these: it only passes them on
+    parser.add_argument_group(
+        "overrides", "--config.field=value sets a field, for example --config.model.dtype=bfloat16"
+    )
 
 
 def require_torch() -> None:

@@ -1,10 +1,11 @@
 """How many images a second does the real training step take, on a batch that is ready?
 
-    python benchmarks/train_step.py --model emotion_cnn --batch 64
+    python benchmarks/train_step.py
+    python benchmarks/train_step.py --config configs/base.py --config.optim.name=adamw --batch 16 --batch 128
 
-The optimizer is that of configs/emotion_cnn.py. Compilation is timed apart; cpu_s is processor time per step over all
-cores, which varies less than the time by the clock where other programs run; spread is the first to the ninth decile
-of the steps.
+Network, optimizer and loss are those of the config. Compilation is timed apart, by the clock and in processor time,
+with the small programs (fusions) that XLA made; cpu_s is processor time per step over all cores, which varies less than
+the time by the clock where other programs run; spread is the first to the ninth decile of the steps.
 """
 
 import argparse
@@ -16,32 +17,34 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from configs import emotion_cnn
 from fer_jax import cli, devices, experiment, losses, models, train_step
+from fer_jax import config as config_lib
 from fer_jax.cli import UserError
 from fer_jax.loader import Batch
 
-COLUMNS = ("cpu_s", "compile_s", "runs")
+COLUMNS = ("cpu_s", "compile_s", "compile_cpu_s", "fusions", "runs")
 
 
-def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
-    config = emotion_cnn.get_config()
-    config.model.name, config.model.dtype, config.image.size = args.model, args.dtype, args.size
+def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measure.Record]:
     parts = experiment.build(config)
     machine = devices.Devices()
-    how = f"fer_jax, {jax.device_count()} devices" if jax.device_count() > 1 else "fer_jax"
+    how = f"fer_jax, {config.optim.name}"
+    if jax.device_count() > 1:
+        how += f", {jax.device_count()} devices"
     if args.untuned:
         how += ", untuned"
-    for size in args.batch or [64]:
+    side = config.image.size
+    for size in args.batch or [config.train.batch_size]:
         machine.check_batch_size(size)
-        what = f"training step, {args.model}, batch {size}, {args.dtype}"
+        what = f"training step, {config.model.name}, batch {size}, {config.model.dtype}"
         rng = np.random.default_rng(0)
-        images = rng.standard_normal((size, args.size, args.size, 1), np.float32)
+        images = rng.standard_normal((size, side, side, 1), np.float32)
         target = np.eye(8, dtype=np.float32)[rng.integers(0, 8, size)]
         batch = machine.shard(Batch(images, target, np.ones(size, np.float32), None))
         state = machine.replicate(parts.init())
@@ -49,15 +52,15 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
             train_step.train_step,
             model=parts.model,
             optimizer=parts.optimizer,
-            loss=losses.cross_entropy,
+            loss=losses.LOSSES[parts.mode.loss],
             key=jax.random.key(0),
             render=parts.render_device,
             decay=parts.decay,
         )
         measure.progress(f"{what}: compiling")
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
-        compile_s = time.perf_counter() - start
+        compile_s, compile_cpu_s = time.perf_counter() - start, time.process_time() - used
 
         def run(compiled: jax.stages.Compiled = compiled, batch: Batch = batch) -> None:
             nonlocal state
@@ -71,6 +74,8 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
             "how": how,
             **measure.rates(size, timed),
             "compile_s": round(compile_s, 1),
+            "compile_cpu_s": round(compile_cpu_s, 1),
+            "fusions": (compiled.as_text() or "").count(" fusion("),
             "parameters": models.count_parameters(state.params),
             "platform": jax.devices()[0].device_kind,
             "jax": jax.__version__,
@@ -78,15 +83,18 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="emotion_cnn", help=f"one of {', '.join(models.MODELS)}")
-    parser.add_argument("--batch", type=int, action="append", help="images per step (repeatable; default 64)")
-    parser.add_argument("--size", type=int, default=48, help="side of the pictures (64 for vgg13)")
-    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    measure.add_config(parser)
+    parser.add_argument(
+        "--batch", type=int, action="append", help="images per step (repeatable; default: as in the config)"
+    )
     parser.add_argument("--devices", type=int, metavar="N", help="split the batch over N devices made of this CPU")
     parser.add_argument("--seconds", type=float, default=8, help="time for each measurement (default 8)")
     parser.add_argument("--untuned", action="store_true", help="leave out devices.tune_cpu, to see what it does")
-    args = parser.parse_args()
+    args, overrides = parser.parse_known_args()
+    config = config_lib.load(args.config, overrides)
     if args.devices:
         if args.devices < 1:
             raise UserError(f"--devices {args.devices} must be at least 1")
@@ -94,7 +102,7 @@ def main() -> None:
         jax.config.update("jax_num_cpu_devices", args.devices)
     if not args.untuned:
         devices.tune_cpu()
-    measure.report(measurements(args), COLUMNS)
+    measure.report(measurements(args, config), COLUMNS)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,15 @@ from configs import base
 def get_config() -> ConfigDict:
     """The residual network at full resolution, squeeze-and-excitation, AdamW, thirty epochs, all set for a GPU."""
     config = base.get_config()
+    config.augment.recipe = "strong"
     config.augment.renderer = "device"
     config.model.name = "resnet9"
     config.model.dropout = 0.3
     config.model.dtype = "bfloat16"
     config.model.squeeze_excite = True
+    config.model.antialias = True
     config.optim.name = "adamw"
+    config.optim.momentum = 0.9
     config.train.epochs = 30
     # An epoch in one call: 27,953 pictures in batches of 128.
     config.train.steps_per_call = 218

@@ -1,7 +1,7 @@
 """The quickest recipe: as accurate as the project that emotion_cnn comes from, in minutes on a laptop.
 
 python -m fer_jax.main --config configs/fast.py
-python -m fer_jax.evaluate --run experiments/fast --protocol clean
+python -m fer_jax.evaluate --run experiments/fast --protocol clean --checkpoint latest
 
 On one CPU core, start and compilation included, three seeds took 319, 279 and 381 seconds beside other work and reached
 83.3, 83.0 and 82.5 % on clean validation pictures, 82.2, 81.7 and 81.3 % by majority, after the last epoch

@@ -127,6 +127,16 @@ def render_device(images: Array, params: AugmentParams, *, size: int, normalize:
     return _after_warp(warped, finish, jnp, *rest)[..., None]
 
 
+def unmoved(images: jax.Array, *, normalize: str) -> jax.Array:
+    """What `render_device` makes of pictures that stay as they are, without interpolation.
+
+    u8[N, 48, 48] -> f32[N, 48, 48, 1].
+    """
+    prepare, finish = NORMALIZATIONS[normalize]
+    same = jnp.ones((1, 1, 1), jnp.float32)
+    return finish(prepare(images, jnp).astype(jnp.float32), same, same, None, jnp)[..., None]
+
+
 def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     if size == SOURCE:  # a picture that stays as it is need not be interpolated
         warped = levels.astype(np.float32)

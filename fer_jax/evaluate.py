@@ -110,13 +110,13 @@ def about(network: "Network", split: str, data_dir: str) -> str:
 
 def write(folder: Path, title: str, blocks: "Sequence[Block]", facts: Mapping[str, Any]) -> None:
     """Write report.html, report.md, their pictures and metrics.json (`facts`) to a folder."""
-    from fer_jax import document
+    from fer_jax import document, tables
 
     files = {
         **{f"{block.name}.png": block.png for block in blocks if isinstance(block, document.Picture)},
         "report.md": document.to_markdown(title, blocks).encode(),
         "report.html": document.to_html(title, blocks).encode(),
-        "metrics.json": (json.dumps(facts, indent=1) + "\n").encode(),
+        "metrics.json": (json.dumps(tables.without_nan(dict(facts)), indent=1) + "\n").encode(),
     }
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as scratch:
@@ -158,12 +158,16 @@ def main() -> int:
     if args.ensemble and len(args.run) < 2:
         parser.error("--ensemble needs two --run or more")
 
-    from fer_jax import config, devices
+    from fer_jax import config
+
+    configs = [config.read(run) for run in args.run]  # a run that is missing shows before jax is imported
+    data_dir = args.data or configs[0].data.dir
+
+    from fer_jax import devices
 
     devices.tune_cpu()
     devices.cache_compilations()
     with ThreadPoolExecutor(1) as pool:  # the data are read and compared while the rest is imported and restored
-        data_dir = args.data or config.read(args.run[0]).data.dir
         loading = pool.submit(load, data_dir, args.split)
 
         from fer_jax import calibration, document, inference, labels, report, tables

@@ -1,23 +1,30 @@
 """The training pictures of a config with their targets: label mode, repeats, softening, and what teachers say."""
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import data, labels, loader, repeats
+from fer_jax import atomic, data, labels, loader, repeats
+from fer_jax import config as config_lib
 from fer_jax.cli import UserError
 from fer_jax.loader import Examples
 
 
 def training(config: ConfigDict) -> Examples:
-    """What a run trains on.
+    """What a run trains on, but for what teachers say; see `teach`.
 
     Raises:
-        UserError: the data or a teacher cannot be read.
+        UserError: the data cannot be read, a teacher is not there, or there are teachers and several processes.
     """
     options = config.data
+    if options.teachers and jax.process_count() > 1:
+        raise UserError("data.teachers: train in one process, the teachers' predictions are not made by several")
+    for run in options.teachers:
+        config_lib.read(Path(run))
     split = data.load(options.dir, "train")
     if options.drop_repeats:
         others = [data.load(options.dir, name).images for name in ("valid", "test") if data.has(options.dir, name)]
@@ -25,10 +32,40 @@ def training(config: ConfigDict) -> Examples:
         split = data.Split(*(field[keep] for field in split))
     examples = loader.select(split, options.label_mode)
     target = labels.soften(examples.target, options.temperature, options.smoothing)
-    if options.teachers:
-        said = taught(options.teachers, examples.images)
-        target = ((1 - options.teacher_share) * target + options.teacher_share * said).astype(np.float32)
     return examples._replace(target=target)
+
+
+def teach(examples: Examples, options: ConfigDict, kept: Path, say: Callable[[str], None]) -> Examples:
+    """The examples with the teachers' share in their targets; as they are where there are no teachers.
+
+    Args:
+        examples: of `training`.
+        options: the config's `data`.
+        kept: the file in which the run keeps what they say: it goes on with the targets that it began with, whatever
+            has become of its teachers.
+        say: is told what takes time.
+
+    Raises:
+        UserError: a teacher cannot be read.
+    """
+    if not options.teachers:
+        return examples
+    said = _read(kept, options.teachers)
+    if said is None or len(said) != len(examples.images):
+        say(f"asking {len(options.teachers)} teacher(s) about {len(examples.images):,} pictures, once for this run")
+        said = taught(options.teachers, examples.images)
+        with atomic.replacing(kept) as partial, open(partial, "wb") as file:
+            np.savez(file, said=said, teachers=np.array(options.teachers))
+    target = (1 - options.teacher_share) * examples.target + options.teacher_share * said
+    return examples._replace(target=target.astype(np.float32))
+
+
+def _read(kept: Path, teachers: list[str] | tuple[str, ...]) -> np.ndarray | None:
+    try:
+        with np.load(kept) as stored:
+            return stored["said"] if stored["teachers"].tolist() == list(teachers) else None
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def taught(teachers: list[str] | tuple[str, ...], images: np.ndarray) -> np.ndarray:
@@ -45,12 +82,10 @@ def taught(teachers: list[str] | tuple[str, ...], images: np.ndarray) -> np.ndar
         f64[N, 8], probabilities.
 
     Raises:
-        UserError: a folder holds no network that can be read, or there are several processes.
+        UserError: a folder holds no network that can be read.
     """
     from fer_jax import calibration, inference  # few runs need them, and they would make every start slower
 
-    if jax.process_count() > 1:
-        raise UserError("data.teachers: train in one process, the teachers' predictions are not made by several")
     networks = [inference.restore(Path(run), "best") for run in teachers]
     said = [inference.log_probabilities(network, view) for network in networks for view in (images, images[:, :, ::-1])]
     return np.exp(calibration.average(said))

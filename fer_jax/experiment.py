@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -94,10 +95,17 @@ def _check(config: ConfigDict) -> None:
         "model.dropout": (0, 0.99),
         "model.width": (0.125, 16),
         "model.stochastic_depth": (0, 0.99),
-        "optim.learning_rate": (0, math.inf),
+        "optim.learning_rate": (0, 1e30),
+        "optim.b1": (0, 0.999999),
+        "optim.b2": (0, 0.999999),
+        "optim.momentum": (0, 0.999999),
+        "optim.weight_decay": (0, 1e6),
+        "optim.l2": (0, 1e6),
+        "optim.clip_norm": (0, math.inf),
         "optim.ema_decay": (0, 0.999999),
         "optim.swa_epochs": (0, flat["train.epochs"]),
         "schedule.warmup_epochs": (0, math.inf),
+        "schedule.final_scale": (0, 1),
         "train.epochs": (1, math.inf),
         "train.batch_size": (1, math.inf),
         "train.eval_batch_size": (1, math.inf),
@@ -123,6 +131,27 @@ def _check(config: ConfigDict) -> None:
         raise ValueError("train.steps_per_call above 1 needs augment.renderer=device: the host renders step by step")
     if flat["image.size"] % 16:
         raise ValueError(f"image.size={flat['image.size']} must be a multiple of 16")
+
+
+def step_function(
+    config: ConfigDict, parts: Parts, devices: Devices, examples: Examples
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """(state, totals, batches) -> (state, totals); see `train_step.train_steps`."""
+    prior = loader.chances(examples.target, config.data.balance) @ examples.target  # of what is drawn
+    loss = losses.LOSSES[parts.mode.loss]
+    step = partial(
+        train_step.train_step,
+        model=parts.model,
+        optimizer=parts.optimizer,
+        loss=losses.logit_adjusted(loss, prior, config.data.logit_adjustment),
+        render=parts.render_device,
+        decay=parts.decay,
+    )
+    steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
+    pictures = devices.replicate(examples.images) if parts.render.on_device else None
+    # An argument, not a constant: all seeds share one compiled program.
+    seed: Any = np.array([0, config.seed % 2**32], np.uint32)  # what jax.random.key makes of it
+    return lambda state, totals, batches: steps(state, totals, pictures, batches, seed)
 
 
 def evaluator(parts: Parts, devices: Devices, batch_size: int) -> Callable[[Any, Examples], Metrics]:

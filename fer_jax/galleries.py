@@ -1,5 +1,6 @@
-"""Faces for a report: single ones with what taggers and model say of them, and class means with their saliency."""
+"""Faces to look at: single ones with what is said of them, and class means with their saliency."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fer_jax.style import BLUE, DPI, ORANGE, SMALL, TEXT, TINY, TITLE, WIDTH, co
 
 PALE = "#E3E3E3"
 MARGIN = 0.1  # inches
+NAME = 24  # characters of a picture's name that fit under it
 
 
 def gallery(images: np.ndarray, votes: np.ndarray, probabilities: np.ndarray, label: np.ndarray, title: str) -> Figure:
@@ -28,33 +30,66 @@ def gallery(images: np.ndarray, votes: np.ndarray, probabilities: np.ndarray, la
         label: i[K], 0..7.
         title: which pictures they are.
     """
+    share = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
+    words = [
+        f"label {EMOTIONS[given]}\nmodel {EMOTIONS[guess]}"
+        for given, guess in zip(label, probabilities.argmax(axis=1), strict=True)
+    ]
+    bars = {"votes of the taggers": (ORANGE, share), "probability by the model": (BLUE, probabilities)}
+    return _faces(images, words, VOTES, bars, f"{title} ({counted(len(images), 'picture')})")
+
+
+def predictions(images: np.ndarray, probabilities: np.ndarray, names: Sequence[str], title: str) -> Figure:
+    """Faces two to a row, each with its name, the prediction, and bars of the probabilities.
+
+    Args:
+        images: u8[K, 48, 48], K >= 1, in the order of reading.
+        probabilities: f[K, 8].
+        names: what each is called; of long ones the end is shown.
+        title: which pictures they are.
+    """
+    short = [name if len(name) <= NAME else f"...{name[3 - NAME :]}" for name in names]
+    words = [f"{name}\n{EMOTIONS[guess]}" for name, guess in zip(short, probabilities.argmax(axis=1), strict=True)]
+    return _faces(images, words, EMOTIONS, {"probability by the model": (BLUE, probabilities)}, title)
+
+
+def _faces(
+    images: np.ndarray,
+    words: Sequence[str],
+    classes: Sequence[str],
+    bars: Mapping[str, tuple[str, np.ndarray]],
+    title: str,
+) -> Figure:
+    """Faces two to a row with words below them, and beside them bars f[K, classes] of each name in its colour.
+
+    Bars may be of the first classes only; those of the last name have a number at their longest.
+    """
     cell, side, left, full, pitch = 1.68, 1.15, 2.1, 0.95, 0.148  # inches: row, face, start and 100% of bars, bar pair
     rows = -(-len(images) // 2)
-    figure, axes, top = _canvas(f"{title} ({counted(len(images), 'picture')})", max(cell * rows, 0.2) + 0.35)
+    figure, axes, top = _canvas(title, max(cell * rows, 0.2) + 0.35)
     if not len(images):
         axes.text(MARGIN, top, "There is no such picture.", va="top", fontsize=TEXT)
         return figure
-    named = {"votes of the taggers": ORANGE, "probability by the model": BLUE, "100%": PALE}
+    named = {name: colour for name, (colour, _) in bars.items()} | {"100%": PALE}
     handles = [Patch(color=colour, label=name) for name, colour in named.items()]
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, top), "bbox_transform": axes.transData}
     axes.legend(handles=handles, ncols=3, fontsize=SMALL, frameon=False, handlelength=1.2, borderpad=0, **place)
 
     x, y = np.arange(len(images)) % 2 * WIDTH / 2, top + 0.35 + np.arange(len(images)) // 2 * cell
-    middle = pitch * (np.arange(len(VOTES)) + 0.5)
+    middle = pitch * (np.arange(len(classes)) + 0.5)
+    *_, (_, last) = bars.values()
     for i, image in enumerate(images):
         face = x[i] + MARGIN
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(face, face + side, y[i] + side, y[i]))
-        guess = probabilities[i].argmax()
-        words = f"label {EMOTIONS[label[i]]}\nmodel {EMOTIONS[guess]}"
-        axes.text(face, y[i] + side + 0.04, words, va="top", fontsize=SMALL)
-        for j, name in enumerate(VOTES):
+        axes.text(face, y[i] + side + 0.04, words[i], va="top", fontsize=SMALL)
+        for j, name in enumerate(classes):
             axes.text(x[i] + left - 0.06, y[i] + middle[j], name, ha="right", va="center_baseline", fontsize=TINY)
-        end, sure = x[i] + left + full + 0.04, f"{probabilities[i, guess]:.0%}"
-        axes.text(end, y[i] + middle[guess], sure, va="center_baseline", fontsize=TINY)
+        end, longest = x[i] + left + full + 0.04, last[i].argmax()
+        axes.text(end, y[i] + middle[longest], f"{last[i, longest]:.0%}", va="center_baseline", fontsize=TINY)
 
     # All bars of a kind are one collection of thick lines: hundreds of patches would take their time.
-    share = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
-    for values, offset, colour in ((share, -0.2, ORANGE), (probabilities, 0.2, BLUE)):
+    offsets = (np.arange(len(bars)) - (len(bars) - 1) / 2) * 0.4
+    for (colour, values), offset in zip(bars.values(), offsets, strict=True):
         level = (y[:, None] + middle[: values.shape[1]] + offset * pitch).ravel()
         start = np.repeat(x + left, values.shape[1])
         axes.hlines(level, start, start + full, color=PALE, linewidth=72 * 0.38 * pitch)

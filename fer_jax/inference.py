@@ -73,7 +73,7 @@ def restore(run: Path, which: str) -> Network:
 def log_probabilities(network: Network, images: np.ndarray) -> np.ndarray:
     """The logarithm of the class probabilities of each picture: u8[N, 48, 48] -> f64[N, 8]."""
     devices = Devices()
-    batch_size = devices.round_up(network.config.train.eval_batch_size)
+    batch_size = devices.round_up(min(network.config.train.eval_batch_size, len(images)))
     examples = Examples(images, np.zeros((len(images), len(EMOTIONS)), np.float32), np.arange(len(images)))
     render = network.parts.render
     step = jax.jit(partial(train_step.predict_step, model=network.parts.model, render=network.parts.render_device))

@@ -119,31 +119,41 @@ class EpochProgress:
 
 
 class Clock:
-    """Times the steps of an epoch, from now on or, where that is `compiling`, from the end of the first call."""
+    """Times the steps of an epoch from now on, but for the calls that compile: the first of each length in a run."""
 
-    def __init__(self, batch_size: int, position: int, compiling: bool) -> None:
-        """`position` is the number of the epoch's steps that are done already."""
-        self.compiling = compiling
-        self._batch_size = batch_size
+    def __init__(self, batch_size: int, position: int, compiled: set[int]) -> None:
+        """`position` is the number of the epoch's steps that are done already; the run adds lengths to `compiled`."""
+        self._batch_size, self._compiled = batch_size, compiled
         self._begun = self._done = position
-        self._waited = 0.0
+        self._wait = self._waited = 0.0  # for the last call, and for all
         self._start = self._end = time.perf_counter()
 
     def wait_for(self, calls: Iterator[Batch]) -> Batch:
         """The next call's batches; the time that they take to come counts as waiting."""
         before = time.perf_counter()
         batches = next(calls)
-        self._waited += time.perf_counter() - before
+        self._wait = time.perf_counter() - before
+        self._waited += self._wait
         return batches
 
-    def tick(self, position: int) -> None:
-        """The epoch's steps up to `position` are done."""
-        self._done, self._end = position, time.perf_counter()
-        if self.compiling:
-            self.compiling, self._begun, self._waited, self._start = False, position, 0.0, self._end
+    def compiles(self, batches: Batch) -> bool:
+        """Whether the call of these batches is the run's first of its length."""
+        if (length := len(batches.mask)) in self._compiled:
+            return False
+        self._compiled.add(length)
+        return True
+
+    def tick(self, position: int, counts: bool = True) -> None:
+        """The epoch's steps up to `position` are done; those since the last tick are left out unless they count."""
+        now = time.perf_counter()
+        if not counts:  # nor does the wait for it
+            self._start += now - self._end + self._wait
+            self._waited -= self._wait
+            self._begun += position - self._done
+        self._done, self._end = position, now
 
     def images_per_s(self) -> float:
-        """Of this epoch, over all processes; 0 before the second call of a run."""
+        """Of this epoch, over all processes; 0 before a call that counts."""
         return (self._done - self._begun) * self._batch_size / max(self._end - self._start, 1e-9)
 
     def waiting_share(self) -> float:

@@ -1,6 +1,6 @@
 """What is counted while training and evaluating: sums and a confusion matrix, divided once, at the end."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,13 +60,12 @@ def count_batch(loss: jax.Array, logits: jax.Array, target: jax.Array, mask: jax
     return zeros()._replace(loss=loss_sum, examples=mask.sum(), confusion=confusion)
 
 
-def scores(confusion: np.ndarray) -> dict[str, Any]:
+def scores(confusion: np.ndarray) -> dict[str, float]:
     """Accuracy, precision, recall and F1 of a confusion matrix int[C, C] of [label, prediction].
 
-    Returns a dict of `accuracy`; `precision`, `recall`, `f1` each weighted (by label frequency) under its plain
-    name and macro (plain mean over the classes) as `macro_...`; and `per_class`: for each class a dict of
-    `precision`, `recall`, `f1` and `count`. All in 0..1; a figure whose denominator is zero is 0, and a class
-    that was neither labelled nor predicted stays out of the macro means (both as scikit-learn does).
+    `precision`, `recall` and `f1` are weighted by label frequency, `macro_f1` is the plain mean over the classes. All
+    in 0..1; a figure whose denominator is zero is 0, and a class that was neither labelled nor predicted stays out of
+    the macro mean (both as scikit-learn does).
     """
     confusion = np.asarray(confusion, np.float64)
     hits, labels, predictions = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
@@ -74,26 +73,16 @@ def scores(confusion: np.ndarray) -> dict[str, Any]:
     def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
         return np.divide(numerator, denominator, out=np.zeros_like(hits), where=denominator > 0)
 
-    per_class = {
-        "precision": ratio(hits, predictions),
-        "recall": ratio(hits, labels),
-        "f1": ratio(2 * hits, labels + predictions),
-    }
-    present = labels + predictions > 0
     total = max(confusion.sum(), 1)
-    result: dict[str, Any] = {"accuracy": float(hits.sum() / total)}
-    for name, values in per_class.items():
-        result[name] = float((values * labels).sum() / total)
-    for name, values in per_class.items():
-        result[f"macro_{name}"] = float(values[present].mean()) if present.any() else 0.0
-    result["per_class"] = {
-        emotion: {**{name: float(values[i]) for name, values in per_class.items()}, "count": int(labels[i])}
-        for i, emotion in enumerate(EMOTIONS)
-    }
-    return result
+    f1 = ratio(2 * hits, labels + predictions)
+    by_class = {"precision": ratio(hits, predictions), "recall": ratio(hits, labels), "f1": f1}
+    weighted = {name: float((values * labels).sum() / total) for name, values in by_class.items()}
+    present = labels + predictions > 0
+    macro_f1 = float(f1[present].mean()) if present.any() else 0.0
+    return {"accuracy": float(hits.sum() / total), **weighted, "macro_f1": macro_f1}
 
 
-def summary(metrics: Metrics) -> dict[str, Any]:
-    """`scores` of the confusion matrix with the mean `loss` per example and the number of examples `count`."""
-    count = int(metrics.examples)
-    return {"loss": float(metrics.loss) / max(count, 1), "count": count, **scores(np.asarray(metrics.confusion))}
+def summary(metrics: Metrics) -> dict[str, float]:
+    """`scores` of the confusion matrix with the mean `loss` per example."""
+    loss = float(metrics.loss) / max(int(metrics.examples), 1)
+    return {"loss": loss, **scores(np.asarray(metrics.confusion))}

@@ -86,7 +86,7 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
     config, size = network.config, network.config.image.size
     epochs = sum(record["step"] <= network.step for record in network.history)
     kernels, averaged = ", kernels in float16" if half else "", ""
-    if config.optim.swa_epochs:
+    if config.optim.swa_epochs and epochs > config.train.epochs - config.optim.swa_epochs:
         averaged = f", mean of the weights of the last {config.optim.swa_epochs:g} epochs"
     elif config.optim.ema_decay:
         averaged = f", moving average of the weights with decay {config.optim.ema_decay:g}"
@@ -154,10 +154,11 @@ def weaknesses(result: Evaluation) -> str:
 
 def _use(network: Network) -> str:
     return f"""\
-In the repository, with its packages installed; the first command needs the data of its README:
+In the repository, with its packages installed, on a picture of a face that is cut out, and on the data of its README:
 
 ```
-python -m fer_jax.evaluate --run {network.run} --split valid --data {network.config.data.dir}
+python -m fer_jax.predict --run {network.run} face.jpg
+python -m fer_jax.evaluate --run {network.run} --split valid --data data
 ```
 
 ```python

@@ -25,6 +25,8 @@ def _step(config: ConfigDict, epoch: jax.Array, epochs: int) -> jax.Array:
     """`scales[i]` from epoch `boundaries[i]` on, 1 before the first."""
     if len(config.boundaries) != len(config.scales):
         raise ValueError("schedule.boundaries and schedule.scales must be of one length")
+    if list(config.boundaries) != sorted(config.boundaries):
+        raise ValueError(f"schedule.boundaries={tuple(config.boundaries)} must be in ascending order")
     passed = jnp.searchsorted(jnp.asarray(config.boundaries, jnp.float32), epoch, side="right")
     return jnp.asarray((1.0, *config.scales))[passed]
 

@@ -51,6 +51,8 @@ def release(run: Path, out: Path, which: str, data_dir: str | None = None, half:
     check_replaceable(out)
     data_dir = data_dir or config_lib.read(run).data.dir
     trained = inference.restore(run, which)
+    if not trained.history:
+        raise UserError(f"{run} has not finished an epoch; train on before you release it")
     half = half or weights.is_half(run)  # what was rounded once stays so
     data = evaluate.load(data_dir, "valid")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +141,12 @@ def main() -> int:
     parser.add_argument("--half", action="store_true", help="keep the kernels in float16: half the size")
     args = parser.parse_args()
 
-    from fer_jax import config, devices, document, tables
+    from fer_jax import config
+
+    check_replaceable(args.out)  # what is wrong with the folders shows before jax is imported
+    config.read(args.run)
+
+    from fer_jax import devices, document, tables
 
     devices.tune_cpu()
     devices.cache_compilations()

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from fer_jax import cli, data
+from fer_jax import atomic, cli, data
 from fer_jax.data import Split
 
 EXAMPLE = """example:
@@ -275,7 +275,8 @@ def _draw(pairs: list[_Shown], file: Path) -> None:
         text = f"{pair.correlation:.3f}  {'  '.join(Path(name).stem for name in pair.names)}"
         axes.text(left, top + SIDE + 2, text, fontsize=6.5, va="top")
     axes.imshow(page, cmap="gray", vmin=0, vmax=255, aspect="auto")
-    figure.savefig(file, dpi=140)
+    with atomic.replacing(file) as partial:
+        figure.savefig(partial, format="png", dpi=140)
 
 
 def main() -> int:
@@ -291,6 +292,8 @@ def main() -> int:
         "--sheet", type=Path, metavar="FILE", help=f"draw up to {SHEET} near repeats, the lowest correlations first"
     )
     args = parser.parse_args()
+    if args.sheet is not None and (args.sheet.suffix != ".png" or not args.sheet.parent.is_dir()):
+        parser.error(f"--sheet {args.sheet}: name a .png file in a folder that is there")
 
     there = [split for split in data.FOLDERS if data.has(args.data, split)]
     # without any split, loading one says what to do

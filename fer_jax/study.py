@@ -170,11 +170,11 @@ def _stored(choice: Any) -> str | int | float:
     return choice if isinstance(choice, str | int | float) else repr(choice)
 
 
-def give_back(study: optuna.Study, number: int) -> None:
-    """Let a trial that is about to end without a figure wait in the study for another try."""
+def give_back(study: optuna.Study, number: int, most: int | None = MOST_RETRIES) -> None:
+    """Let a trial that is about to end without a figure wait in the study for another try, unless it had so many."""
     trial = study.trials[number]
     if trial.state == TrialState.RUNNING:  # else this process was taken for dead, and somebody has done so
-        RetryHeartbeatStaleTrialCallback(MOST_RETRIES, True)(study, trial)
+        RetryHeartbeatStaleTrialCallback(most, True)(study, trial)
 
 
 def share(study: optuna.Study, trials: int) -> str:

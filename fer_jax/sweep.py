@@ -10,7 +10,6 @@ times, for several devices or to fill one, the processes share out the runs; the
 import argparse
 import functools
 import json
-import math
 import runpy
 import statistics
 from collections.abc import Mapping, Sequence
@@ -96,12 +95,12 @@ def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], w
 
 def outcome(run: Run, checkpoint: str, data: "Data") -> dict[str, Any]:
     """What came of a finished run on `data`, validation: its row of the table, figures without intervals."""
-    from fer_jax import evaluate, inference
+    from fer_jax import evaluate, inference, tables
 
     network = inference.restore(run.folder, checkpoint)
     result = evaluate.judge(evaluate.predict(run.variant, network, data, flip=False), data, "majority")
     own = result.figures["majority"]
-    return {
+    row = {
         "variant": run.variant,
         "seed": run.seed,
         "majority": own["all"]["accuracy"].value,
@@ -114,16 +113,17 @@ def outcome(run: Run, checkpoint: str, data: "Data") -> dict[str, Any]:
         "checkpoint": f"{checkpoint}, step {network.step}",
         "train_minutes": train_minutes(network.history, run.config.train.batch_size),
     }
+    return tables.without_nan(row)
 
 
-def train_minutes(history: Sequence[Mapping[str, Any]], batch_size: int) -> float:
-    """Minutes that the epochs of a run took, steps and data alone; nan where none of them was timed.
+def train_minutes(history: Sequence[Mapping[str, Any]], batch_size: int) -> float | None:
+    """Minutes that the epochs of a run took, steps and data alone; None where none of them was timed.
 
-    The first epoch is not where it was one call, which compiles: it counts as much as the others.
+    The first epoch is not where all of its calls compiled: it counts as much as the others.
     """
     pictures = batch_size * history[-1]["step"] / len(history)
     seconds = [pictures / record["images_per_s"] for record in history if record["images_per_s"]]
-    return statistics.fmean(seconds) * len(history) / 60 if seconds else math.nan
+    return statistics.fmean(seconds) * len(history) / 60 if seconds else None
 
 
 def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str, Any]]:
@@ -212,8 +212,8 @@ def main() -> int:
             failed.append(f"{run.folder}: {error}")
             print(f"  error: {error}", flush=True)
             continue
-        if ending not in FINISHED:
-            return 130
+        if ending not in FINISHED:  # saved: the same command goes on from there
+            return 0
         gather(runs, args.checkpoint, args.workdir)
     if rows := gather(runs, args.checkpoint, args.workdir):
         print(f"\n{document.to_text(sweep_report.table(rows))}\n")

@@ -74,7 +74,8 @@ def table(rows: Sequence[Row]) -> Table:
     for number, (name, group) in enumerate(groups.items()):
         cells = []
         for field, (_, percent) in SHOWN.items():
-            mean, deviation = spread([row[field] for row in group])
+            values = [row[field] for row in group if row[field] is not None]
+            mean, deviation = spread(values) if values else Spread(float("nan"), float("nan"))
             digits = ".2%" if percent else ".3f" if field != "train_minutes" else ".1f"
             cells.append(f"{mean:{digits}}" + (f" ({deviation:{digits}})" if deviation == deviation else ""))
         value, low, high = difference([row["majority"] for row in group], reference)

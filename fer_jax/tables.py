@@ -93,7 +93,7 @@ def as_json(result: Evaluation) -> dict[str, Any]:
         }
         for protocol, by_subset in result.figures.items()
     }
-    return _without_nan(
+    return without_nan(
         {
             "model": result.name,
             "split": result.split,
@@ -109,9 +109,10 @@ def as_json(result: Evaluation) -> dict[str, Any]:
     )
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The same with None for every nan, which JSON does not know."""
     if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
+        return {name: without_nan(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -5,7 +5,7 @@ All side effects of training are here, in `fer_jax.logs` and in `fer_jax.checkpo
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import augment, checkpoint, data, examples, loader, losses, models, train_step
+from fer_jax import augment, checkpoint, data, examples, loader, models, train_step
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices, stop_requests
-from fer_jax.experiment import Parts, build, evaluator
+from fer_jax.experiment import build, evaluator, step_function
 from fer_jax.loader import Batch, Examples, Render
 from fer_jax.logs import SCALARS, Clock, EpochProgress, EventLog
 from fer_jax.metrics import Metrics
@@ -34,6 +34,25 @@ class DivergenceError(UserError):
     """Loss or gradient became non-finite."""
 
 
+class OutOfMemoryError(UserError):
+    """The device has not enough memory for the config."""
+
+
+@contextmanager
+def _memory_told() -> Iterator[None]:
+    """Turns XLA's words for it into an OutOfMemoryError."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OutOfMemoryError(
+            "out of memory on the device; lower train.batch_size or train.eval_batch_size, or set "
+            "model.dtype=bfloat16, in another --workdir"
+        ) from None
+
+
+@_memory_told()
 def train(
     config: ConfigDict,
     run: Path,
@@ -56,6 +75,7 @@ def train(
 
     Raises:
         DivergenceError: loss or gradient became non-finite.
+        OutOfMemoryError: the device has not enough.
         UserError: config, data or folder cannot be used.
     """
     parts = build(config)  # what is wrong with it shows before the data is read and the folder made
@@ -76,7 +96,6 @@ def train(
         )
     parts = build(config, steps_per_epoch)
     evaluate = evaluator(parts, devices, config.train.eval_batch_size)
-    step_fn = _step_function(config, parts, devices, training)
 
     lock = config_lib.claim(run, config, devices.first)
     with lock, closing(checkpoint.open_manager(run)) as manager, stop_requests() as stop:
@@ -100,6 +119,8 @@ def train(
         if ending := _ending(history, epochs, config.train.patience):
             say(_result(ending, history))
             return ending
+        training = examples.teach(training, config.data, run / "taught.npz", say)
+        step_fn = step_function(config, parts, devices, training)
         batches = loader.train_batches(
             training,
             parts.render,
@@ -115,12 +136,12 @@ def train(
         calls = loader.calls(batches, config.train.steps_per_call, steps_per_epoch, step)
         events = EventLog(run, step, devices.first)
         ready = loader.prefetch(calls, partial(devices.shard, axis=1))
-        clock = None
+        compiled: set[int] = set()
         with closing(events), closing(ready):
             if not found:
                 events.start(config, _sample_grid(training, parts.render, config.seed))
             while not ending:
-                clock = Clock(batch_size, step % steps_per_epoch, compiling=not clock)
+                clock = Clock(batch_size, step % steps_per_epoch, compiled)
                 title, left = f"epoch {len(history) + 1}/{epochs}", (epochs - len(history)) * steps_per_epoch
                 with closing(EpochProgress(title, steps_per_epoch, left, batch_size, devices.first)) as progress:
                     state, totals, ending = _train_epoch(state, totals, step, ready, step_fn, stop, clock, progress)
@@ -191,14 +212,17 @@ def _train_epoch(
     position = step % progress.steps
     while position < progress.steps:
         batches = clock.wait_for(ready)
+        if compiles := clock.compiles(batches):
+            jax.block_until_ready(totals)
+            clock.tick(position)
         done, previous = position, totals
         state, totals = step_fn(state, totals, batches)
         position += len(batches.mask)
-        if clock.compiling:
+        if compiles:
             done, previous = position, totals
         # One call stays in flight, so the device is busy while the host looks around.
         jax.block_until_ready(previous)
-        clock.tick(done)
+        clock.tick(done, counts=not compiles)
         if progress.due() and int(previous.steps):
             # Several processes must all stop at one step: they do at the epoch's end.
             if alone and int(previous.bad_step) != metrics_lib.NEVER:
@@ -228,27 +252,6 @@ def _ending(history: list[dict[str, Any]], epochs: int, patience: int) -> str:
 def _result(ending: str, history: list[dict[str, Any]]) -> str:
     best = best_record(history)
     return f"{ending}: best validation accuracy {best['valid']['accuracy']:.2%}, epoch {best['epoch']}"
-
-
-def _step_function(
-    config: ConfigDict, parts: Parts, devices: Devices, examples: Examples
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """(state, totals, batches) -> (state, totals); see `train_step.train_steps`."""
-    prior = loader.chances(examples.target, config.data.balance) @ examples.target  # of what is drawn
-    loss = losses.LOSSES[parts.mode.loss]
-    step = partial(
-        train_step.train_step,
-        model=parts.model,
-        optimizer=parts.optimizer,
-        loss=losses.logit_adjusted(loss, prior, config.data.logit_adjustment),
-        render=parts.render_device,
-        decay=parts.decay,
-    )
-    steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
-    pictures = devices.replicate(examples.images) if parts.render.on_device else None
-    # An argument, not a constant: all seeds share one compiled program.
-    seed: Any = np.array([0, config.seed % 2**32], np.uint32)  # what jax.random.key makes of it
-    return lambda state, totals, batches: steps(state, totals, pictures, batches, seed)
 
 
 def _sample_grid(examples: Examples, render: Render, seed: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from fer_jax import config as config_lib
 from fer_jax import study as study_lib
 from fer_jax.cli import UserError
 from fer_jax.search_space import Search
-from fer_jax.train import FINISHED, DivergenceError, best_record, train
+from fer_jax.train import FINISHED, DivergenceError, OutOfMemoryError, best_record, train
 
 LOOK_EVERY_S = 2.0  # while others train the last trials, or this one
 
@@ -47,7 +47,10 @@ def run(
             return _accuracy(study, trial, search, config, folder, say)
         except optuna.TrialPruned:
             raise
-        except BaseException:  # Ctrl-C too
+        except (_InterruptedError, KeyboardInterrupt):
+            study_lib.give_back(study, trial.number, most=None)
+            raise
+        except BaseException:
             study_lib.give_back(study, trial.number)
             raise
 
@@ -101,7 +104,7 @@ def _accuracy(
         try:
             seeded = config_lib.with_values(tried, {"seed": seed})
             ending = _train_when_free(seeded, run, lambda line: say(f"  {line}"), hopeless)
-        except DivergenceError as error:
+        except (DivergenceError, OutOfMemoryError) as error:
             say(f"  {str(error).split(';')[0]}")
             raise optuna.TrialPruned from None
         except UserError as error:

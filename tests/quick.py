@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
     config = sample.get_config()
     config.model.name = "quick"
     config.optim.clip_norm = 0.0
+    config.schedule.name = "constant"  # one program, however many epochs
     config.train.epochs = 1
     config.train.batch_size = 256
     return config

@@ -11,8 +11,6 @@ def get_config() -> ConfigDict:
     config.train.epochs = 2
     config.train.batch_size = 64
     config.optim.ema_decay = 0.0
-    # One program, however many epochs and whatever the seed.
-    config.schedule.name = "constant"
     config.model.dropout = 0.0
     return config
 

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -171,6 +172,13 @@ def test_identity_keeps_every_pixel(render) -> None:
     images = noise(50)
     rendered = render(images, augment.identity(50, 48), size=48, normalize="scale")
     np.testing.assert_allclose(rendered[..., 0], images / 127.5 - 1, rtol=0, atol=1.5e-7)  # f32 near 1 is no finer
+
+
+@pytest.mark.parametrize("normalize", augment.NORMALIZATIONS)
+def test_unmoved_pictures_need_no_warp(normalize: str) -> None:
+    images = np.random.default_rng(3).integers(0, 256, (5, 48, 48), dtype=np.uint8)
+    expected = augment.render(images, augment.identity(5, 48), size=48, normalize=normalize)
+    np.testing.assert_allclose(jax.jit(partial(augment.unmoved, normalize=normalize))(images), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [96, 64, 24])

@@ -38,7 +38,9 @@ def test_a_script_without_what_it_needs_says_so_in_one_line(tmp_path: Path) -> N
         ("torch_step.py", [], ".venv-bench/bin/python"),
         ("torch_pipeline.py", [], ".venv-bench/bin/python"),
         ("torch_epoch.py", [], ".venv-bench/bin/python"),
-        ("epoch.py", ["--images", "8", "--batch", "16"], "at least --batch 16"),
+        ("epoch.py", ["--images", "8", "--config.train.batch_size=16"], "at least train.batch_size=16"),
+        ("train_step.py", ["--config.train.batch"], "--config.field=value"),
+        ("train_step.py", ["--config", str(tmp_path / "none.py")], "no config file"),
         ("start.py", ["--data", str(tmp_path / "nowhere")], "make sample"),
         ("generator.py", [str(tmp_path)], "No such file"),
     ):

@@ -203,6 +203,8 @@ def test_mistakes_get_one_line_and_no_traceback(arguments: list[str], status: in
         ["-m", "fer_jax.evaluate"],
         ["-m", "fer_jax.release"],
         ["-m", "fer_jax.repeats"],
+        ["-m", "fer_jax.predict"],
+        ["-m", "fer_jax.sweep"],
         ["-m", "fer_jax.tune"],
         ["-m", "fer_generator.synthetic"],
         ["fer_generator/generate_training_data.py"],

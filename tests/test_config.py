@@ -31,6 +31,12 @@ def test_every_config_builds_and_says_its_command_and_result(path: str) -> None:
     assert re.search(r"\d+ (minutes|hours|seconds)", text)
 
 
+@pytest.mark.parametrize("name", ["base", "best"])
+def test_a_shipped_network_is_of_the_config_of_its_name(name: str) -> None:
+    loaded = config.load(f"configs/{name}.py", [])
+    assert config.as_json(config.read(Path("pretrained", name))) == config.as_json(loaded)
+
+
 def test_base_explains_every_field() -> None:
     lines = Path("configs/base.py").read_text().splitlines()
     for number, line in enumerate(lines):
@@ -121,6 +127,12 @@ def test_broken_config_files_get_one_line(tmp_path: Path, text: str, message: st
         ("augment.erase", "50", "augment.erase=50.0 must be"),
         ("model.width", "0", "model.width=0.0 must be at least 0.125"),
         ("model.stochastic_depth", "1", "model.stochastic_depth=1.0 must be"),
+        ("optim.learning_rate", "inf", "optim.learning_rate=inf must be"),
+        ("optim.clip_norm", "-1", "optim.clip_norm=-1.0 must be at least 0"),
+        ("optim.b2", "1", "optim.b2=1.0 must be"),
+        ("optim.momentum", "-0.1", "optim.momentum=-0.1 must be"),
+        ("optim.weight_decay", "-0.1", "optim.weight_decay=-0.1 must be"),
+        ("schedule.final_scale", "2", "schedule.final_scale=2.0 must be"),
     ],
 )
 def test_unknown_names_get_one_line_that_lists_the_known(field: str, value: str, message: str) -> None:

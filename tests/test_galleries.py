@@ -71,6 +71,21 @@ def test_gallery_shows_each_face_where_its_words_and_bars_are() -> None:
     check(figure)
 
 
+def test_predictions_show_each_face_with_its_name_and_probabilities() -> None:
+    images, _, probabilities, _ = drawn(3)
+    names = ["face.png", "a" * 40 + "b.png", "c.jpg"]
+    figure: Any = galleries.predictions(images, probabilities, names, "two networks")
+    for image, shown in zip(images, figure.axes[0].images, strict=True):
+        np.testing.assert_array_equal(shown.get_array(), image)
+    lengths = np.ptp(bars(figure, BLUE)[..., 0], axis=1).reshape(3, 8)
+    np.testing.assert_allclose(lengths / lengths.sum(axis=1, keepdims=True), probabilities, atol=1e-9)
+    said = words(figure)
+    assert f"face.png\n{EMOTIONS[probabilities[0].argmax()]}" in said
+    assert f"\n...{'a' * 16}b.png\n" in f"\n{said}\n"
+    assert f"{probabilities[2].max():.0%}" in said
+    check(figure)
+
+
 def test_gallery_writes_the_probability_of_the_prediction() -> None:
     images, votes, _, label = drawn(2)
     probabilities = np.full((2, 8), 0.01)

@@ -218,3 +218,5 @@ def test_unknown_names_are_refused() -> None:
         optim.create_schedule(1.0, schedule_config(name="linear"), 1, 1)
     with pytest.raises(ValueError, match="of one length"):
         optim.create_schedule(1.0, schedule_config(name="step", boundaries=(1, 2), scales=(0.1,)), 1, 1)
+    with pytest.raises(ValueError, match=r"boundaries=\(2, 1\) must be in ascending order"):
+        optim.create_schedule(1.0, schedule_config(name="step", boundaries=(2, 1), scales=(0.1, 0.01)), 1, 1)

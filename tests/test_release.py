@@ -199,6 +199,22 @@ def test_the_card_says_where_a_network_began(tiny: tuple[Path, Path, Evaluation]
     network.config.data.update(teachers=("a", "b"), teacher_share=0.25)
     network.config.train.init_from = "pretrained/base"
     network.config.optim.update(ema_decay=0.0, swa_epochs=3)
+    network.config.train.epochs = 20
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
     assert "trained from the weights of `pretrained/base`, 25% of each target from `a`, `b`." in card
+    assert "best checkpoint, of step 8" in card  # before the mean begins, the weights are those of the step
+    network.config.train.epochs = 4
+    card = document.to_markdown("", model_card.page(network, result, 1, ""))
     assert "best checkpoint, mean of the weights of the last 3 epochs, of step 8" in card
+
+
+def test_a_run_inside_its_first_epoch_is_not_released(sample_dir: Path, tmp_path: Path) -> None:
+    config = quick.get_config()
+    config.data.dir = str(sample_dir)
+    config_lib.claim(tmp_path / "run", config)
+    tree = {"state": build(config).init(), "totals": metrics_lib.zeros()}
+    with closing(checkpoint.open_manager(tmp_path / "run")) as manager:
+        checkpoint.save(manager, 2, tree, {"history": [], "steps_per_epoch": 4}, None)
+    with pytest.raises(UserError, match="has not finished an epoch"):
+        release.release(tmp_path / "run", tmp_path / "out", "latest")
+    assert not (tmp_path / "out").exists()

@@ -97,6 +97,13 @@ def test_a_trial_that_always_fails_is_given_up(tmp_path: Path) -> None:
     assert [study_lib.origin(trial) for trial in study.trials] == [0] * tries + [tries] * 2
 
 
+def test_a_trial_is_interrupted_as_often_as_it_happens(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    for _ in range(study_lib.MOST_RETRIES + 3):
+        study_lib.give_back(study, study.ask().number, most=None)
+    assert {study_lib.origin(trial) for trial in study.trials} == {0}
+
+
 def test_processes_wait_for_the_last_trials_of_others(tmp_path: Path) -> None:
     study = opened(tmp_path)
     first = study.ask()

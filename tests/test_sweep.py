@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, run_python
 
 from fer_jax import config as config_lib
-from fer_jax import sweep, sweep_report
+from fer_jax import sweep, sweep_report, train
 from fer_jax.cli import UserError
 
 VARIANTS = """
@@ -110,6 +110,23 @@ def test_a_sweep_goes_on_where_it_stopped(config_file, sample_dir: Path, tmp_pat
     assert f"{np.mean([float(row['majority']) for row in rows]):.2%}" in second.stdout
     assert "plain" in (out / "report.md").read_text()
     assert (out / "accuracy.png").stat().st_size > 5000
+
+
+def test_an_interrupted_sweep_ends_there_and_without_an_error(
+    config_file, sample_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(config, run: Path, say) -> str:
+        started.append(run)
+        return "SIGTERM"  # what fer_jax.train says once it has saved
+
+    started: list[Path] = []
+    monkeypatch.setattr(train, "train", interrupt)
+    monkeypatch.setenv("XLA_FLAGS", "")  # put back afterwards: the command changes it
+    given = ["--config", config_file({"plain": {}}), "--workdir", str(tmp_path), f"--config.data.dir={sample_dir}"]
+    monkeypatch.setattr("sys.argv", ["sweep", *given])
+    assert sweep.main() == 0
+    assert started == [tmp_path / "plain" / "seed0"]
+    assert not (tmp_path / "results.csv").exists()
 
 
 def test_sweeps_side_by_side_share_out_the_runs(config_file, sample_dir: Path, tmp_path: Path) -> None:

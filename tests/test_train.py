@@ -9,13 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import sample
-from fer_jax import checkpoint, data, inference, labels, loader, logs, models, train_step
+from fer_jax import checkpoint, data, experiment, inference, labels, loader, logs, models, train_step
 from fer_jax import metrics as metrics_lib
 from fer_jax import train as train_lib
 from fer_jax.cli import UserError
@@ -53,6 +54,7 @@ def small_config(sample_dir: Path):
     config = sample.get_config()
     config.data.dir = str(sample_dir)
     config.model.name = "small"
+    config.schedule.name = "constant"  # one program, however many epochs
     config.train.epochs = 3
     config.train.batch_size = 128
     config.train.eval_batch_size = 100
@@ -141,9 +143,15 @@ def test_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(config
     assert kept.step < bad_step <= 2 * kept.step
 
 
+def test_a_device_without_enough_memory_gets_one_line(config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_lib, "step_function", lambda *_: jnp.zeros(2**50))  # what XLA says is real
+    with pytest.raises(train_lib.OutOfMemoryError, match=r"lower train\.batch_size") as error:
+        train(config, tmp_path, quiet)
+    assert "\n" not in str(error.value)
+
+
 def test_early_stopping_waits_for_its_patience(config, tmp_path: Path) -> None:
     config.train.update(epochs=40, patience=2)
-    config.schedule.update(name="constant")
     config.optim.update(learning_rate=0.0, ema_decay=0.0)
     assert train(config, tmp_path, quiet) == "stopped early"
     history = restored(config, tmp_path).progress["history"]
@@ -211,7 +219,7 @@ def test_device_rendering_trains_like_host_rendering(
 def test_speed_and_waiting_are_those_of_whole_calls(
     monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...], first: float
 ) -> None:
-    """Batches of 10 that take 10 ms to come, a device that takes 20 ms a step, and a second more for the first call."""
+    """Batches of 10 that take 10 ms to come, a device that takes 20 ms a step, and a second to compile a length."""
     now = 0.0
     monkeypatch.setattr(logs.time, "perf_counter", lambda: now)
 
@@ -223,12 +231,15 @@ def test_speed_and_waiting_are_those_of_whole_calls(
 
     def step_fn(state, totals, batches):
         nonlocal now
-        now += 0.02 * len(batches.mask) + (1.0 if state == 0 else 0.0)
+        now += 0.02 * len(batches.mask) + (0.0 if len(batches.mask) in called else 1.0)
+        called.add(len(batches.mask))
         return state + len(batches.mask), totals
 
+    called: set[int] = set()
+    compiled: set[int] = set()
     calls, state, figures = ready(), 0, []
     for epoch in range(3):
-        clock = logs.Clock(10, 0, compiling=epoch == 0)
+        clock = logs.Clock(10, 0, compiled)
         progress = EpochProgress("epoch", 9, 27, 10, active=False)
         totals = metrics_lib.zeros()
         state, _, _ = train_lib._train_epoch(state, totals, 9 * epoch, calls, step_fn, lambda: "", clock, progress)
@@ -353,7 +364,7 @@ def test_a_step_draws_from_the_runs_seed_as_jax_reads_it(config) -> None:
         config.seed = seed
         parts = build(config)._replace(model=SimpleNamespace(apply=apply))
         state = train_step.create_state(variables, parts.optimizer, averaged=True)
-        step = train_lib._step_function(config, parts, Devices(), examples)
+        step = experiment.step_function(config, parts, Devices(), examples)
         _, totals = step(state, metrics_lib.zeros(), call)
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), 0)
         expected = -(target * log_softmax(np.asarray(logits_of(key)), axis=1)).sum()
@@ -366,7 +377,13 @@ def test_training_without_the_repeats_leaves_them_out(config, tmp_path: Path) ->
     config.data.drop_repeats = True
     config.train.epochs = 1
     lines: list[str] = []
-    train(config, tmp_path, lines.append)
+
+    def listen(line: str) -> None:
+        lines.append(line)
+        raise KeyboardInterrupt  # before anything is compiled
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, listen)
     split, *others = (data.load(config.data.dir, name) for name in ("train", "valid", "test"))
     elsewhere = {image.tobytes() for other in others for image in other.images}
     repeated = np.array([image.tobytes() in elsewhere for image in split.images])

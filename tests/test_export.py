@@ -1,0 +1,156 @@
+"""Networks as ONNX files, read by onnx's own evaluator in numpy, which knows nothing of JAX."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+from jax import lax
+from onnx.reference import ReferenceEvaluator
+
+from configs import sample
+from fer_jax import augment, export, inference, models, onnx_graph, weights
+from fer_jax import config as config_lib
+from fer_jax.cli import UserError
+from fer_jax.experiment import build
+from fer_jax.inference import Network
+from fer_jax.labels import EMOTIONS
+from fer_jax.weights import Weights
+
+
+@pytest.fixture(autouse=True)
+def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The residual network, small enough to compile in a moment."""
+    monkeypatch.setitem(models.MODELS, "small", partial(models.ResNet, widths=(4, 8), blocks=(1, 1)))
+    monkeypatch.setitem(
+        models.MODELS, "full", partial(models.ResNet, widths=(4, 8, 64), blocks=(0, 1, 0), space_to_depth=False)
+    )
+    monkeypatch.setenv("XLA_FLAGS", "")  # put back afterwards: the command changes it
+
+
+def network(run: Path, **fields: Any) -> Network:
+    """A released network of random kernels, biases, scales and statistics."""
+    config = sample.get_config()
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    rng = np.random.default_rng(0)
+    variables = models.init(build(config).model, 1, config.image.size)
+    variables = jax.tree.map(lambda leaf: leaf + (leaf.ndim == 1) * rng.uniform(0, 0.5, leaf.shape), variables)
+    variables = jax.tree.map(np.float32, variables)
+    with config_lib.claim(run, config):
+        weights.save(run, Weights(variables, "best", 4, 1, [{"epoch": 1, "step": 4}]))
+    return inference.restore(run, "best")
+
+
+def pictures(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, 48, 48), dtype=np.uint8)
+
+
+def evaluate(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    (said,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: images})
+    return said
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model__name": "small"},
+        {"model__name": "full", "model__antialias": True, "model__squeeze_excite": True},
+        {"model__name": "emotion_cnn"},  # wide enough for Winograd's method, which is for CPUs alone; LayerNorm
+    ],
+)
+def test_an_exported_network_says_what_the_network_says(fields: dict[str, Any], tmp_path: Path) -> None:
+    restored = network(tmp_path, **fields)
+    model = export.to_onnx(restored)
+    for count in (1, 3):  # any number of pictures
+        images = pictures(count)
+        unchanged = augment.render(images, augment.identity(count, 48), size=48, normalize="scale")
+        logits = jax.jit(partial(restored.parts.model.apply, train=False))(restored.variables, unchanged)
+        np.testing.assert_allclose(evaluate(model, images), jax.nn.softmax(logits), atol=2e-5)
+        said = evaluate(model, images)
+        assert said.dtype == np.float32
+        assert np.ptp(said) > 0.02
+    kinds = {node.op_type for node in model.graph.node}
+    assert "Conv" in kinds
+    assert "Reciprocal" not in kinds or fields["model__name"] == "emotion_cnn"  # BatchNorm's is a constant
+
+
+CASES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "arithmetic": lambda x: -jnp.square(x - 1) / (jnp.minimum(x * x, 3.0) + 2) + jax.nn.sigmoid(x),
+    "logarithms": lambda x: jnp.log(jnp.exp(x) + 1) + jnp.tanh(x) + jnp.sqrt(x * x) + lax.rsqrt(x * x + 1),
+    "strides": lambda x: lax.conv_general_dilated(
+        x[..., None], jnp.arange(12.0).reshape(2, 3, 1, 2), (2, 1), [(1, 0), (0, 2)], (1, 1), (2, 1),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    ),
+    "depthwise": lambda x: lax.conv_general_dilated(
+        x, jnp.arange(3.0 * 4).reshape(3, 1, 4), (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"),
+        feature_group_count=4,
+    ),
+    "mirrored border": lambda x: jnp.pad(x, ((0, 0), (2, 1), (1, 1)), mode="reflect")[:, ::2, 1:-1],
+    "border of ones": lambda x: jnp.pad(x, ((0, 0), (2, 1), (0, 3)), constant_values=1.0),
+    "reduction": lambda x: x.max(axis=2) + x.sum(axis=(1, 2))[:, None] * x.mean(axis=1, keepdims=True)[:, 0, :1],
+    "order": lambda x: jnp.concatenate([x.transpose(0, 2, 1), x[:, :4].reshape(len(x), 4, 4)[:, :, ::-1]], axis=2),
+    "a constant for each picture": lambda x: x + jnp.broadcast_to(jnp.arange(4.0), x.shape),
+    "constants alone": lambda x: x * jnp.linalg.norm(jnp.arange(4.0)).astype(jnp.float32),
+    "by platform": lambda x: lax.platform_dependent(x, cpu=lambda x: x + 1e-9, default=lambda x: x * 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_rule_means_what_the_primitive_means(name: str) -> None:
+    model = onnx_graph.convert(CASES[name], jax.ShapeDtypeStruct((6, 4), np.float32), ("x", "y"))
+    for count in (1, 3):
+        x = np.random.default_rng(count).normal(size=(count, 6, 4)).astype(np.float32)
+        np.testing.assert_allclose(evaluate(model, x), CASES[name](x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [lambda x: jnp.sort(x), lambda x: jnp.einsum("bij,bkj->bik", x, x)])
+def test_what_there_is_no_rule_for_gets_one_line(function: Callable[[jax.Array], jax.Array]) -> None:
+    with pytest.raises(UserError, match="cannot be exported: there is no rule for") as error:
+        onnx_graph.convert(function, jax.ShapeDtypeStruct((6, 4), np.float32), ("x", "y"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"image__size": 64}, "it sees 64x64 pixels, not 48x48"), ({"image__normalize": "ferplus"}, "no rule for")],
+)
+def test_pictures_that_are_made_ready_in_another_way_get_one_line(
+    fields: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        export.to_onnx(network(tmp_path, model__name="small", **fields))
+
+
+def test_a_file_that_says_something_else_is_noticed(tmp_path: Path) -> None:
+    restored = network(tmp_path, model__name="small")
+    model = export.to_onnx(restored)
+    export.check(restored, model)
+    for constant in model.graph.initializer:
+        if len(constant.dims) == 2:  # the last layer's kernel
+            constant.raw_data = bytes(len(constant.raw_data))
+    with pytest.raises(UserError, match="the exported network differs by"):
+        export.check(restored, model)
+
+
+def test_the_command_writes_a_file_that_says_what_it_is(
+    sample_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "small.onnx"
+    network(run, model__name="small")
+    given = ["--run", str(run), "--out", str(out), "--data", str(sample_dir)]
+    monkeypatch.setattr(sys, "argv", ["export", *given])
+    assert export.main() == 0
+    assert f"exported: {out} (0.0 MB)" in capsys.readouterr().out
+    model = onnx.load(out)
+    onnx.checker.check_model(model, full_check=True)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["emotions"].split() == list(EMOTIONS)
+    assert (facts["run"], facts["step"]) == (str(run), "4")
+    assert 0.05 <= float(facts["temperature"]) <= 20
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["small.onnx"]
