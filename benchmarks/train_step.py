@@ -3,9 +3,10 @@
     python benchmarks/train_step.py
     python benchmarks/train_step.py --config configs/base.py --config.optim.name=adamw --batch 16 --batch 128
 
-Network, optimizer and loss are those of the config. Compilation is timed apart, by the clock and in processor time,
-with the small programs (fusions) that XLA made; cpu_s is processor time per step over all cores, which varies less than
-the time by the clock where other programs run; spread is the first to the ninth decile of the steps.
+Network, optimizer and loss (but for logit adjustment) are those of the config. Compilation is timed apart, by the clock
+and in processor time, with the small programs (fusions) that XLA made; cpu_s is processor time per step over all
+cores, which varies less than the time by the clock where other programs run; spread is the first to the ninth decile of
+the steps.
 """
 
 import argparse

@@ -1,7 +1,9 @@
 """The training pictures of a config with their targets: label mode, repeats, softening, and what teachers say."""
 
+import hashlib
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -9,7 +11,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax import atomic, data, labels, loader, repeats
-from fer_jax import config as config_lib
 from fer_jax.cli import UserError
 from fer_jax.loader import Examples
 
@@ -18,13 +19,11 @@ def training(config: ConfigDict) -> Examples:
     """What a run trains on, but for what teachers say; see `teach`.
 
     Raises:
-        UserError: the data cannot be read, a teacher is not there, or there are teachers and several processes.
+        UserError: the data cannot be read, or there are teachers and several processes.
     """
     options = config.data
     if options.teachers and jax.process_count() > 1:
         raise UserError("data.teachers: train in one process, the teachers' predictions are not made by several")
-    for run in options.teachers:
-        config_lib.read(Path(run))
     split = data.load(options.dir, "train")
     if options.drop_repeats:
         others = [data.load(options.dir, name).images for name in ("valid", "test") if data.has(options.dir, name)]
@@ -35,7 +34,7 @@ def training(config: ConfigDict) -> Examples:
     return examples._replace(target=target)
 
 
-def teach(examples: Examples, options: ConfigDict, kept: Path, say: Callable[[str], None]) -> Examples:
+def teach(examples: Examples, options: ConfigDict, kept: Path, begun: bool, say: Callable[[str], None]) -> Examples:
     """The examples with the teachers' share in their targets; as they are where there are no teachers.
 
     Args:
@@ -43,29 +42,28 @@ def teach(examples: Examples, options: ConfigDict, kept: Path, say: Callable[[st
         options: the config's `data`.
         kept: the file in which the run keeps what they say: it goes on with the targets that it began with, whatever
             has become of its teachers.
+        begun: whether the run goes on; one that begins asks anew.
         say: is told what takes time.
 
     Raises:
-        UserError: a teacher cannot be read.
+        UserError: a teacher cannot be read, or what is kept was said of other pictures.
     """
     if not options.teachers:
         return examples
-    said = _read(kept, options.teachers)
-    if said is None or len(said) != len(examples.images):
+    pictures = hashlib.sha256(examples.images.tobytes()).hexdigest()
+    said = None
+    if begun:
+        with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile), np.load(kept) as stored:
+            if stored["pictures"] != pictures:
+                raise UserError(f"{options.dir} has changed since {kept.parent} was begun; choose another --workdir")
+            said = stored["said"]
+    if said is None:
         say(f"asking {len(options.teachers)} teacher(s) about {len(examples.images):,} pictures, once for this run")
         said = taught(options.teachers, examples.images)
         with atomic.replacing(kept) as partial, open(partial, "wb") as file:
-            np.savez(file, said=said, teachers=np.array(options.teachers))
+            np.savez(file, said=said, pictures=pictures)
     target = (1 - options.teacher_share) * examples.target + options.teacher_share * said
     return examples._replace(target=target.astype(np.float32))
-
-
-def _read(kept: Path, teachers: list[str] | tuple[str, ...]) -> np.ndarray | None:
-    try:
-        with np.load(kept) as stored:
-            return stored["said"] if stored["teachers"].tolist() == list(teachers) else None
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
 
 
 def taught(teachers: list[str] | tuple[str, ...], images: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def _faces(
     for i, image in enumerate(images):
         face = x[i] + MARGIN
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(face, face + side, y[i] + side, y[i]))
-        axes.text(face, y[i] + side + 0.04, words[i], va="top", fontsize=SMALL)
+        axes.text(face, y[i] + side + 0.04, words[i], va="top", fontsize=SMALL, parse_math=False)
         for j, name in enumerate(classes):
             axes.text(x[i] + left - 0.06, y[i] + middle[j], name, ha="right", va="center_baseline", fontsize=TINY)
         end, longest = x[i] + left + full + 0.04, last[i].argmax()
@@ -151,5 +151,5 @@ def _canvas(title: str, height: float) -> tuple[Figure, Axes, float]:
     figure = Figure(figsize=(WIDTH, top + height), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(top + height, 0), autoscale_on=False)
     axes.axis("off")
-    figure.suptitle(title, x=0.01, y=1 - 0.1 / (top + height), ha="left", va="top", fontsize=TITLE)
+    figure.suptitle(title, x=0.01, y=1 - 0.1 / (top + height), ha="left", va="top", fontsize=TITLE, parse_math=False)
     return figure, axes, top

@@ -1,8 +1,8 @@
 """A JAX function as an ONNX graph: its jaxpr, equation by equation.
 
 It knows the primitives that the networks of `fer_jax.models` are made of when they predict; a new one is a row in
-`RULES`. What depends on constants alone is computed here, so that BatchNorm, for example, becomes one product and one
-sum. Where a function depends on the platform, what is for all of them is taken (XLA's convolution, not Winograd's).
+`RULES`. What depends on constants alone is computed here, BatchNorm's factors for example. Where a function depends on
+the platform, what is for all of them is taken (XLA's convolution, not Winograd's).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fer_jax.cli import UserError
 
-OPSET, IR_VERSION = 18, 10  # of 2022 and 2024: what is installed somewhere reads them
+OPSET, IR_VERSION = 18, 8  # of 2022: what is installed somewhere reads them
 BATCH = "batch"
 # A batch of so many pictures is traced: a prime that no other size has, so that those it divides are the batch's.
 # (jax.export has sizes without a number, but jax.numpy then indexes by gather where it would slice.)
@@ -39,6 +39,8 @@ def convert(function: Callable[..., jax.Array], image: jax.ShapeDtypeStruct, nam
     traced = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((MANY, *image.shape), image.dtype))
     graph = _Graph()
     (result,) = graph.inline(traced, [names[0]])
+    if not isinstance(result, str):
+        raise _no_rule("a result that no picture changes")
     graph.nodes.append(helper.make_node("Identity", [graph.name(result)], [names[1]]))
     (given,), (made,) = traced.in_avals, traced.out_avals
     ends = [
@@ -48,7 +50,10 @@ def convert(function: Callable[..., jax.Array], image: jax.ShapeDtypeStruct, nam
     whole = helper.make_graph(graph.nodes, "fer_jax", ends[:1], ends[1:], [*graph.constants.values()])
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(whole, producer_name="fer_jax", opset_imports=[opset], ir_version=IR_VERSION)
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise UserError(f"the network cannot be exported: {' '.join(str(error).split())}") from None
     return model
 
 
@@ -77,8 +82,8 @@ class _Graph:
 
     def _apply(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
         primitive, params = equation.primitive.name, equation.params
-        if inner := params.get("call_jaxpr", params.get("jaxpr")):  # a function within the function
-            return self.inline(inner, inputs)
+        if primitive in INNER:
+            return self.inline(params[INNER[primitive]], inputs)
         if primitive == "platform_index":
             return [np.array(params["platforms"].index(None))]
         if primitive == "cond" and not isinstance(inputs[0], str):
@@ -97,6 +102,8 @@ class _Graph:
         """The name of a tensor; a constant gets one."""
         if isinstance(value, str):
             return value
+        if value.size == 1 and value.item() in (MANY, 1 / MANY, np.float32(1 / MANY)):
+            raise _no_rule("the number of pictures as a number")
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self.constants:
             self.constants[key] = numpy_helper.from_array(value, f"constant{len(self.constants)}")
@@ -115,6 +122,12 @@ def _no_rule(what: str) -> UserError:
 
 def _shape(variable: Any) -> tuple[int, ...]:
     return variable.aval.shape
+
+
+def _keep_apart(shape: Sequence[int], axes: Sequence[int]) -> None:
+    """Raises UserError where one of the axes is the batch's: what is written for one picture holds for any number."""
+    if any(shape[axis] % MANY == 0 for axis in axes):
+        raise _no_rule("what joins or leaves out pictures of a batch")
 
 
 def _integers(values: Sequence[int]) -> np.ndarray:
@@ -139,6 +152,8 @@ def _broadcast(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
         sizes[place] = size
     x, whole = _reshaped(graph, x, sizes), [size if size % MANY else 1 for size in equation.params["shape"]]
     if not isinstance(x, str):
+        if any(size % MANY == 0 for size in x.shape):
+            raise _no_rule("a constant for each picture of a batch")
         return np.broadcast_to(x, whole)
     repeated = any(size not in (1, of) for size, of in zip(whole, sizes, strict=True))
     return graph.node("Expand", x, _integers(whole)) if repeated else x
@@ -150,6 +165,8 @@ def _convolution(graph: _Graph, equation: JaxprEqn, x: Value, kernel: Value) -> 
         raise _no_rule("transposed convolutions")
     order = params["dimension_numbers"]
     (low, high) = zip(*params["padding"], strict=True)
+    if min(*low, *high) < 0:
+        raise _no_rule("convolutions that leave a border out")
     x = graph.node("Transpose", x, perm=order.lhs_spec)
     kernel = (
         graph.node("Transpose", kernel, perm=order.rhs_spec)
@@ -181,12 +198,14 @@ def _slice(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
     starts, ends = params["start_indices"], params["limit_indices"]
     steps = params["strides"] or (1,) * len(shape)
     cut = [i for i in range(len(shape)) if (starts[i], ends[i], steps[i]) != (0, shape[i], 1)]
+    _keep_apart(shape, cut)
     picked = [_integers([of[i] for i in cut]) for of in (starts, ends)]
     return graph.node("Slice", x, *picked, _integers(cut), _integers([steps[i] for i in cut])) if cut else x
 
 
 def _reversed(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
     axes = equation.params["dimensions"]
+    _keep_apart(_shape(equation.invars[0]), axes)
     ends = _integers([-_shape(equation.invars[0])[axis] - 1 for axis in axes])
     return graph.node("Slice", x, _integers([-1] * len(axes)), ends, _integers(axes), _integers([-1] * len(axes)))
 
@@ -195,14 +214,24 @@ def _pad(graph: _Graph, equation: JaxprEqn, x: Value, value: Value) -> Value:
     low, high, inner = zip(*equation.params["padding_config"], strict=True)
     if any(inner) or min(*low, *high) < 0:
         raise _no_rule("such padding")
+    _keep_apart(_shape(equation.invars[0]), [i for i in range(len(low)) if low[i] or high[i]])
     return graph.node("Pad", x, _integers([*low, *high]), value)
 
 
 def _reduction(operator: str) -> Callable[..., Value]:
     def reduce(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
+        _keep_apart(_shape(equation.invars[0]), equation.params["axes"])
         return graph.node(operator, x, _integers(equation.params["axes"]), keepdims=0)
 
     return reduce
+
+
+def _concatenate(graph: _Graph, equation: JaxprEqn, *parts: Value) -> Value:
+    axis = equation.params["dimension"]
+    _keep_apart(_shape(equation.outvars[0]), [axis])
+    if not all(isinstance(part, str) for part in parts):
+        raise _no_rule("constants beside what the pictures give")
+    return graph.node("Concat", *parts, axis=axis)
 
 
 def _plain(operator: str) -> Callable[..., Value]:
@@ -227,7 +256,7 @@ RULES: Mapping[str, Callable[..., Value]] = {
     "squeeze": _reshape,
     "broadcast_in_dim": _broadcast,
     "transpose": lambda graph, equation, x: graph.node("Transpose", x, perm=equation.params["permutation"]),
-    "concatenate": lambda graph, equation, *parts: graph.node("Concat", *parts, axis=equation.params["dimension"]),
+    "concatenate": _concatenate,
     "slice": _slice,
     "rev": _reversed,
     "pad": _pad,
@@ -236,4 +265,7 @@ RULES: Mapping[str, Callable[..., Value]] = {
     "dot_general": _product,
     "conv_general_dilated": _convolution,
 }
+# Functions within the function, by the parameter that holds them.
+INNER = {"jit": "jaxpr", "pjit": "jaxpr", "checkpoint": "jaxpr", "custom_jvp_call": "call_jaxpr"}
+INNER |= {"custom_vjp_call": "call_jaxpr"}
 SHAPES = ("broadcast_in_dim",)  # also of constants: the shape may hold the batch's size

@@ -1,7 +1,8 @@
 """What trained networks say of pictures of faces: a probability for each of the eight emotions.
 
 A picture should show one face, cut out as in FER2013: from the forehead to the chin, and not much beside it. None is
-searched for. Colours are made grey, what is not square is cut to its middle, and the rest is scaled to 48x48 pixels.
+searched for. Colours are made grey, what is transparent too, what is not square is cut to its middle, and the rest is
+scaled to 48x48 pixels. Of folders every picture is taken: write the sheet elsewhere.
 Several --run are averaged. Prints the two likeliest emotions of each picture; --csv keeps all eight, --sheet shows the
 pictures as the network sees them.
 
@@ -28,6 +29,8 @@ EXAMPLE = """examples:
   python -m fer_jax.predict --run experiments/base --run pretrained/best --flip face.jpg
 """
 SHEET = 48  # pictures on it at most
+KINDS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in folders
+GREY = (128, 128, 128, 255)  # what shows through
 
 
 def find(given: Sequence[Path]) -> list[Path]:
@@ -36,10 +39,10 @@ def find(given: Sequence[Path]) -> list[Path]:
     Raises:
         UserError: there is no such file, or no picture in a folder.
     """
-    found, kinds = [], Image.registered_extensions()
+    found = []
     for path in given:
         if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if kinds.get(each.suffix.lower()) in Image.OPEN)
+            inside = sorted(each for each in path.iterdir() if each.suffix.lower() in KINDS and _is_shown(each))
             if not inside:
                 raise UserError(f"no picture in {path}: name a file, or a folder with pictures in it")
             found += inside
@@ -48,6 +51,15 @@ def find(given: Sequence[Path]) -> list[Path]:
         else:
             raise UserError(f"no picture {path}: name a file, or a folder with pictures in it")
     return found
+
+
+def _is_shown(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")  # macOS leaves ._face.png beside face.png
+
+
+def _text(path: Path) -> str:
+    """A path for people and CSV files, whatever bytes are in it."""
+    return str(path).encode(errors="surrogateescape").decode(errors="replace").replace("\n", " ")
 
 
 def read(path: Path) -> np.ndarray:
@@ -60,9 +72,14 @@ def read(path: Path) -> np.ndarray:
         with Image.open(path) as picture:
             if picture.mode[0] in "IF":  # Pillow would cut the brighter half off
                 raise UserError(f"{path} has more than 8 bits a pixel (mode {picture.mode}); convert it")
-            upright = ImageOps.exif_transpose(picture).convert("L")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as a picture: {' '.join(str(error).split())}") from None
+            upright = ImageOps.exif_transpose(picture)
+            if upright.has_transparency_data:
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, GREY), upright.convert("RGBA"))
+            upright = upright.convert("L")
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file may be anything to Pillow
+        raise UserError(f"{_text(path)} cannot be read as a picture: {' '.join(str(error).split())}") from None
     if upright.size == (SIDE, SIDE):
         return np.asarray(upright)
     return np.asarray(ImageOps.fit(upright, (SIDE, SIDE), Image.Resampling.LANCZOS))
@@ -70,7 +87,7 @@ def read(path: Path) -> np.ndarray:
 
 def as_csv(files: Sequence[Path], probabilities: np.ndarray) -> list[list[str]]:
     """A header, and a row for each picture: its file and f[N, 8] to four digits."""
-    rows = [[str(file), *(f"{value:.4f}" for value in row)] for file, row in zip(files, probabilities, strict=True)]
+    rows = [[_text(file), *(f"{value:.4f}" for value in row)] for file, row in zip(files, probabilities, strict=True)]
     return [["file", *EMOTIONS], *rows]
 
 
@@ -88,14 +105,9 @@ def main() -> int:
     )
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
     parser.add_argument("--flip", action="store_true", help="average in what is said of the mirrored picture")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all probabilities")
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help=f"draw the first {SHEET} pictures, as a .png")
+    parser.add_argument("--csv", type=cli.new_file, metavar="FILE", help="write all probabilities")
+    parser.add_argument("--sheet", type=cli.new_png, metavar="FILE", help=f"draw the first {SHEET} pictures, as a .png")
     args = parser.parse_args()
-    for out in (args.csv, args.sheet):
-        if out is not None and not out.parent.is_dir():
-            parser.error(f"{out}: there is no folder {out.parent}")
-    if args.sheet is not None and args.sheet.suffix != ".png":
-        parser.error(f"--sheet {args.sheet}: name a .png file")
     files = find(args.pictures)
     images = np.stack([read(file) for file in files])
 
@@ -111,17 +123,17 @@ def main() -> int:
     rows = []
     for file, row in zip(files, probabilities, strict=True):
         first, second = np.argsort(-row)[:2]
-        rows.append([str(file), EMOTIONS[first], f"{row[first]:.1%}", EMOTIONS[second], f"{row[second]:.1%}"])
+        rows.append([_text(file), EMOTIONS[first], f"{row[first]:.1%}", EMOTIONS[second], f"{row[second]:.1%}"])
     print(document.to_text(document.Table(["picture", "likeliest", "", "then", ""], rows)))
     if args.csv is not None:
-        with atomic.replacing(args.csv) as partial, open(partial, "w", newline="") as out_file:
+        with atomic.replacing(args.csv) as partial, open(partial, "w", newline="", encoding="utf-8") as out_file:
             csv.writer(out_file).writerows(as_csv(files, probabilities))
         print(f"probabilities: {args.csv}")
     if args.sheet is not None:
         from fer_jax import figures, galleries
 
         shown, title = slice(SHEET), f"{' and '.join(map(str, args.run))}{', flip' * args.flip}"
-        names = [file.name for file in files[shown]]
+        names = [_text(Path(file.name)) for file in files[shown]]
         drawn = figures.png(galleries.predictions(images[shown], probabilities[shown], names, title))
         with atomic.replacing(args.sheet) as partial:
             partial.write_bytes(drawn)

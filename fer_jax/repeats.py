@@ -289,11 +289,12 @@ def main() -> int:
     )
     parser.add_argument("--data", default="data", metavar="DIR", help="the data folder (default: data)")
     parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help=f"draw up to {SHEET} near repeats, the lowest correlations first"
+        "--sheet",
+        type=cli.new_png,
+        metavar="FILE",
+        help=f"draw up to {SHEET} near repeats, the lowest correlations first",
     )
     args = parser.parse_args()
-    if args.sheet is not None and (args.sheet.suffix != ".png" or not args.sheet.parent.is_dir()):
-        parser.error(f"--sheet {args.sheet}: name a .png file in a folder that is there")
 
     there = [split for split in data.FOLDERS if data.has(args.data, split)]
     # without any split, loading one says what to do

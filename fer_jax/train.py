@@ -48,7 +48,7 @@ def _memory_told() -> Iterator[None]:
             raise
         raise OutOfMemoryError(
             "out of memory on the device; lower train.batch_size or train.eval_batch_size, or set "
-            "model.dtype=bfloat16, in another --workdir"
+            f"model.dtype=bfloat16, in another --workdir ({' '.join(str(error).split())[:200]})"
         ) from None
 
 
@@ -98,7 +98,7 @@ def train(
     evaluate = evaluator(parts, devices, config.train.eval_batch_size)
 
     lock = config_lib.claim(run, config, devices.first)
-    with lock, closing(checkpoint.open_manager(run)) as manager, stop_requests() as stop:
+    with lock, closing(checkpoint.open_manager(run)) as manager:
         tree: dict[str, Any] = {"state": initial.result(), "totals": metrics_lib.zeros()}
         found = checkpoint.restore(manager, "latest", tree, devices.replicated)
         if found is None and config.train.init_from:
@@ -106,20 +106,19 @@ def train(
         tree = devices.replicate(tree) if found is None else found.tree
         state, totals = tree["state"], tree["totals"]
         step, history = (found.step, found.progress["history"]) if found else (0, [])
+        if found and found.progress["steps_per_epoch"] != steps_per_epoch:
+            raise UserError(f"{config.data.dir} has changed since {run} was begun; choose another --workdir")
         labelled = config.data.label_mode + (", without repeats" if config.data.drop_repeats else "")
-        say(
+        about = (
             f"{config.model.name}: {models.count_parameters(state.params):,} parameters; {len(training.images):,} "
             f"training pictures ({labelled}), {len(valid.images):,} for validation (majority); "
             f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         )
-        if found:
-            if found.progress["steps_per_epoch"] != steps_per_epoch:
-                raise UserError(f"{config.data.dir} has changed since {run} was begun; choose another --workdir")
-            say(f"resuming from step {step} (epoch {step / steps_per_epoch:.2f} of {epochs})")
         if ending := _ending(history, epochs, config.train.patience):
+            say(about)
             say(_result(ending, history))
             return ending
-        training = examples.teach(training, config.data, run / "taught.npz", say)
+        training = examples.teach(training, config.data, run / "taught.npz", begun=found is not None, say=say)
         step_fn = step_function(config, parts, devices, training)
         batches = loader.train_batches(
             training,
@@ -134,11 +133,16 @@ def train(
             process=devices.process,
         )
         calls = loader.calls(batches, config.train.steps_per_call, steps_per_epoch, step)
-        events = EventLog(run, step, devices.first)
-        ready = loader.prefetch(calls, partial(devices.shard, axis=1))
         compiled: set[int] = set()
-        with closing(events), closing(ready):
-            if not found:
+        with (
+            stop_requests() as stop,
+            closing(EventLog(run, step, devices.first)) as events,
+            closing(loader.prefetch(calls, partial(devices.shard, axis=1))) as ready,
+        ):
+            say(about)
+            if found:
+                say(f"resuming from step {step} (epoch {step / steps_per_epoch:.2f} of {epochs})")
+            else:
                 events.start(config, _sample_grid(training, parts.render, config.seed))
             while not ending:
                 clock = Clock(batch_size, step % steps_per_epoch, compiled)

@@ -57,7 +57,7 @@ def test_teachers_take_their_share_of_the_softened_targets(config: ConfigDict, t
     networks = [teacher(tmp_path / f"{seed}", config, seed) for seed in (1, 2)]
     config.data.update(teachers=tuple(str(tmp_path / f"{seed}") for seed in (1, 2)), teacher_share=0.3)
     kept, lines = tmp_path / "taught.npz", []
-    taught = examples.teach(examples.training(config), config.data, kept, lines.append)
+    taught = examples.teach(examples.training(config), config.data, kept, False, lines.append)
     assert lines == [f"asking 2 teacher(s) about {len(plain.images):,} pictures, once for this run"]
 
     said = np.mean(
@@ -78,16 +78,20 @@ def test_teachers_take_their_share_of_the_softened_targets(config: ConfigDict, t
     np.testing.assert_array_equal(taught.images, plain.images)
     np.testing.assert_array_equal(taught.rows, plain.rows)
 
-    # a run that goes on has the same targets, also where a teacher is another by now
+    # a run that goes on has the same targets, also where a teacher is gone by now; but not for other pictures
     shutil.rmtree(tmp_path / "1")
-    teacher(tmp_path / "1", config, 3)
-    again = examples.teach(plain, config.data, kept, lines.append)
+    again = examples.teach(examples.training(config), config.data, kept, True, lines.append)
     np.testing.assert_array_equal(again.target, taught.target)
     assert len(lines) == 1
-    config.data.teachers = config.data.teachers[::-1]  # other teachers: what these said is of no use
-    other = examples.teach(plain, config.data, kept, lines.append)
+    with pytest.raises(UserError, match=r"has changed since .* was begun; choose another --workdir"):
+        examples.teach(plain._replace(images=255 - plain.images), config.data, kept, True, lines.append)
+    teacher(tmp_path / "1", config, 3)  # a run that begins in the same folder hears the teachers of now
+    other = examples.teach(plain, config.data, kept, False, lines.append)
     assert abs(other.target - taught.target).max() > 1e-3
     assert len(lines) == 2
+    kept.write_bytes(b"damaged")
+    again = examples.teach(plain, config.data, kept, True, lines.append)
+    np.testing.assert_array_equal(again.target, other.target)
 
 
 def test_a_teacher_speaks_for_a_picture_and_its_mirror_image(config: ConfigDict, tmp_path: Path) -> None:
@@ -105,15 +109,15 @@ def test_without_teachers_or_with_no_share_the_targets_are_the_votes(config: Con
     plain = examples.training(config)
     teacher(tmp_path, config, 1)
     config.data.update(teachers=(str(tmp_path),), teacher_share=0.0)
-    taught = examples.teach(plain, config.data, tmp_path / "taught.npz", print)
+    taught = examples.teach(plain, config.data, tmp_path / "taught.npz", False, print)
     np.testing.assert_allclose(taught.target, plain.target, atol=1e-7)
     config.data.teachers = ()
-    assert examples.teach(plain, config.data, tmp_path / "none.npz", print) is plain
+    assert examples.teach(plain, config.data, tmp_path / "none.npz", False, print) is plain
     assert not (tmp_path / "none.npz").exists()
 
 
 def test_a_missing_teacher_gets_one_line(config: ConfigDict, tmp_path: Path) -> None:
     config.data.teachers = (str(tmp_path / "nobody"),)
     with pytest.raises(UserError, match=r"no run in .*nobody: .*config\.json is missing") as error:
-        examples.training(config)
+        examples.teach(examples.training(config), config.data, tmp_path / "taught.npz", False, print)
     assert "\n" not in str(error.value)

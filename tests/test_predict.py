@@ -1,6 +1,7 @@
 """The command that says what networks see in picture files."""
 
 import csv
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -65,7 +66,8 @@ def test_several_networks_and_mirror_images_are_averaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two, images = network(tmp_path / "one", 1), network(tmp_path / "two", 2), faces(tmp_path / "faces", 5)
-    (tmp_path / "faces" / "notes.txt").touch()
+    for name in ("notes.txt", "._face0.png"):  # macOS leaves the second on other systems' disks
+        (tmp_path / "faces" / name).touch()
     files = tmp_path / "faces", tmp_path / "faces" / "face0.png"
     out = tmp_path / "said.csv"
     call(monkeypatch, *files, "--run", one, "--run", two, "--flip", "--csv", out, "--sheet", tmp_path / "said.png")
@@ -116,13 +118,33 @@ def test_pictures_are_made_grey_upright_square_and_small(tmp_path: Path) -> None
     Image.fromarray(grey).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(predict.read(tmp_path / "grey.png"), grey)  # of the right size: as it is
 
+    clear = np.dstack([np.zeros((48, 48, 3), np.uint8), np.full((48, 48), 255, np.uint8)])
+    clear[:, 24:, 3] = 0  # black, and on the right nothing
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    np.testing.assert_array_equal(predict.read(tmp_path / "clear.png")[:, [0, 23, 24, 47]], [[0, 0, 128, 128]] * 48)
+
+
+def test_names_are_shown_as_they_are_as_far_as_that_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, image = network(tmp_path / "run", 1), faces(tmp_path / "faces", 1)[0]
+    names = [b"$\\frac$.png", b"two\nlines.png", b"no utf-8 \xff.png", b"a,b.png"]
+    for name in names:
+        Image.fromarray(image).save(tmp_path / "faces" / os.fsdecode(name))
+    out = tmp_path / "said.csv"
+    call(monkeypatch, tmp_path / "faces", "--run", run, "--csv", out, "--sheet", tmp_path / "said.png")
+    shown = {"$\\frac$.png", "two lines.png", "no utf-8 \ufffd.png", "a,b.png", "face0.png"}
+    rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))[1:]
+    assert {Path(row[0]).name for row in rows} == shown
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(shown) + 2
+
 
 def test_what_is_no_picture_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     Image.fromarray(np.zeros((48, 48), np.uint16)).save(tmp_path / "deep.png")
-    whole = (tmp_path / "deep.png").read_bytes()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)).save(tmp_path / "cut.png")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[: len(whole) // 2])
+    whole = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     for name, message in (
         ("text.png", "text.png cannot be read as a picture"),
         ("cut.png", "cut.png cannot be read as a picture"),
@@ -139,7 +161,11 @@ def test_what_is_no_picture_gets_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "file", "message"),
-    [("--sheet", "said.jpg", "name a .png file"), ("--csv", "none/said.csv", "there is no folder")],
+    [
+        ("--sheet", "said.jpg", "name a .png file"),
+        ("--csv", "none/said.csv", "in a folder that is there"),
+        ("--csv", "", ""),
+    ],
 )
 def test_where_nothing_can_be_written_is_said_before_anything_is_predicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, file: str, message

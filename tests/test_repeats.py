@@ -154,10 +154,10 @@ def test_command_counts_and_draws(tmp_path: Path) -> None:
     train[9] = train[8]
     write(tmp_path / "FER2013Train", train)
     write(tmp_path / "FER2013Valid", valid)
-    for name in ("sheet.txt", "none/sheet.png"):
+    for name, message in (("sheet.txt", "name a .png file"), ("none/sheet.png", "name a file in a folder")):
         refused = run_python("-m", "fer_jax.repeats", "--data", str(tmp_path), "--sheet", str(tmp_path / name))
         assert (refused.returncode, refused.stdout) == (2, "")
-        assert "name a .png file in a folder that is there" in refused.stderr
+        assert message in refused.stderr
     done = run_python("-m", "fer_jax.repeats", "--data", str(tmp_path), "--sheet", str(tmp_path / "sheet.png"))
     assert done.returncode == 0, done.stderr
     table = {
