@@ -40,11 +40,8 @@ Command = list[str]
 def by_turns(torch: str, seconds: float, device: str) -> dict[str, list[Command]]:
     """The commands of a round, by question."""
     for_s, on, gpu = ["--seconds", str(seconds)], ["--device", device], device == "cuda"
-    batch, dtype, ours_dtype = (
-        ["--batch=1024"] * gpu,
-        ["--dtype=bfloat16"] * gpu,
-        ["--config.model.dtype=bfloat16"] * gpu,
-    )
+    batch, dtype = ["--batch=1024"] * gpu, ["--dtype=bfloat16"] * gpu
+    ours_dtype = ["--config.model.dtype=bfloat16"] * gpu
     epoch = ["--batch=256", *dtype] if gpu else ["--images=512", "--epochs=2"]
     ours_epoch = [OURS, "benchmarks/epoch.py"]
     ours_epoch += ["--config.train.batch_size=256", *ours_dtype] if gpu else epoch

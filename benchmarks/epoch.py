@@ -12,7 +12,7 @@ epoch in PyTorch, and compare.py runs both by turns.
 import argparse
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from fer_jax import cli, data, devices, experiment, loader, metrics, models
+from fer_jax import cli, data, devices, experiment, metrics, models
 from fer_jax import config as config_lib
 from fer_jax.cli import UserError
 from fer_jax.loader import Batch, Examples
@@ -49,19 +49,7 @@ def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measu
     state = machine.replicate(parts.init())
     waited = 0.0
 
-    def prefetched() -> Generator[Batch, None, None]:
-        batches = loader.train_batches(
-            examples,
-            parts.render,
-            batch_size=batch_size,
-            seed=config.seed,
-            sampled=parts.mode.sampled,
-            balance=config.data.balance,
-            mixup=config.augment.mixup,
-            cutmix=config.augment.cutmix,
-        )
-        calls = loader.calls(batches, steps_per_call, steps_per_epoch, 0)
-        return loader.prefetch(calls, partial(machine.shard, axis=1))
+    prefetched = partial(experiment.ready_batches, config, parts, machine, examples, steps_per_epoch)
 
     def train(ready: Iterator[Batch]) -> None:
         """The steps of an epoch."""

@@ -77,11 +77,10 @@ def names(runs: Sequence[Path], flip: bool) -> list[str]:
 
 def predict(name: str, network: "Network", data: Data, flip: bool) -> Model:
     """What a network says of the split and of validation; `flip` averages in what it says of the mirror images."""
-    from fer_jax import calibration, inference
+    from fer_jax import inference
 
     def of(split: "Split") -> "np.ndarray":
-        views = [split.images, split.images[:, :, ::-1]] if flip else [split.images]
-        return calibration.average([inference.log_probabilities(network, view) for view in views])
+        return inference.log_probabilities(network, split.images, flip)
 
     said = of(data.split)
     return Model(name, said, said if data.valid is data.split else of(data.valid))

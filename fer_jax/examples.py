@@ -85,5 +85,6 @@ def taught(teachers: list[str] | tuple[str, ...], images: np.ndarray) -> np.ndar
     from fer_jax import calibration, inference  # few runs need them, and they would make every start slower
 
     networks = [inference.restore(Path(run), "best") for run in teachers]
-    said = [inference.log_probabilities(network, view) for network in networks for view in (images, images[:, :, ::-1])]
-    return np.exp(calibration.average(said))
+    return np.exp(
+        calibration.average([inference.log_probabilities(network, images, flip=True) for network in networks])
+    )

@@ -1,7 +1,7 @@
 """From a config to the parts of an experiment, for training and for everything that reads a run folder."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices
-from fer_jax.loader import Examples, Render
+from fer_jax.loader import Batch, Examples, Render
 from fer_jax.metrics import Metrics
 from fer_jax.train_step import TrainState
 
@@ -152,6 +152,26 @@ def step_function(
     # An argument, not a constant: all seeds share one compiled program.
     seed: Any = np.array([0, config.seed % 2**32], np.uint32)  # what jax.random.key makes of it
     return lambda state, totals, batches: steps(state, totals, pictures, batches, seed)
+
+
+def ready_batches(
+    config: ConfigDict, parts: Parts, devices: Devices, examples: Examples, steps_per_epoch: int, start_step: int = 0
+) -> Generator[Batch, None, None]:
+    """The batches of each call of the step function from `start_step` on, on the devices; close it when done."""
+    batches = loader.train_batches(
+        examples,
+        parts.render,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        sampled=parts.mode.sampled,
+        balance=config.data.balance,
+        mixup=config.augment.mixup,
+        cutmix=config.augment.cutmix,
+        start_step=start_step,
+        process=devices.process,
+    )
+    calls = loader.calls(batches, config.train.steps_per_call, steps_per_epoch, start_step)
+    return loader.prefetch(calls, partial(devices.shard, axis=1))
 
 
 def evaluator(parts: Parts, devices: Devices, batch_size: int) -> Callable[[Any, Examples], Metrics]:

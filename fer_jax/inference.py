@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import log_softmax
 from tqdm import tqdm
 
-from fer_jax import augment, checkpoint, loader, train_step, weights
+from fer_jax import augment, calibration, checkpoint, loader, train_step, weights
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
@@ -70,8 +70,13 @@ def restore(run: Path, which: str) -> Network:
     return Network(run, config, parts, train_step.eval_variables(saved.tree["state"]), saved.step, history, which)
 
 
-def log_probabilities(network: Network, images: np.ndarray) -> np.ndarray:
-    """The logarithm of the class probabilities of each picture: u8[N, 48, 48] -> f64[N, 8]."""
+def log_probabilities(network: Network, images: np.ndarray, flip: bool = False) -> np.ndarray:
+    """The logarithm of the class probabilities of each picture: u8[N, 48, 48] -> f64[N, 8].
+
+    With `flip` the probabilities are the mean of those of the picture and of its mirror image.
+    """
+    if flip:
+        return calibration.average([log_probabilities(network, view) for view in (images, images[:, :, ::-1])])
     devices = Devices()
     batch_size = devices.round_up(min(network.config.train.eval_batch_size, len(images)))
     examples = Examples(images, np.zeros((len(images), len(EMOTIONS)), np.float32), np.arange(len(images)))

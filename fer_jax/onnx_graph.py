@@ -88,7 +88,8 @@ class _Graph:
             return [np.array(params["platforms"].index(None))]
         if primitive == "cond" and not isinstance(inputs[0], str):
             return self.inline(params["branches"][int(inputs[0])], inputs[1:])
-        if primitive not in SHAPES and not any(isinstance(value, str) for value in inputs):
+        of_constants = not any(isinstance(value, str) for value in inputs)
+        if of_constants and primitive != "broadcast_in_dim":  # whose shape may hold the batch's size
             try:
                 computed = equation.primitive.bind(*inputs, **params)
             except (TypeError, ValueError):  # it has the batch's size in it
@@ -244,9 +245,8 @@ def _cast(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
 
 
 RULES: Mapping[str, Callable[..., Value]] = {
-    **{name: _plain(name.capitalize()) for name in ("add", "sub", "mul", "div", "max", "min", "exp", "log", "sqrt")},
-    "tanh": _plain("Tanh"),
-    "neg": _plain("Neg"),
+    **{name: _plain(name.capitalize()) for name in ("add", "sub", "mul", "div", "max", "min")},
+    **{name: _plain(name.capitalize()) for name in ("neg", "exp", "log", "sqrt", "tanh")},
     "logistic": _plain("Sigmoid"),
     "square": lambda graph, _, x: graph.node("Mul", x, x),
     "rsqrt": lambda graph, _, x: graph.node("Reciprocal", graph.node("Sqrt", x)),
@@ -265,7 +265,11 @@ RULES: Mapping[str, Callable[..., Value]] = {
     "dot_general": _product,
     "conv_general_dilated": _convolution,
 }
-# Functions within the function, by the parameter that holds them.
-INNER = {"jit": "jaxpr", "pjit": "jaxpr", "checkpoint": "jaxpr", "custom_jvp_call": "call_jaxpr"}
-INNER |= {"custom_vjp_call": "call_jaxpr"}
-SHAPES = ("broadcast_in_dim",)  # also of constants: the shape may hold the batch's size
+# Functions within the function, with the parameter that holds them.
+INNER = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}

@@ -2,9 +2,8 @@
 
 A picture should show one face, cut out as in FER2013: from the forehead to the chin, and not much beside it. None is
 searched for. Colours are made grey, what is transparent too, what is not square is cut to its middle, and the rest is
-scaled to 48x48 pixels. Of folders every picture is taken: write the sheet elsewhere.
-Several --run are averaged. Prints the two likeliest emotions of each picture; --csv keeps all eight, --sheet shows the
-pictures as the network sees them.
+scaled to 48x48 pixels. Of folders every picture is taken: write the sheet elsewhere. Several --run are averaged. Prints
+the two likeliest emotions of each picture; --csv keeps all eight, --sheet shows the pictures as the network sees them.
 
 The emotions are what people would call the expression, not what the person feels; see the network's README.md for how
 often it is wrong and what it must not be used for.
@@ -116,8 +115,7 @@ def main() -> int:
     devices.tune_cpu()
     devices.cache_compilations()
     networks = [inference.restore(run, args.checkpoint) for run in args.run]
-    views = [images, images[:, :, ::-1]] if args.flip else [images]
-    said = [inference.log_probabilities(network, view) for network in networks for view in views]
+    said = [inference.log_probabilities(network, images, args.flip) for network in networks]
     probabilities = np.exp(calibration.average(said))
 
     rows = []

@@ -19,7 +19,7 @@ from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices, stop_requests
-from fer_jax.experiment import build, evaluator, step_function
+from fer_jax.experiment import build, evaluator, ready_batches, step_function
 from fer_jax.loader import Batch, Examples, Render
 from fer_jax.logs import SCALARS, Clock, EpochProgress, EventLog
 from fer_jax.metrics import Metrics
@@ -120,24 +120,11 @@ def train(
             return ending
         training = examples.teach(training, config.data, run / "taught.npz", begun=found is not None, say=say)
         step_fn = step_function(config, parts, devices, training)
-        batches = loader.train_batches(
-            training,
-            parts.render,
-            batch_size=batch_size,
-            seed=config.seed,
-            sampled=parts.mode.sampled,
-            balance=config.data.balance,
-            mixup=config.augment.mixup,
-            cutmix=config.augment.cutmix,
-            start_step=step,
-            process=devices.process,
-        )
-        calls = loader.calls(batches, config.train.steps_per_call, steps_per_epoch, step)
         compiled: set[int] = set()
         with (
             stop_requests() as stop,
             closing(EventLog(run, step, devices.first)) as events,
-            closing(loader.prefetch(calls, partial(devices.shard, axis=1))) as ready,
+            closing(ready_batches(config, parts, devices, training, steps_per_epoch, step)) as ready,
         ):
             say(about)
             if found:
