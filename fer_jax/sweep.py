@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # importing them takes seconds, and --help need not wait for 
 EXAMPLE = """examples:
   python -m fer_jax.sweep --config configs/base.py --seeds 0 1 2
   python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
+  python -m fer_jax.sweep --config configs/ablation.py --variants reference muon --seeds 0 1
   python -m fer_jax.sweep --config configs/base.py --config configs/fast.py --seeds 0 1 --config.train.epochs=4
 """
 RESULT = "result.json"  # in a run folder: its row of the table
@@ -69,11 +70,20 @@ def variants(path: str, config: "ConfigDict") -> dict[str, "ConfigDict"]:
     return found
 
 
-def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], workdir: Path) -> list[Run]:
+def plan(
+    paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], workdir: Path, only: Sequence[str] = ()
+) -> list[Run]:
     """The runs in their order, every variant with the first seed before any with the second.
 
+    Args:
+        paths: of config files.
+        overrides: of the command line, for every run.
+        seeds: one run each.
+        workdir: the sweep's folder.
+        only: the variants to train, in this order; none: all.
+
     Raises:
-        UserError: a config cannot be used, or two variants have one name.
+        UserError: a config cannot be used, two variants have one name, or there is none of a name in `only`.
     """
     from fer_jax import config as config_lib
     from fer_jax.experiment import build
@@ -85,10 +95,12 @@ def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], w
                 raise UserError(f"{path}: two variants are called {name}, or it cannot name a folder")
             build(config)
             named[name] = config
+    if missing := [name for name in only if name not in named]:
+        raise UserError(f"no variant is called {missing[0]}; there are: {', '.join(named)}")
     runs = []
     for seed in seeds:
-        for name, config in named.items():
-            seeded = config_lib.with_values(config, {"seed": seed})
+        for name in only or named:
+            seeded = config_lib.with_values(named[name], {"seed": seed})
             runs.append(Run(name, seed, seeded, workdir / name / f"seed{seed}"))
     return runs
 
@@ -163,6 +175,9 @@ def main() -> int:
     )
     parser.add_argument("--config", required=True, action="append", metavar="FILE", help="a config; repeat it for more")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    parser.add_argument(
+        "--variants", nargs="+", default=[], metavar="NAME", help="train these alone, and compare with the first"
+    )
     workdir = Path("experiments/sweep")
     parser.add_argument("--workdir", type=Path, default=workdir, metavar="DIR", help=f"default: {workdir}")
     parser.add_argument(
@@ -177,7 +192,9 @@ def main() -> int:
     if len(set(args.seeds)) < len(args.seeds):
         parser.error("the same seed stands there twice")
 
-    runs = plan(args.config, overrides, args.seeds, args.workdir)
+    if len(set(args.variants)) < len(args.variants):
+        parser.error("the same variant stands there twice")
+    runs = plan(args.config, overrides, args.seeds, args.workdir, args.variants)
 
     import jax
 

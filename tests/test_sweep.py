@@ -46,6 +46,14 @@ def test_every_variant_is_run_with_one_seed_before_the_next(config_file, tmp_pat
     assert all(run.config.train.epochs == 7 and run.config.seed == run.seed for run in runs)
 
 
+def test_variants_may_be_chosen(config_file, tmp_path: Path) -> None:
+    path = config_file({"first": {}, "second": {}, "third": {}})
+    runs = sweep.plan([path], [], [0, 1], tmp_path, ["third", "first"])
+    assert [(run.variant, run.seed) for run in runs] == [("third", 0), ("first", 0), ("third", 1), ("first", 1)]
+    with pytest.raises(UserError, match="no variant is called fourth; there are: first, second, third"):
+        sweep.plan([path], [], [0], tmp_path, ["first", "fourth"])
+
+
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
