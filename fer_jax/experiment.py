@@ -119,7 +119,7 @@ def _check(config: ConfigDict) -> None:
         if not low <= flat[field] <= high:
             raise ValueError(f"{field}={flat[field]!r} must be at least {low} and at most {high}")
     mode = flat["data.label_mode"]
-    if labels.MODES[mode].loss != "cross_entropy":
+    if labels.MODES[mode].marks:
         plain = {"data.temperature": 1.0, "data.smoothing": 0.0, "augment.mixup": 0.0, "augment.cutmix": 0.0}
         for field, off in {**plain, "data.teachers": type(flat["data.teachers"])()}.items():
             if flat[field] != off:

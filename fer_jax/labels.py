@@ -21,11 +21,12 @@ Targets = tuple[np.ndarray, np.ndarray]
 
 
 class Mode(NamedTuple):
-    """One way to read votes: `select` makes (target, keep); `sampled` and `loss` say how training uses it."""
+    """One way to read votes: `select` makes (target, keep); the rest says how training uses it."""
 
     select: Callable[[np.ndarray], Targets]
     sampled: bool = False  # draw one label from the target each time the picture is used
     loss: str = "cross_entropy"  # a key of fer_jax.losses.LOSSES
+    marks: bool = False  # targets are marks, not distributions: they can be neither softened nor mixed
 
 
 def targets(votes: np.ndarray, mode: str) -> Targets:
@@ -149,7 +150,7 @@ MODES = {
     "majority": Mode(_majority),
     "probability": Mode(_crossentropy, sampled=True),
     "crossentropy": Mode(_crossentropy),
-    "multi_target": Mode(_multi_target, loss="multi_target"),
+    "multi_target": Mode(_multi_target, loss="multi_target", marks=True),
     # what others report on, and train on, beside `majority`
     "clean": Mode(_clean),
     "argmax": Mode(_argmax),

@@ -166,7 +166,7 @@ from pathlib import Path
 import numpy as np
 from fer_jax import inference
 
-network = inference.restore(Path("{network.run}"), "best")
+network = inference.restore(Path("{network.run}"), "{network.checkpoint}")
 probabilities = np.exp(inference.log_probabilities(network, images))  # u8[N, 48, 48] -> f64[N, 8]
 ```"""
 

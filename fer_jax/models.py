@@ -2,7 +2,7 @@
 
 `MODELS` lists them by name, `PARAMETERS` says how many weights each has. All of them compute in `dtype`
 (float32 or bfloat16) and keep weights, batch statistics and logits in float32. To add one, write its module,
-enter it in both tables, and give it a config.
+enter it in both tables, and give it a config; `init` must know the names of its parameters.
 """
 
 import math
@@ -86,6 +86,9 @@ PARAMETERS = {
 }
 
 
+CONSTANTS = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}  # what variables begin as, but kernels
+
+
 def create_model(
     name: str,
     dropout: float,
@@ -126,6 +129,9 @@ def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:
     Kernels are normal with variance 2 / fan-in (He et al. 2015, https://arxiv.org/abs/1502.01852); scales and
     variances are one, biases and means zero. numpy draws them: a seed gives the same weights on every platform,
     and there is nothing to compile, which for flax's own initialisers takes longer than the training step.
+
+    Raises:
+        ValueError: a variable has a name that there is no rule for.
     """
     pictures = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
     shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), pictures)
@@ -136,7 +142,12 @@ def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:
         if name == "kernel":
             fan_in = math.prod(leaf.shape[:-1])
             return rng.standard_normal(leaf.shape, np.float32) * np.float32(math.sqrt(2 / fan_in))
-        return np.full(leaf.shape, {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}[name], leaf.dtype)
+        if name not in CONSTANTS:
+            raise ValueError(
+                f"{'/'.join(part.key for part in path)}: fer_jax.models.init knows kernel, {', '.join(CONSTANTS)}; "
+                "give the variable such a name, or the function a rule for it"
+            )
+        return np.full(leaf.shape, CONSTANTS[name], leaf.dtype)
 
     variables = jax.device_put(jax.tree_util.tree_map_with_path(draw, shapes))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

@@ -18,10 +18,11 @@ GALLERY = 8  # pictures in each
 
 HOW = [
     Text(
-        "Protocols: majority keeps the pictures of which one emotion has more than half of the votes, clean those "
-        "without a vote for unknown or not-a-face, argmax all; the label is the emotion with the most votes. Macro "
-        "means are over the classes; one that is neither labelled nor predicted stays out. The taggers' figures are "
-        "mean shares of a picture's votes: no model can agree with more of them than the label does."
+        "Protocols: majority keeps the pictures of which one emotion has more than half of the votes once single votes "
+        "are dropped, clean those without a vote for unknown or not-a-face, argmax all; the label is the emotion with "
+        "the most votes. Macro means are over the classes; one that is neither labelled nor predicted stays out. The "
+        "taggers' figures are mean shares of a picture's votes: no model can agree with more of them than the label "
+        "does."
     ),
     Text(
         "Intervals are 95% percentile bootstrap intervals over the pictures (1,000 replicas, fixed seed): how much a "

@@ -2,6 +2,7 @@
 
 import csv as csv_format
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -37,16 +38,29 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
 
 
-def difference(values: Sequence[float], reference: Sequence[float]) -> tuple[float, float, float]:
-    """How much higher the mean of `values` is, with Welch's 95 % interval; nan for its ends where one seed is alone.
+class Pooled(NamedTuple):
+    """The standard deviation of a seed (nan where no variant has two), and how many degrees of freedom it rests on."""
 
-    Welch 1947: the two may differ in spread; seeds are not paired, since a changed recipe draws other numbers.
+    deviation: float
+    freedom: int
+
+
+def pool(groups: Sequence[Sequence[float]]) -> Pooled:
+    """How far seeds of one variant are apart, over all variants: each has few, and they spread much alike."""
+    freedom = sum(len(values) - 1 for values in groups)
+    squares = sum(float(np.var(values)) * len(values) for values in groups)
+    return Pooled(math.sqrt(squares / freedom) if freedom else float("nan"), freedom)
+
+
+def difference(values: Sequence[float], reference: Sequence[float], pooled: Pooled) -> tuple[float, float, float]:
+    """How much higher the mean of `values` is, with Student's 95 % interval of the pooled standard deviation.
+
+    Its ends are nan where that is. Seeds are not paired, since a changed recipe draws other numbers from the same seed.
+    The intervals are one by one: of twenty variants that change nothing, one interval misses zero by chance.
     """
     value = float(np.mean(values) - np.mean(reference))
-    if min(len(values), len(reference)) < 2 or np.var(values) + np.var(reference) == 0:
-        return value, float("nan"), float("nan")
-    interval = stats.ttest_ind(values, reference, equal_var=False).confidence_interval(0.95)
-    return value, float(interval.low), float(interval.high)
+    half = stats.t.ppf(0.975, pooled.freedom) * pooled.deviation * math.sqrt(1 / len(values) + 1 / len(reference))
+    return value, float(value - half), float(value + half)
 
 
 def by_variant(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -69,21 +83,22 @@ def csv(rows: Sequence[Row]) -> str:
 def table(rows: Sequence[Row]) -> Table:
     """A line per variant: mean and standard deviation over its seeds, and the difference in accuracy by majority."""
     groups = by_variant(rows)
-    reference = [row["majority"] for row in next(iter(groups.values()))]
+    accuracies = {name: [row["majority"] for row in group] for name, group in groups.items()}
+    first, pooled = next(iter(groups)), pool(list(accuracies.values()))
     lines = []
-    for number, (name, group) in enumerate(groups.items()):
+    for name, group in groups.items():
         cells = []
         for field, (_, percent) in SHOWN.items():
             values = [row[field] for row in group if row[field] is not None]
             mean, deviation = spread(values) if values else Spread(float("nan"), float("nan"))
             digits = ".2%" if percent else ".3f" if field != "train_minutes" else ".1f"
             cells.append(f"{mean:{digits}}" + (f" ({deviation:{digits}})" if deviation == deviation else ""))
-        value, low, high = difference([row["majority"] for row in group], reference)
+        value, low, high = difference(accuracies[name], accuracies[first], pooled)
         interval = f" ({100 * low:+.1f} to {100 * high:+.1f})" if low == low else ""
-        cells.insert(1, f"{100 * value:+.2f}{interval}" if number else "")
+        cells.insert(1, f"{100 * value:+.2f}{interval}" if name != first else "")
         lines.append([name, str(len(group)), *cells])
     titles = [title for title, _ in SHOWN.values()]
-    header = ["", "seeds", titles[0], f"from {next(iter(groups))}, points", *titles[1:]]
+    header = ["", "seeds", titles[0], f"from {first}, points", *titles[1:]]
     return Table(header, lines, "validation; mean (standard deviation) over seeds, difference (95% interval)")
 
 
@@ -104,13 +119,24 @@ def chart(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+def _pooled(rows: Sequence[Row]) -> str:
+    pooled = pool([[row["majority"] for row in group] for group in by_variant(rows).values()])
+    if not pooled.freedom:
+        return ", which need two seeds or more of some variant"
+    return (
+        f", whose standard deviation is {100 * pooled.deviation:.2f} points, taken as the same for all variants "
+        f"({pooled.freedom} degrees of freedom)"
+    )
+
+
 def page(rows: Sequence[Row], checkpoint: str) -> list[Block]:
     """The whole report."""
     which = "after their last epoch" if checkpoint == "latest" else "at their best epoch on these same pictures"
     told = (
-        f"Networks {which}, on the validation pictures. The difference is in the mean accuracy by majority, with "
-        "Welch's 95% interval over seeds; one that spans zero may be chance. Without repeats: less the pictures that "
-        "stand, exactly or nearly, among the training pictures too."
+        f"Networks {which}, on the validation pictures. The difference is in the mean accuracy by majority; its 95% "
+        f"interval is of chance in the seeds{_pooled(rows)}. One that spans zero may be chance, and of "
+        "twenty that should, one does not. Without repeats: less the pictures that stand, exactly or nearly, among the "
+        "training pictures too."
     )
     picture = Picture("accuracy", figures.png(chart(rows)), "Accuracy by majority of every run")
     return [Text(told), table(rows), picture]

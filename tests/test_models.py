@@ -147,6 +147,16 @@ def test_fresh_weights_have_the_variance_of_he_and_depend_on_the_seed_alone() ->
     assert set(norm["bias"].tolist()) == {0.0}
 
 
+def test_a_variable_without_a_rule_is_named() -> None:
+    class Shifted(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+            return x + self.param("offset", nn.initializers.zeros, (1,))
+
+    with pytest.raises(ValueError, match=r"^params/offset: .* knows kernel, bias"):
+        models.init(Shifted(), 0, 48)
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"model\.name 'alexnet'.*emotion_cnn"):
         models.create_model("alexnet", 0.0, "float32")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, run_python
+from scipy import stats
 
 from fer_jax import config as config_lib
 from fer_jax import sweep, sweep_report, train
@@ -79,20 +80,30 @@ def test_two_configs_of_one_name_are_refused(config_file, tmp_path: Path) -> Non
 def test_spread_and_difference_by_hand() -> None:
     assert sweep_report.spread([1.0, 2.0, 6.0]) == pytest.approx((3.0, math.sqrt(7.0)))
     assert math.isnan(sweep_report.spread([1.0]).deviation)
-    # Welch by hand: means 3 and 2, variances of the means 7/3 and 1/3, nu = (8/3)^2 / ((7/3)^2/2 + (1/3)^2/2) = 2.56,
-    # where Student's t has its 97.5 % point at 3.5155 (interpolated between 4.303 at 2 and 3.182 at 3: 3.52 or so)
-    value, low, high = sweep_report.difference([1.0, 2.0, 6.0], [1.0, 2.0, 3.0])
+    # sums of squares 14, 2 and 0 with 2, 2 and 0 degrees of freedom: variance 4, and Student's t with 4 has its
+    # 97.5 % point at 2.776
+    groups = [[1.0, 2.0, 6.0], [1.0, 2.0, 3.0], [5.0]]
+    pooled = sweep_report.pool(groups)
+    assert pooled == pytest.approx((2.0, 4))
+    value, low, high = sweep_report.difference(groups[0], groups[1], pooled)
     assert value == 1.0
     assert high - value == pytest.approx(value - low)
-    assert high - value == pytest.approx(3.52 * math.sqrt(8 / 3), rel=0.01)
-    assert np.isnan(sweep_report.difference([1.0], [2.0, 3.0])[1:]).all()
+    assert high - value == pytest.approx(2.776 * 2 * math.sqrt(2 / 3), rel=1e-3)
+    value, low, high = sweep_report.difference(groups[2], groups[1], pooled)  # one seed alone
+    assert (value, high - value) == pytest.approx((3.0, 2.776 * 2 * math.sqrt(4 / 3)), rel=1e-3)
+    # two variants alone: Student's test
+    expected = stats.ttest_ind(groups[0], groups[1]).confidence_interval(0.95)
+    two = sweep_report.difference(groups[0], groups[1], sweep_report.pool(groups[:2]))
+    assert two[1:] == pytest.approx((expected.low, expected.high))
+    assert np.isnan(sweep_report.difference([1.0], [2.0], sweep_report.pool([[1.0], [2.0]]))[1:]).all()
 
 
 def test_the_interval_holds_what_it_says() -> None:
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(400):
-        _, low, high = sweep_report.difference(rng.normal(2, 3, 5), rng.normal(1, 1, 4))
+        groups = [rng.normal(mean, 3, size) for mean, size in ((2, 3), (1, 2), (5, 1), (0, 3))]
+        _, low, high = sweep_report.difference(groups[0], groups[1], sweep_report.pool(groups))
         covered += low <= 1 <= high
     assert 0.92 <= covered / 400 <= 0.98
 
