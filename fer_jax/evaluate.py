@@ -173,7 +173,8 @@ def main() -> int:
 
         networks = [inference.restore(run, args.checkpoint) for run in args.run]
         data = loading.result()
-    shared = {"checkpoint": args.checkpoint, "flip": args.flip, "data": data_dir}
+    checkpoints = [network.checkpoint for network in networks]  # a released network has but one
+    shared = {"flip": args.flip, "data": data_dir}
     models = [
         predict(name, network, data, args.flip)
         for name, network in zip(names(args.run, args.flip), networks, strict=True)
@@ -188,21 +189,21 @@ def main() -> int:
         blocks = [told, *report.page(result, data.split, network.history, maps.result())]
         # a comparison leaves the runs' own reports alone
         folder = run / "report" if len(models) == 1 else args.out / model.name.replace(os.sep, "_")
-        facts = {"run": str(run), "step": network.step, **shared, "checkpoint": network.checkpoint}
+        facts = {"run": str(run), "step": network.step, "checkpoint": network.checkpoint, **shared}
         tell(folder, result, blocks, facts)
         results.append(result)
     if args.ensemble:
         said, said_of_valid = (calibration.average(each) for each in list(zip(*models, strict=True))[1:])
         name = f"ensemble of {len(models)}{', flip' if args.flip else ''}"
         result = judge(Model(name, said, said_of_valid), data, args.protocol)
-        facts = {"runs": [str(run) for run in args.run], **shared}
+        facts = {"runs": [str(run) for run in args.run], "checkpoints": checkpoints, **shared}
         members = ", ".join(model.name for model in models)
         blocks = [document.Text(f"The mean probability of {members}."), *report.page(result, data.split, [], None)]
         tell(args.out / "ensemble", result, blocks, facts)
         results.append(result)
     if len(results) > 1:
         blocks = report.comparison_page(results)
-        facts = {**shared, "models": [tables.as_json(result) for result in results]}
+        facts = {"checkpoints": checkpoints, **shared, "models": [tables.as_json(result) for result in results]}
         write(args.out, f"{len(results)} models on {args.split}", blocks, facts)
         for block in blocks:
             if isinstance(block, document.Table):

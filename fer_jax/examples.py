@@ -1,6 +1,5 @@
 """The training pictures of a config with their targets: label mode, repeats, softening, and what teachers say."""
 
-import hashlib
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,22 +45,19 @@ def teach(examples: Examples, options: ConfigDict, kept: Path, begun: bool, say:
         say: is told what takes time.
 
     Raises:
-        UserError: a teacher cannot be read, or what is kept was said of other pictures.
+        UserError: a teacher cannot be read.
     """
     if not options.teachers:
         return examples
-    pictures = hashlib.sha256(examples.images.tobytes()).hexdigest()
     said = None
     if begun:
         with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile), np.load(kept) as stored:
-            if stored["pictures"] != pictures:
-                raise UserError(f"{options.dir} has changed since {kept.parent} was begun; choose another --workdir")
             said = stored["said"]
     if said is None:
         say(f"asking {len(options.teachers)} teacher(s) about {len(examples.images):,} pictures, once for this run")
         said = taught(options.teachers, examples.images)
         with atomic.replacing(kept) as partial, open(partial, "wb") as file:
-            np.savez(file, said=said, pictures=pictures)
+            np.savez(file, said=said)
     target = (1 - options.teacher_share) * examples.target + options.teacher_share * said
     return examples._replace(target=target.astype(np.float32))
 

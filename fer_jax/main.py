@@ -45,13 +45,13 @@ def main() -> int:
     import jax
 
     from fer_jax import devices
-    from fer_jax.train import FINISHED, train
+    from fer_jax.train import train
 
     devices.tune_cpu()
     devices.join()
     devices.cache_compilations()
     ending = train(config, run)
-    if ending in FINISHED and jax.process_index() == 0:
+    if ending.finished and jax.process_index() == 0:
         print(f"run folder: {run}; evaluate it with: python -m fer_jax.evaluate --run {run} --split valid")
     return 0
 

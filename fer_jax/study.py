@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 import sqlalchemy
 from ml_collections import ConfigDict
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from fer_jax import config as config_lib
@@ -29,6 +29,7 @@ HEARTBEAT_S, GRACE_S = 10, 60
 MOST_RETRIES = 5  # of one trial: it may be what ends its process
 MOST_POINTS = 100_000  # of a larger grid so many are drawn
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+FIRST, BEFORE = "failed_trial", "retry_history"  # Optuna's names for what a retry remembers
 
 
 class Grid(optuna.samplers.RandomSampler):
@@ -59,8 +60,7 @@ class Grid(optuna.samplers.RandomSampler):
 
 def origin(trial: FrozenTrial) -> int:
     """The number of the trial, or of the first that it is a retry of: what people see, and the name of its folder."""
-    first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
-    return trial.number if first is None else first
+    return trial.system_attrs.get(FIRST, trial.number)
 
 
 def open_study(url: str, name: str, sampler: str, search: Search, config: ConfigDict) -> optuna.Study:
@@ -119,7 +119,7 @@ def _open_storage(url: str) -> RDBStorage:
             engine_kwargs={"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True},
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MOST_RETRIES, True),
+            heartbeat_stale_trial_callback=retry,
         )
 
     try:
@@ -170,21 +170,61 @@ def _stored(choice: Any) -> str | int | float:
     return choice if isinstance(choice, str | int | float) else repr(choice)
 
 
-def give_back(study: optuna.Study, number: int, most: int | None = MOST_RETRIES) -> None:
-    """Let a trial that is about to end without a figure wait in the study for another try, unless it had so many."""
-    trial = study.trials[number]
-    if trial.state == TrialState.RUNNING:  # else this process was taken for dead, and somebody has done so
-        RetryHeartbeatStaleTrialCallback(most, True)(study, trial)
+def retry(study: optuna.Study, trial: FrozenTrial, lost: bool = True) -> None:
+    """Let a trial that ended without a figure wait in the study, with its values and its curve, for another try.
+
+    Args:
+        study: its study.
+        trial: the trial.
+        lost: it may be what ended its process, so after MOST_RETRIES it is given up; else it was interrupted.
+    """
+    before = [*trial.system_attrs.get(BEFORE, []), *([trial.number] if lost else [])]
+    if lost and len(before) > MOST_RETRIES:
+        return
+    again = optuna.create_trial(
+        state=TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+        system_attrs={**trial.system_attrs, FIRST: origin(trial), BEFORE: before},
+        intermediate_values=trial.intermediate_values,
+    )
+    study.add_trial(again)
+
+
+def give_back(study: optuna.Study, number: int, lost: bool = True) -> None:
+    """`retry` of a trial of this process that is about to end without a figure."""
+    if is_running(study, number):  # else this process was taken for dead, and somebody has done so
+        retry(study, study.trials[number], lost)
+
+
+def is_running(study: optuna.Study, number: int) -> bool:
+    """Whether the trial has neither a figure nor been taken for lost."""
+    return study.get_trials(deepcopy=False)[number].state == TrialState.RUNNING
 
 
 def share(study: optuna.Study, trials: int) -> str:
     """What a process does next so that `trials` get their figures: "train", "wait" for those of others, or "end"."""
+    _sign_for_the_unsigned(study)
     optuna.storages.fail_stale_trials(study)
     count = Counter(trial.state for trial in study.get_trials(deepcopy=False))
     finished = sum(count[state] for state in FINISHED)
     if finished >= trials:
         return "end"
     return "train" if finished + count[TrialState.RUNNING] < trials else "wait"
+
+
+def _sign_for_the_unsigned(study: optuna.Study) -> None:
+    """A process that died before it first signed for its trial leaves one that Optuna would never take for lost."""
+    storage = study._storage
+    unsigned = (
+        "SELECT trial_id FROM trials JOIN studies USING (study_id) WHERE study_name = :name AND state = 'RUNNING' "
+        "AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
+    )
+    with storage._backend.engine.connect() as database:  # type: ignore[attr-defined]
+        found = database.execute(sqlalchemy.text(unsigned), {"name": study.study_name}).scalars().all()
+    for trial in found:  # if its process lives after all it goes on signing
+        storage.record_heartbeat(trial)  # type: ignore[attr-defined]
 
 
 def accuracy(trial: FrozenTrial) -> float | None:

@@ -105,11 +105,16 @@ def pictures(study: optuna.Study, complete: list[FrozenTrial], search: Search) -
         else:
             scales[name] = study_figures.choices(column, of)
     parallel = figures.png(study_figures.parallel(scales, accuracy, study.study_name))
+    blocks: list[Block] = [
+        Heading("Which values go with which accuracy"),
+        Picture("parallel", parallel, "Parallel coordinates: a row for each field and one for accuracy."),
+    ]
+    if all(values == tried[0] for values in tried):  # chance alone: there is nothing to fit
+        return blocks
     shares = optuna.importance.get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     bars = figures.png(study_figures.importance(shares, len(complete), study.study_name))
     return [
-        Heading("Which values go with which accuracy"),
-        Picture("parallel", parallel, "Parallel coordinates: a row for each field and one for accuracy."),
+        *blocks,
         Heading("Which fields matter"),
         Text(
             "How much of the differences in accuracy a field accounts for, by a random forest that was fitted to the "

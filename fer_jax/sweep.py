@@ -2,9 +2,9 @@
 
 A config file may list variants (get_variants: a name and the fields that differ); all are trained and compared with the
 first. Each run has its own folder, <workdir>/<variant>/seed<n>. After every run results.csv (a row per run),
-report.html and report.md (mean, spread, difference from the first variant) are written anew. The same command goes on
-after an interruption; finished runs are not trained again, and more seeds or configs may be added. Started several
-times, for several devices or to fill one, the processes share out the runs; the one that ends last has the whole table.
+report.html and report.md (mean, spread, difference from the first variant) are written anew, of all that is finished in
+the folder. The same command goes on after an interruption; finished runs are not trained again, and seeds, variants and
+configs may be added. Started several times, for several devices or to fill one, the processes share out the runs.
 """
 
 import argparse
@@ -70,20 +70,11 @@ def variants(path: str, config: "ConfigDict") -> dict[str, "ConfigDict"]:
     return found
 
 
-def plan(
-    paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], workdir: Path, only: Sequence[str] = ()
-) -> list[Run]:
+def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], workdir: Path) -> list[Run]:
     """The runs in their order, every variant with the first seed before any with the second.
 
-    Args:
-        paths: of config files.
-        overrides: of the command line, for every run.
-        seeds: one run each.
-        workdir: the sweep's folder.
-        only: the variants to train, in this order; none: all.
-
     Raises:
-        UserError: a config cannot be used, two variants have one name, or there is none of a name in `only`.
+        UserError: a config cannot be used, or two variants have one name.
     """
     from fer_jax import config as config_lib
     from fer_jax.experiment import build
@@ -95,14 +86,24 @@ def plan(
                 raise UserError(f"{path}: two variants are called {name}, or it cannot name a folder")
             build(config)
             named[name] = config
-    if missing := [name for name in only if name not in named]:
-        raise UserError(f"no variant is called {missing[0]}; there are: {', '.join(named)}")
     runs = []
     for seed in seeds:
-        for name in only or named:
-            seeded = config_lib.with_values(named[name], {"seed": seed})
+        for name, config in named.items():
+            seeded = config_lib.with_values(config, {"seed": seed})
             runs.append(Run(name, seed, seeded, workdir / name / f"seed{seed}"))
     return runs
+
+
+def chosen(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
+    """Those of the variants that are named, or all where none is.
+
+    Raises:
+        UserError: no variant has that name.
+    """
+    known = list(dict.fromkeys(run.variant for run in runs))
+    if missing := [name for name in names if name not in known]:
+        raise UserError(f"no variant is called {missing[0]}; there are: {', '.join(known)}")
+    return [run for run in runs if not names or run.variant in names]
 
 
 def outcome(run: Run, checkpoint: str, data: "Data") -> dict[str, Any]:
@@ -139,15 +140,31 @@ def train_minutes(history: Sequence[Mapping[str, Any]], batch_size: int) -> floa
 
 
 def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str, Any]]:
-    """Write results.csv and the report of the runs that are finished; returns their rows."""
+    """Write results.csv and the report of all runs that are finished in the folder; returns their rows.
+
+    Variants come in the order of `runs`, the first of which the others are compared with; then those of other commands.
+    """
     from filelock import FileLock
 
     from fer_jax import evaluate, sweep_report
 
+    order = list(dict.fromkeys(run.variant for run in runs))
+    planned = {run.folder: run for run in runs}
+
+    def place(row: Mapping[str, Any]) -> tuple[int, str, int]:
+        name = row["variant"]
+        return (order.index(name), "", row["seed"]) if name in order else (len(order), name, row["seed"])
+
     if not any(_kept(run, checkpoint) for run in runs):
         return []
     with FileLock(workdir / ".lock"):  # or a process that gathered fewer rows might write later
-        rows = [row for run in runs if (row := _kept(run, checkpoint))]
+        rows = []
+        for path in workdir.glob(f"*/seed*/{RESULT}"):
+            run = planned.get(path.parent)
+            row = json.loads(path.read_text()) if run is None else _kept(run, checkpoint)
+            if row and row["checkpoint"].startswith(checkpoint):
+                rows.append(row)
+        rows.sort(key=place)
         with atomic.replacing(workdir / "results.csv") as partial:
             partial.write_text(sweep_report.csv(rows))
         evaluate.write(workdir, "Sweep", sweep_report.page(rows, checkpoint), {"runs": rows})
@@ -176,7 +193,11 @@ def main() -> int:
     parser.add_argument("--config", required=True, action="append", metavar="FILE", help="a config; repeat it for more")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     parser.add_argument(
-        "--variants", nargs="+", default=[], metavar="NAME", help="train these alone, and compare with the first"
+        "--variants",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="train these alone (the table has what is finished)",
     )
     workdir = Path("experiments/sweep")
     parser.add_argument("--workdir", type=Path, default=workdir, metavar="DIR", help=f"default: {workdir}")
@@ -192,15 +213,14 @@ def main() -> int:
     if len(set(args.seeds)) < len(args.seeds):
         parser.error("the same seed stands there twice")
 
-    if len(set(args.variants)) < len(args.variants):
-        parser.error("the same variant stands there twice")
-    runs = plan(args.config, overrides, args.seeds, args.workdir, args.variants)
+    planned = plan(args.config, overrides, args.seeds, args.workdir)
+    runs = chosen(planned, args.variants)
 
     import jax
 
     from fer_jax import config as config_lib
     from fer_jax import data, devices, document, evaluate, sweep_report
-    from fer_jax.train import FINISHED, train
+    from fer_jax.train import train
 
     for folder in {run.config.data.dir for run in runs}:
         for split in ("train", "valid"):
@@ -217,7 +237,7 @@ def main() -> int:
         try:
             with config_lib.hold(run.folder):  # before the seconds in which train reads the pictures
                 ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
-                if ending in FINISHED and not _kept(run, args.checkpoint):  # another process may just have ended
+                if ending.finished and not _kept(run, args.checkpoint):  # another process may just have ended
                     row = outcome(run, args.checkpoint, load(run.config.data.dir, "valid"))
                     with atomic.replacing(run.folder / RESULT) as partial:
                         partial.write_text(json.dumps(row, indent=1) + "\n")
@@ -229,10 +249,11 @@ def main() -> int:
             failed.append(f"{run.folder}: {error}")
             print(f"  error: {error}", flush=True)
             continue
-        if ending not in FINISHED:  # saved: the same command goes on from there
+        if ending.finished:
+            gather(planned, args.checkpoint, args.workdir)
+        if ending.signal:  # all is saved: the same command goes on from there
             return 0
-        gather(runs, args.checkpoint, args.workdir)
-    if rows := gather(runs, args.checkpoint, args.workdir):
+    if rows := gather(planned, args.checkpoint, args.workdir):
         print(f"\n{document.to_text(sweep_report.table(rows))}\n")
         print(f"results: {args.workdir / 'results.csv'}, {args.workdir / 'report.html'}")
     if elsewhere:

@@ -3,12 +3,13 @@
 All side effects of training are here, in `fer_jax.logs` and in `fer_jax.checkpoint`.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -38,6 +39,18 @@ class OutOfMemoryError(UserError):
     """The device has not enough memory for the config."""
 
 
+class Ending(NamedTuple):
+    """How a run ended."""
+
+    how: str  # "complete", "stopped early", "pruned", or "interrupted"
+    signal: str = ""  # that came, if any: the caller should end too, also where the run was just finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.how != "interrupted"
+
+
 @contextmanager
 def _memory_told() -> Iterator[None]:
     """Turns XLA's words for it into an OutOfMemoryError."""
@@ -58,7 +71,7 @@ def train(
     run: Path,
     say: Callable[[str], None] = _say,
     stop_after: Callable[[dict[str, Any]], bool] = lambda record: False,
-) -> str:
+) -> Ending:
     """Train `config` in the run folder, from its latest checkpoint if it has one, until it is done.
 
     Done is the last epoch, or `train.patience` epochs without a better validation accuracy. SIGTERM or Ctrl-C
@@ -69,9 +82,6 @@ def train(
         run: the run folder.
         say: is told what happens, a line at a time.
         stop_after: is told the record of each new epoch; True ends the run there, "pruned".
-
-    Returns:
-        How it ended: "complete", "stopped early", "pruned", or the name of the signal that interrupted it.
 
     Raises:
         DivergenceError: loss or gradient became non-finite.
@@ -94,6 +104,7 @@ def train(
             f"{config.data.dir} gives {len(training.images)} training and {len(valid.images)} validation pictures; "
             f"train.batch_size={batch_size} needs as many of the first, and one of the second"
         )
+    pictures = _digest(training, valid)
     parts = build(config, steps_per_epoch)
     evaluate = evaluator(parts, devices, config.train.eval_batch_size)
 
@@ -106,7 +117,8 @@ def train(
         tree = devices.replicate(tree) if found is None else found.tree
         state, totals = tree["state"], tree["totals"]
         step, history = (found.step, found.progress["history"]) if found else (0, [])
-        if found and found.progress["steps_per_epoch"] != steps_per_epoch:
+        begun_with = found.progress.get("pictures", pictures) if found else pictures  # older runs did not keep it
+        if found and (found.progress["steps_per_epoch"] != steps_per_epoch or begun_with != pictures):
             raise UserError(f"{config.data.dir} has changed since {run} was begun; choose another --workdir")
         labelled = config.data.label_mode + (", without repeats" if config.data.drop_repeats else "")
         about = (
@@ -114,10 +126,10 @@ def train(
             f"training pictures ({labelled}), {len(valid.images):,} for validation (majority); "
             f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         )
-        if ending := _ending(history, epochs, config.train.patience):
+        if how := _ending(history, epochs, config.train.patience):
             say(about)
-            say(_result(ending, history))
-            return ending
+            say(_result(how, history))
+            return Ending(how)
         training = examples.teach(training, config.data, run / "taught.npz", begun=found is not None, say=say)
         step_fn = step_function(config, parts, devices, training)
         compiled: set[int] = set()
@@ -131,14 +143,15 @@ def train(
                 say(f"resuming from step {step} (epoch {step / steps_per_epoch:.2f} of {epochs})")
             else:
                 events.start(config, _sample_grid(training, parts.render, config.seed))
-            while not ending:
+            signal = ""
+            while not how and not signal:
                 clock = Clock(batch_size, step % steps_per_epoch, compiled)
                 title, left = f"epoch {len(history) + 1}/{epochs}", (epochs - len(history)) * steps_per_epoch
                 with closing(EpochProgress(title, steps_per_epoch, left, batch_size, devices.first)) as progress:
-                    state, totals, ending = _train_epoch(state, totals, step, ready, step_fn, stop, clock, progress)
+                    state, totals, signal = _train_epoch(state, totals, step, ready, step_fn, stop, clock, progress)
                 step = int(state.step)
                 _check_finite(totals, manager)
-                saved = {"history": history, "steps_per_epoch": steps_per_epoch}
+                saved = {"history": history, "steps_per_epoch": steps_per_epoch, "pictures": pictures}
                 if step % steps_per_epoch:  # interrupted inside the epoch
                     checkpoint.save(manager, step, {"state": state, "totals": totals}, saved, None)
                     break
@@ -160,16 +173,25 @@ def train(
                 checkpoint.save(manager, step, tree, saved, record["valid"]["accuracy"])
                 events.epoch(record, np.asarray(counted.confusion))
                 say(_line(record, epochs, best_record(history) is record))
-                ending = _ending(history, epochs, config.train.patience) or ending
-                if stop_after(record) and ending not in FINISHED:
-                    ending = "pruned"
-            if ending in FINISHED:
+                pruned = stop_after(record)  # it wants every record, also the last
+                how = _ending(history, epochs, config.train.patience) or ("pruned" if pruned else "")
+            signal = signal or stop()  # one that came after the last step too
+            if how:
                 events.finish(config, best_record(history))
-                say(_result(ending, history))
+                say(_result(how, history))
             else:
                 manager.wait_until_finished()
-                say(f"{ending}: saved at step {step}; the same command goes on from there")
-    return ending
+                say(f"{signal}: saved at step {step}; the same command goes on from there")
+    return Ending(how or "interrupted", signal)
+
+
+def _digest(*of: Examples) -> str:
+    """What tells pictures and targets from others."""
+    found = hashlib.sha256()
+    for each in of:
+        found.update(np.ascontiguousarray(each.images).data)
+        found.update(np.ascontiguousarray(each.target).data)
+    return found.hexdigest()
 
 
 def _variables_of(run: Path, config: ConfigDict) -> Any:
@@ -231,18 +253,15 @@ def best_record(history: list[dict[str, Any]]) -> dict[str, Any]:
     return max(history, key=lambda record: (record["valid"]["accuracy"], -record["epoch"]))
 
 
-FINISHED = ("complete", "stopped early", "pruned")
-
-
 def _ending(history: list[dict[str, Any]], epochs: int, patience: int) -> str:
     if history and patience and len(history) - best_record(history)["epoch"] >= patience:
         return "stopped early"
     return "complete" if len(history) >= epochs else ""
 
 
-def _result(ending: str, history: list[dict[str, Any]]) -> str:
+def _result(how: str, history: list[dict[str, Any]]) -> str:
     best = best_record(history)
-    return f"{ending}: best validation accuracy {best['valid']['accuracy']:.2%}, epoch {best['epoch']}"
+    return f"{how}: best validation accuracy {best['valid']['accuracy']:.2%}, epoch {best['epoch']}"
 
 
 def _sample_grid(examples: Examples, render: Render, seed: int) -> np.ndarray:

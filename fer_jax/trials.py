@@ -16,13 +16,13 @@ from fer_jax import config as config_lib
 from fer_jax import study as study_lib
 from fer_jax.cli import UserError
 from fer_jax.search_space import Search
-from fer_jax.train import FINISHED, DivergenceError, OutOfMemoryError, best_record, train
+from fer_jax.train import DivergenceError, Ending, OutOfMemoryError, best_record, train
 
 LOOK_EVERY_S = 2.0  # while others train the last trials, or this one
 
 
 class _InterruptedError(Exception):
-    """A signal, named in the text, ended the training."""
+    """A signal ended the training of a trial before it had its figure."""
 
 
 def run(
@@ -42,37 +42,52 @@ def run(
         UserError: a trial cannot be trained at all, or the storage is lost.
     """
 
+    signals: list[str] = []
+    taken = False  # whether another process took the trial of this one for lost
+
     def objective(trial: optuna.Trial) -> float:
+        nonlocal taken
         try:
-            return _accuracy(study, trial, search, config, folder, say)
+            return _accuracy(study, trial, search, config, folder, say, signals.append)
         except optuna.TrialPruned:
             raise
         except (_InterruptedError, KeyboardInterrupt):
-            study_lib.give_back(study, trial.number, most=None)
+            signals.append("SIGINT")  # the second Ctrl-C, unless there is the name of another
+            study_lib.give_back(study, trial.number, lost=False)
             raise
         except BaseException:
             study_lib.give_back(study, trial.number)
             raise
+        finally:
+            taken = not study_lib.is_running(study, trial.number)
 
     def told(study: optuna.Study, trial: FrozenTrial) -> None:
         say(_standing(study, trial, trials))
 
     before = ""
     try:
-        while (todo := study_lib.share(study, trials)) != "end":
+        while not signals and (todo := study_lib.share(study, trials)) != "end":
             if todo == "train":
-                study.optimize(objective, n_trials=1, callbacks=[told])
+                taken = False
+                try:
+                    study.optimize(objective, n_trials=1, callbacks=[told])
+                except _InterruptedError:
+                    pass
+                except Exception:  # Optuna's, which cannot note what came of a trial that has ended
+                    if not taken:
+                        raise
+                    say("  it was taken for lost: whoever did so goes on with it")
             else:
                 if before != todo:
                     say("waiting for the last trials, which other processes train")
                 time.sleep(LOOK_EVERY_S)
             before = todo
-    except _InterruptedError as signal:
-        say(f"{signal}: the same command goes on from there")
     except Exception as error:
         if reason := study_lib.storage_error(error):
             raise UserError(f"the storage is lost: {reason}; the same command goes on from there") from None
         raise
+    if signals:
+        say(f"{signals[0]}: the same command goes on from there")
 
 
 def _accuracy(
@@ -82,8 +97,12 @@ def _accuracy(
     config: ConfigDict,
     folder: Path,
     say: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> float:
-    """The best validation accuracy of the values that the trial tries, the mean over the search's seeds."""
+    """The best validation accuracy of the values that the trial tries, the mean over the search's seeds.
+
+    `note` is told of a signal that came; the process should end then, also where the trial has its figure.
+    """
     number = study_lib.origin(study.get_trials(deepcopy=False)[trial.number])
     values = study_lib.suggest(trial, search.space)
     say(f"trial {number}: {study_lib.shown(values)}")
@@ -96,7 +115,8 @@ def _accuracy(
         trial.report(record["valid"]["accuracy"], record["epoch"])
         return trial.should_prune()
 
-    for seed in range(tried.seed, tried.seed + search.seeds):
+    last = tried.seed + search.seeds - 1
+    for seed in range(tried.seed, last + 1):
         run = folder / str(number) / (f"seed{seed}" if search.seeds > 1 else "")
         for record in _history(run):  # of a trial that was lost: its last epoch may not have been reported
             hopeless(record)
@@ -109,10 +129,12 @@ def _accuracy(
             raise optuna.TrialPruned from None
         except UserError as error:
             raise UserError(f"trial {number} ({study_lib.shown(values)}): {error}") from None
-        if ending == "pruned":
+        if ending.signal:
+            note(ending.signal)
+        if ending.how == "pruned":
             raise optuna.TrialPruned
-        if ending not in FINISHED:
-            raise _InterruptedError(ending)
+        if not ending.finished or (ending.signal and seed < last):
+            raise _InterruptedError
         accuracies.append(best_record(_history(run))["valid"]["accuracy"])
     trial.set_user_attr("accuracies", accuracies)
     return sum(accuracies) / len(accuracies)
@@ -120,7 +142,7 @@ def _accuracy(
 
 def _train_when_free(
     config: ConfigDict, run: Path, say: Callable[[str], None], stop_after: Callable[[dict[str, Any]], bool]
-) -> str:
+) -> Ending:
     """`train`; of a trial that was taken for lost while its process only stood still, after that process."""
     while True:
         try:

@@ -109,6 +109,7 @@ def test_runs_are_compared_on_the_split_that_is_asked_for(
     assert one["model"] == "sample, flip"
     assert one["confusion"] == other["confusion"] == both["confusion"]  # the same network twice
     assert both["nll"] == pytest.approx(one["nll"])
+    assert both["checkpoints"] == figures(tmp_path / "both")["checkpoints"] == ["latest", "latest"]
     compared = figures(tmp_path / "both")["models"]
     assert [model["model"] for model in compared] == ["sample, flip", "copy, flip", "ensemble of 2, flip"]
     assert re.search(r"sample, flip - copy, flip +\+0\.00 ", said)
@@ -204,6 +205,7 @@ def test_mistakes_get_one_line_and_no_traceback(arguments: list[str], status: in
         ["-m", "fer_jax.release"],
         ["-m", "fer_jax.repeats"],
         ["-m", "fer_jax.predict"],
+        ["-m", "fer_jax.export"],
         ["-m", "fer_jax.sweep"],
         ["-m", "fer_jax.tune"],
         ["-m", "fer_generator.synthetic"],

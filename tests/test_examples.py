@@ -78,13 +78,11 @@ def test_teachers_take_their_share_of_the_softened_targets(config: ConfigDict, t
     np.testing.assert_array_equal(taught.images, plain.images)
     np.testing.assert_array_equal(taught.rows, plain.rows)
 
-    # a run that goes on has the same targets, also where a teacher is gone by now; but not for other pictures
+    # a run that goes on has the same targets, also where a teacher is gone by now
     shutil.rmtree(tmp_path / "1")
     again = examples.teach(examples.training(config), config.data, kept, True, lines.append)
     np.testing.assert_array_equal(again.target, taught.target)
     assert len(lines) == 1
-    with pytest.raises(UserError, match=r"has changed since .* was begun; choose another --workdir"):
-        examples.teach(plain._replace(images=255 - plain.images), config.data, kept, True, lines.append)
     teacher(tmp_path / "1", config, 3)  # a run that begins in the same folder hears the teachers of now
     other = examples.teach(plain, config.data, kept, False, lines.append)
     assert abs(other.target - taught.target).max() > 1e-3

@@ -10,8 +10,10 @@ from optuna.trial import TrialState
 
 from configs import base
 from fer_jax import study as study_lib
+from fer_jax import study_report
 from fer_jax.cli import UserError
 from fer_jax.config import with_values
+from fer_jax.document import Picture
 from fer_jax.search_space import Range, Search
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
@@ -97,11 +99,16 @@ def test_a_trial_that_always_fails_is_given_up(tmp_path: Path) -> None:
     assert [study_lib.origin(trial) for trial in study.trials] == [0] * tries + [tries] * 2
 
 
-def test_a_trial_is_interrupted_as_often_as_it_happens(tmp_path: Path) -> None:
+def test_a_trial_is_interrupted_as_often_as_it_happens_and_may_still_be_lost(tmp_path: Path) -> None:
     study = opened(tmp_path)
     for _ in range(study_lib.MOST_RETRIES + 3):
-        study_lib.give_back(study, study.ask().number, most=None)
+        study_lib.give_back(study, study.ask().number, lost=False)
+    for _ in range(study_lib.MOST_RETRIES):
+        study_lib.give_back(study, study.ask().number)
     assert {study_lib.origin(trial) for trial in study.trials} == {0}
+    study_lib.give_back(study, study.ask().number)  # once too often
+    number = study.ask().number
+    assert study_lib.origin(study.trials[number]) == number
 
 
 def test_processes_wait_for_the_last_trials_of_others(tmp_path: Path) -> None:
@@ -173,3 +180,29 @@ def test_a_trial_of_a_dead_process_is_given_back_with_its_curve(tmp_path: Path) 
     assert study_lib.origin(study.trials[again.number]) == trial.number != again.number
     assert study_lib.suggest(again, SPACE) == values
     assert study.trials[again.number].intermediate_values == {1: 0.25}
+
+
+def test_a_trial_whose_process_died_before_its_first_sign_is_given_back(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    values = study_lib.suggest(trial := study.ask(), SPACE)  # and nobody signs for it
+    assert study_lib.share(study, 1) == "wait"
+    with sqlalchemy.create_engine(url(tmp_path)).begin() as database:
+        ago = f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{study_lib.GRACE_S + 1} seconds')"
+        assert database.execute(sqlalchemy.text(ago)).rowcount == 1
+    assert study_lib.share(study, 1) == "train"
+    again = study.ask()
+    assert study_lib.origin(study.trials[again.number]) == trial.number
+    assert study_lib.suggest(again, SPACE) == values
+
+
+def test_trials_of_the_same_values_leave_out_which_field_matters(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    first = study.ask()
+    study_lib.suggest(first, SPACE)
+    study.tell(first, 0.5)
+    study.enqueue_trial(first.params)
+    again = study.ask()
+    study_lib.suggest(again, SPACE)
+    study.tell(again, 0.6)  # chance alone
+    blocks = study_report.pictures(study, study_lib.ranking(study), Search(SPACE))
+    assert [block.name for block in blocks if isinstance(block, Picture)] == ["parallel"]

@@ -49,10 +49,12 @@ def test_every_variant_is_run_with_one_seed_before_the_next(config_file, tmp_pat
 
 def test_variants_may_be_chosen(config_file, tmp_path: Path) -> None:
     path = config_file({"first": {}, "second": {}, "third": {}})
-    runs = sweep.plan([path], [], [0, 1], tmp_path, ["third", "first"])
-    assert [(run.variant, run.seed) for run in runs] == [("third", 0), ("first", 0), ("third", 1), ("first", 1)]
+    runs = sweep.plan([path], [], [0, 1], tmp_path)
+    some = sweep.chosen(runs, ["third", "first"])
+    assert [(run.variant, run.seed) for run in some] == [("first", 0), ("third", 0), ("first", 1), ("third", 1)]
+    assert sweep.chosen(runs, []) == runs
     with pytest.raises(UserError, match="no variant is called fourth; there are: first, second, third"):
-        sweep.plan([path], [], [0], tmp_path, ["first", "fourth"])
+        sweep.chosen(runs, ["first", "fourth"])
 
 
 @pytest.mark.parametrize(
@@ -131,12 +133,50 @@ def test_a_sweep_goes_on_where_it_stopped(config_file, sample_dir: Path, tmp_pat
     assert (out / "accuracy.png").stat().st_size > 5000
 
 
+def finish(run: sweep.Run, majority: float = 0.5, checkpoint: str = "latest, step 4") -> None:
+    """As if it had been trained."""
+    figures = dict.fromkeys(sweep_report.SHOWN, majority)
+    with config_lib.claim(run.folder, run.config):
+        row = {"variant": run.variant, "seed": run.seed, **figures, "checkpoint": checkpoint}
+        (run.folder / sweep.RESULT).write_text(json.dumps(row))
+
+
+def test_the_table_has_all_that_is_finished_in_the_folder(config_file, tmp_path: Path) -> None:
+    planned = sweep.plan([config_file({"b": {}, "a": {}, "c": {}})], [], [1, 0, 10], tmp_path)
+    for run in planned:
+        if (run.variant, run.seed) not in (("b", 10), ("c", 0)):
+            finish(run)
+    finish(sweep.plan([config_file({"another": {}})], [], [3], tmp_path)[0])
+    finish(sweep.plan([config_file({"best": {}})], [], [3], tmp_path)[0], checkpoint="best, step 2")
+    assert len({run.folder for run in planned}) == 9
+    rows = sweep.gather([run for run in planned if run.seed == 1], "latest", tmp_path)
+    assert [(row["variant"], row["seed"]) for row in rows] == [
+        *(("b", seed) for seed in (0, 1)),
+        *(("a", seed) for seed in (0, 1, 10)),
+        *(("c", seed) for seed in (1, 10)),
+        ("another", 3),
+    ]
+    with (tmp_path / "results.csv").open() as file:
+        assert [(row["variant"], int(row["seed"])) for row in csv.DictReader(file)] == [
+            (row["variant"], row["seed"]) for row in rows
+        ]
+    # a run of another config than the planned one of that name is not mixed in
+    other = sweep.plan([config_file({"b": {}, "a": {"train.epochs": 9}})], [], [1], tmp_path)
+    rows = sweep.gather(other, "latest", tmp_path)
+    assert [(row["variant"], row["seed"]) for row in rows if row["variant"] in ("a", "b")] == [
+        ("b", 0),
+        ("b", 1),
+        ("a", 0),
+        ("a", 10),
+    ]
+
+
 def test_an_interrupted_sweep_ends_there_and_without_an_error(
     config_file, sample_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(config, run: Path, say) -> str:
+    def interrupt(config, run: Path, say) -> train.Ending:
         started.append(run)
-        return "SIGTERM"  # what fer_jax.train says once it has saved
+        return train.Ending("interrupted", "SIGTERM")  # what fer_jax.train says once it has saved
 
     started: list[Path] = []
     monkeypatch.setattr(train, "train", interrupt)
@@ -146,6 +186,25 @@ def test_an_interrupted_sweep_ends_there_and_without_an_error(
     assert sweep.main() == 0
     assert started == [tmp_path / "plain" / "seed0"]
     assert not (tmp_path / "results.csv").exists()
+
+
+def test_a_signal_at_the_end_of_a_run_ends_the_sweep_too(
+    config_file, sample_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finished(config, run: Path, say) -> train.Ending:
+        with config_lib.claim(run, config):
+            return train.Ending("complete", "SIGINT")
+
+    row = {**dict.fromkeys(sweep_report.SHOWN, 0.5), "checkpoint": "latest, step 4"}
+    monkeypatch.setattr(train, "train", finished)
+    monkeypatch.setattr(sweep, "outcome", lambda run, *_: {"variant": run.variant, "seed": run.seed, **row})
+    monkeypatch.setenv("XLA_FLAGS", "")  # put back afterwards: the command changes it
+    given = ["--config", config_file({"a": {}, "b": {}}), "--workdir", str(tmp_path), f"--config.data.dir={sample_dir}"]
+    monkeypatch.setattr("sys.argv", ["sweep", *given])
+    assert sweep.main() == 0
+    assert (tmp_path / "a" / "seed0" / "result.json").exists()  # it is finished and stays so
+    assert not (tmp_path / "b").exists()
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
 
 
 def test_sweeps_side_by_side_share_out_the_runs(config_file, sample_dir: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from fer_jax.cli import UserError
 from fer_jax.devices import Devices
 from fer_jax.experiment import build
 from fer_jax.logs import EpochProgress
-from fer_jax.train import best_record, train
+from fer_jax.train import Ending, best_record, train
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,7 +45,7 @@ def whole(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of `config`; not to be changed."""
     run = tmp_path_factory.mktemp("runs") / "whole"
     lines: list[str] = []
-    assert train(small_config(sample_dir), run, lines.append) == "complete"
+    assert train(small_config(sample_dir), run, lines.append) == Ending("complete")
     assert [line.split(":")[0] for line in lines] == ["small", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]
     return run
 
@@ -84,7 +84,7 @@ def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, whole: Pat
     assert found.step == history[-1]["step"] == int(found.tree["state"].step)
     assert history[-1]["train"]["loss"] < history[0]["train"]["loss"]
     assert restored(config, whole, "best").step == best_record(history)["step"]
-    assert train(config, whole, quiet) == "complete"
+    assert train(config, whole, quiet) == Ending("complete")
     assert restored(config, whole).step == found.step
 
 
@@ -105,9 +105,9 @@ def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
 
     steps = []
     for _ in range(3):
-        assert train(config, tmp_path / "parts", interrupt) == "SIGTERM"
+        assert train(config, tmp_path / "parts", interrupt) == Ending("interrupted", "SIGTERM")
         steps.append(restored(config, tmp_path / "parts").step)
-    assert train(config, tmp_path / "parts", quiet) == "complete"
+    assert train(config, tmp_path / "parts", quiet) == Ending("complete")
     assert sorted(set(steps)) == steps
     once, parts = (restored(config, run) for run in (whole, tmp_path / "parts"))
     assert any(step % (once.step // 3) for step in steps)  # some were inside an epoch
@@ -124,10 +124,24 @@ def test_ctrl_c_saves_too(config, tmp_path: Path) -> None:
             signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    assert train(config, tmp_path, interrupt) == "SIGINT"
+    assert train(config, tmp_path, interrupt) == Ending("interrupted", "SIGINT")
     assert lines[-1].startswith("SIGINT: saved at step ")
     assert restored(config, tmp_path).step >= 8
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_after_the_last_step_is_told(config, tmp_path: Path) -> None:
+    config.train.epochs = 1
+
+    def interrupt(line: str) -> None:
+        if line.startswith("epoch 1"):
+            signal.raise_signal(signal.SIGTERM)
+
+    assert train(config, tmp_path, interrupt) == Ending("complete", "SIGTERM")
+    assert train(config, tmp_path, interrupt) == Ending("complete")  # nothing to do, nothing came
+    config.train.epochs = 3
+    pruned = train(config, tmp_path / "pruned", interrupt, lambda record: True)
+    assert pruned == Ending("pruned", "SIGTERM")
 
 
 def test_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(config, tmp_path: Path) -> None:
@@ -153,14 +167,25 @@ def test_a_device_without_enough_memory_gets_one_line(config, tmp_path: Path, mo
 def test_early_stopping_waits_for_its_patience(config, tmp_path: Path) -> None:
     config.train.update(epochs=40, patience=2)
     config.optim.update(learning_rate=0.0, ema_decay=0.0)
-    assert train(config, tmp_path, quiet) == "stopped early"
+    assert train(config, tmp_path, quiet) == Ending("stopped early")
     history = restored(config, tmp_path).progress["history"]
     assert len(history) - best_record(history)["epoch"] == 2
     accuracies = [record["valid"]["accuracy"] for record in history]
     assert max(accuracies) == accuracies[-3]
 
 
-def test_changed_data_is_not_resumed_on(config, tmp_path: Path) -> None:
+def fewer(labels: list[str]) -> list[str]:
+    return labels[:600]
+
+
+def another_vote(labels: list[str]) -> list[str]:
+    """The same pictures, but one that all ten called happy is called sad."""
+    happy = next(row for row, line in enumerate(labels) if line.rstrip().endswith(",0,10,0,0,0,0,0,0,0,0"))
+    return [*labels[:happy], labels[happy].replace(",0,10,0,0,0,", ",0,0,0,10,0,"), *labels[happy + 1 :]]
+
+
+@pytest.mark.parametrize("change", [fewer, another_vote])
+def test_changed_data_is_not_resumed_on(config, tmp_path: Path, change) -> None:
     def interrupt(line: str) -> None:
         if line.startswith("epoch 1"):
             signal.raise_signal(signal.SIGTERM)
@@ -169,7 +194,7 @@ def test_changed_data_is_not_resumed_on(config, tmp_path: Path) -> None:
     config.data.dir = str(tmp_path / "data")
     train(config, tmp_path / "run", interrupt)
     labels = tmp_path / "data" / "FER2013Train" / "label.csv"
-    labels.write_text("".join(labels.read_text().splitlines(keepends=True)[:600]))
+    labels.write_text("".join(change(labels.read_text().splitlines(keepends=True))))
     with pytest.raises(UserError, match="has changed since"):
         train(config, tmp_path / "run", quiet)
 
@@ -177,7 +202,7 @@ def test_changed_data_is_not_resumed_on(config, tmp_path: Path) -> None:
 def test_a_config_that_never_got_to_a_checkpoint_gives_way(config, tmp_path: Path) -> None:
     config.train.epochs = 1
     (tmp_path / "config.json").write_text('{"seed": 7}')
-    assert train(config, tmp_path, quiet) == "complete"
+    assert train(config, tmp_path, quiet) == Ending("complete")
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == config.seed
 
 
@@ -257,9 +282,9 @@ def test_several_steps_a_call_are_resumed_inside_an_epoch(config, tmp_path: Path
     config.augment.renderer = "device"
     config.train.update(steps_per_call=4, epochs=2)
     train(config, tmp_path / "whole", quiet)
-    assert train(config, tmp_path / "parts", interrupt) == "SIGTERM"
+    assert train(config, tmp_path / "parts", interrupt) == Ending("interrupted", "SIGTERM")
     assert restored(config, tmp_path / "parts").step == 13  # nine steps an epoch: 4, 4, 1, 4
-    assert train(config, tmp_path / "parts", quiet) == "complete"
+    assert train(config, tmp_path / "parts", quiet) == Ending("complete")
     once, parts = (restored(config, tmp_path / name) for name in ("whole", "parts"))
     jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
 
@@ -310,14 +335,14 @@ def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path:
         if line.startswith("epoch 1"):
             signal.raise_signal(signal.SIGTERM)
 
-    assert train(config, tmp_path / "run", interrupt) == "SIGTERM"
+    assert train(config, tmp_path / "run", interrupt) == Ending("interrupted", "SIGTERM")
     after = train_step.eval_variables(restored(config, tmp_path / "run").tree["state"])
     jax.tree.map(np.testing.assert_array_equal, after["params"], begin["params"])
     fresh = train_step.eval_variables(build(config).init())
     assert not np.array_equal(begin["params"]["Dense_0"]["kernel"], fresh["params"]["Dense_0"]["kernel"])
     shutil.rmtree(tmp_path / "begin")  # a run that goes on goes on from its own checkpoint
     lines: list[str] = []
-    assert train(config, tmp_path / "run", lines.append) == "complete"
+    assert train(config, tmp_path / "run", lines.append) == Ending("complete")
     assert any(line.startswith("resuming from step") for line in lines)
 
 

@@ -1,0 +1,96 @@
+"""What becomes of a trial whose run is interrupted, or that another process took for lost; the runs are made up."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from configs import base
+from fer_jax import study as study_lib
+from fer_jax import trials
+from fer_jax.search_space import Range, Search
+from fer_jax.train import Ending
+
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+
+SPACE = {"optim.learning_rate": Range(1e-3, 1e-1, log=True, points=3)}
+RECORD = {"epoch": 1, "valid": {"accuracy": 0.25}}
+
+
+def opened(folder: Path) -> optuna.Study:
+    return study_lib.open_study(f"sqlite:///{folder}/study.db", "s", "grid", Search(SPACE), base.get_config())
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Trains trials by `train(number of the call, stop_after)`; returns what was said and the study."""
+
+    def run(train: Callable, wanted: int, seeds: int = 1) -> tuple[list[str], optuna.Study]:
+        calls: list[Path] = []
+
+        def made_up(config, folder: Path, say, stop_after) -> Ending:
+            calls.append(folder)
+            return train(len(calls), stop_after)
+
+        monkeypatch.setattr(trials, "train", made_up)
+        monkeypatch.setattr(trials, "_history", lambda folder: [RECORD] if folder in calls else [])
+        lines: list[str] = []
+        study = opened(tmp_path)
+        trials.run(study, Search(SPACE, seeds=seeds), base.get_config(), tmp_path, wanted, lines.append)
+        return lines, study
+
+    return run
+
+
+def states(study: optuna.Study) -> list[str]:
+    return [trial.state.name for trial in study.trials]
+
+
+@pytest.mark.parametrize("reports_again", [True, False])
+def test_a_process_whose_trial_was_taken_for_lost_goes_on_with_the_next(
+    run, tmp_path: Path, reports_again: bool
+) -> None:
+    def train(call: int, stop_after) -> Ending:
+        if call == 1:  # this process stands still, and another one does this meanwhile
+            other = opened(tmp_path)
+            other._storage.set_trial_state_values(other.trials[0]._trial_id, TrialState.FAIL)
+            study_lib.retry(other, other.trials[0])
+        if call > 1 or reports_again:
+            stop_after(RECORD)
+        return Ending("complete")
+
+    lines, study = run(train, 2)
+    assert states(study) == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert study_lib.origin(study.trials[1]) == 0
+    assert [line for line in lines if "taken for lost" in line] == [
+        "  it was taken for lost: whoever did so goes on with it"
+    ]
+
+
+def test_a_signal_at_the_end_of_a_trial_keeps_its_figure_and_ends_the_process(run) -> None:
+    lines, study = run(lambda call, stop_after: Ending("complete", "SIGTERM"), 3)
+    assert states(study) == ["COMPLETE"]
+    assert study.trials[0].value == 0.25
+    assert lines[-1] == "SIGTERM: the same command goes on from there"
+
+
+def test_a_signal_when_a_trial_is_pruned_ends_the_process(run) -> None:
+    lines, study = run(lambda call, stop_after: Ending("pruned", "SIGINT"), 3)
+    assert states(study) == ["PRUNED"]
+    assert lines[-1] == "SIGINT: the same command goes on from there"
+
+
+def test_a_signal_between_two_seeds_gives_the_trial_back(run) -> None:
+    lines, study = run(lambda call, stop_after: Ending("complete", "SIGTERM"), 3, seeds=2)
+    assert states(study) == ["FAIL", "WAITING"]
+    assert lines[-1] == "SIGTERM: the same command goes on from there"
+    _, study = run(lambda call, stop_after: Ending("complete"), 1, seeds=2)
+    assert states(study) == ["FAIL", "COMPLETE"]
+
+
+def test_an_interrupted_trial_is_given_back(run) -> None:
+    lines, study = run(lambda call, stop_after: Ending("interrupted", "SIGTERM"), 3)
+    assert states(study) == ["FAIL", "WAITING"]
+    assert lines[-1] == "SIGTERM: the same command goes on from there"
