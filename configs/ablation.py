@@ -1,8 +1,8 @@
-"""Ablations: one thing changed at a time in a run of configs/base.py of ten epochs, all set for a GPU.
+"""Ablations: one thing changed at a time in ten epochs of what configs/base.py once was, all set for a GPU.
 
 python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
 
-The reference, which pools without a blur as base once did, reached 84.2 % on validation by majority; docs/results.md
+The reference, AdamW with the recipe ferplus and pooling without a blur, reached 84.2 % on validation by majority; docs/results.md
 has the table. Six processes of this command shared an H100 with others: 62 runs in 8 minutes. On a CPU core a run takes
 half an hour, with --config.augment.renderer=host --config.train.steps_per_call=1 --config.model.dtype=float32.
 """
