@@ -2,9 +2,10 @@
 
 python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
 
-The reference, AdamW with the recipe ferplus and pooling without a blur, reached 84.2 % on validation by majority; docs/results.md
-has the table. Six processes of this command shared an H100 with others: 62 runs in 8 minutes. On a CPU core a run takes
-half an hour, with --config.augment.renderer=host --config.train.steps_per_call=1 --config.model.dtype=float32.
+The reference, AdamW with the recipe ferplus and pooling without a blur, reached 84.2 % on validation by majority;
+docs/results.md has the table. Six processes of this command shared an H100 with others: 62 runs in 8 minutes. On a CPU
+core a run takes 15 to 30 minutes, with
+--config.augment.renderer=host --config.train.steps_per_call=1 --config.model.dtype=float32.
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,9 @@ python -m fer_jax.main --config configs/emotion_cnn.py
 python -m fer_jax.evaluate --run experiments/emotion_cnn --protocol clean
 
 20 epochs of 18,977 pictures took 125 minutes on two CPU cores that other programs shared (24 to 79 images/s), and
-reached 85.9 % validation accuracy on clean labels, 83.9 % by majority (seed 0, best epoch; docs/results.md). The project that the
-recipe comes from reports 82.4 % on clean validation pictures. The learning rate was chosen by judgement, not tuned.
+reached 85.9 % validation accuracy on clean labels, 83.9 % by majority (seed 0, best epoch; docs/results.md). The
+project that the recipe comes from reports 82.4 % on clean validation pictures. The learning rate was chosen by
+judgement, not tuned.
 """
 
 from ml_collections import ConfigDict

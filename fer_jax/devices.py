@@ -86,7 +86,8 @@ def stop_requests() -> Iterator[Callable[[], str]]:
     Of several processes all must stop at the same step: there JAX's preemption service makes them agree on one
     after SIGTERM, and Ctrl-C interrupts at once.
 
-    Yields a function that returns the name of the signal that came, or ""; all processes must call it equally often.
+    Yields a function that returns the name of the signal that came, or ""; all processes must call it equally often. It
+    may be called afterwards too. Where an error ends the block, a signal that came has its usual effect after all.
     """
     received, asked = "", 0
 
@@ -107,11 +108,20 @@ def stop_requests() -> Iterator[Callable[[], str]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: received
-    finally:
+
+    def put_back() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    try:
+        yield lambda: received
+    except Exception:
+        put_back()
+        if received:  # whoever handles the error would go on without knowing of the signal
+            signal.raise_signal(signal.Signals[received])
+        raise
+    finally:
+        put_back()
 
 
 def tune_cpu() -> None:

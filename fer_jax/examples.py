@@ -53,7 +53,7 @@ def teach(examples: Examples, options: ConfigDict, kept: Path, begun: bool, say:
     if begun:
         with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile), np.load(kept) as stored:
             said = stored["said"]
-    if said is None:
+    if said is None or len(said) != len(examples.images):
         say(f"asking {len(options.teachers)} teacher(s) about {len(examples.images):,} pictures, once for this run")
         said = taught(options.teachers, examples.images)
         with atomic.replacing(kept) as partial, open(partial, "wb") as file:

@@ -143,13 +143,15 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
     """Write results.csv and the report of all runs that are finished in the folder; returns their rows.
 
     Variants come in the order of `runs`, the first of which the others are compared with; then those of other commands.
+    The runs of a variant have one config but for the seed: that in `runs`, or the last that was trained.
     """
     from filelock import FileLock
 
+    from fer_jax import config as config_lib
     from fer_jax import evaluate, sweep_report
 
     order = list(dict.fromkeys(run.variant for run in runs))
-    planned = {run.folder: run for run in runs}
+    configs = {run.variant: config_lib.as_json(run.config) | {"seed": None} for run in runs}
 
     def place(row: Mapping[str, Any]) -> tuple[int, str, int]:
         name = row["variant"]
@@ -159,10 +161,10 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
         return []
     with FileLock(workdir / ".lock"):  # or a process that gathered fewer rows might write later
         rows = []
-        for path in workdir.glob(f"*/seed*/{RESULT}"):
-            run = planned.get(path.parent)
-            row = json.loads(path.read_text()) if run is None else _kept(run, checkpoint)
-            if row and row["checkpoint"].startswith(checkpoint):
+        for path in sorted(workdir.glob(f"*/seed*/{RESULT}"), key=lambda path: -path.stat().st_mtime_ns):
+            row = json.loads(path.read_text())
+            config = config_lib.as_json(config_lib.read(path.parent)) | {"seed": None}
+            if row["checkpoint"].startswith(checkpoint) and configs.setdefault(row["variant"], config) == config:
                 rows.append(row)
         rows.sort(key=place)
         with atomic.replacing(workdir / "results.csv") as partial:
@@ -251,7 +253,8 @@ def main() -> int:
             continue
         if ending.finished:
             gather(planned, args.checkpoint, args.workdir)
-        if ending.signal:  # all is saved: the same command goes on from there
+        if ending.signal:
+            print(f"{ending.signal}: all is saved; the same command goes on from there")
             return 0
     if rows := gather(planned, args.checkpoint, args.workdir):
         print(f"\n{document.to_text(sweep_report.table(rows))}\n")

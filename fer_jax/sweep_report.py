@@ -39,7 +39,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 class Pooled(NamedTuple):
-    """The standard deviation of a seed (nan where no variant has two), and how many degrees of freedom it rests on."""
+    """The standard deviation of a seed (nan where it is not known), and how many degrees of freedom it rests on."""
 
     deviation: float
     freedom: int
@@ -49,7 +49,7 @@ def pool(groups: Sequence[Sequence[float]]) -> Pooled:
     """How far seeds of one variant are apart, over all variants: each has few, and they spread much alike."""
     freedom = sum(len(values) - 1 for values in groups)
     squares = sum(float(np.var(values)) * len(values) for values in groups)
-    return Pooled(math.sqrt(squares / freedom) if freedom else float("nan"), freedom)
+    return Pooled(math.sqrt(squares / freedom) if squares else float("nan"), freedom)  # seeds alike tell nothing
 
 
 def difference(values: Sequence[float], reference: Sequence[float], pooled: Pooled) -> tuple[float, float, float]:
@@ -119,13 +119,15 @@ def chart(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _pooled(rows: Sequence[Row]) -> str:
+def _interval(rows: Sequence[Row]) -> str:
+    """What the interval is of, in words."""
     pooled = pool([[row["majority"] for row in group] for group in by_variant(rows).values()])
-    if not pooled.freedom:
-        return ", which need two seeds or more of some variant"
+    if pooled.deviation != pooled.deviation:
+        return "There is no interval: that needs a variant with two seeds or more that differ."
     return (
-        f", whose standard deviation is {100 * pooled.deviation:.2f} points, taken as the same for all variants "
-        f"({pooled.freedom} degrees of freedom)"
+        f"Its 95% interval is of chance in the seeds, whose standard deviation is {100 * pooled.deviation:.2f} points, "
+        f"taken as the same for all variants ({pooled.freedom} degrees of freedom). One that spans zero may be chance, "
+        "and of twenty that should, one does not."
     )
 
 
@@ -133,10 +135,9 @@ def page(rows: Sequence[Row], checkpoint: str) -> list[Block]:
     """The whole report."""
     which = "after their last epoch" if checkpoint == "latest" else "at their best epoch on these same pictures"
     told = (
-        f"Networks {which}, on the validation pictures. The difference is in the mean accuracy by majority; its 95% "
-        f"interval is of chance in the seeds{_pooled(rows)}. One that spans zero may be chance, and of "
-        "twenty that should, one does not. Without repeats: less the pictures that stand, exactly or nearly, among the "
-        "training pictures too."
+        f"Networks {which}, on the validation pictures. The difference is in the mean accuracy by majority. "
+        f"{_interval(rows)} Without repeats: less the pictures that stand, exactly or nearly, among the training "
+        "pictures too."
     )
     picture = Picture("accuracy", figures.png(chart(rows)), "Accuracy by majority of every run")
     return [Text(told), table(rows), picture]

@@ -175,13 +175,13 @@ def train(
                 say(_line(record, epochs, best_record(history) is record))
                 pruned = stop_after(record)  # it wants every record, also the last
                 how = _ending(history, epochs, config.train.patience) or ("pruned" if pruned else "")
-            signal = signal or stop()  # one that came after the last step too
+            manager.wait_until_finished()
             if how:
                 events.finish(config, best_record(history))
                 say(_result(how, history))
             else:
-                manager.wait_until_finished()
                 say(f"{signal}: saved at step {step}; the same command goes on from there")
+        signal = signal or stop()  # one that came after the last step too
     return Ending(how or "interrupted", signal)
 
 

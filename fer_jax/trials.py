@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ def run(
             study_lib.give_back(study, trial.number)
             raise
         finally:
-            taken = not study_lib.is_running(study, trial.number)
+            with suppress(optuna.exceptions.StorageInternalError):  # Optuna will meet it too, where it matters
+                taken = not study_lib.is_running(study, trial.number)
 
     def told(study: optuna.Study, trial: FrozenTrial) -> None:
         say(_standing(study, trial, trials))

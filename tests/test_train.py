@@ -20,7 +20,7 @@ from fer_jax import checkpoint, data, experiment, inference, labels, loader, log
 from fer_jax import metrics as metrics_lib
 from fer_jax import train as train_lib
 from fer_jax.cli import UserError
-from fer_jax.devices import Devices
+from fer_jax.devices import Devices, stop_requests
 from fer_jax.experiment import build
 from fer_jax.logs import EpochProgress
 from fer_jax.train import Ending, best_record, train
@@ -139,9 +139,34 @@ def test_a_signal_after_the_last_step_is_told(config, tmp_path: Path) -> None:
 
     assert train(config, tmp_path, interrupt) == Ending("complete", "SIGTERM")
     assert train(config, tmp_path, interrupt) == Ending("complete")  # nothing to do, nothing came
-    config.train.epochs = 3
+    config.train.epochs = 2
     pruned = train(config, tmp_path / "pruned", interrupt, lambda record: True)
     assert pruned == Ending("pruned", "SIGTERM")
+
+
+def test_a_signal_while_the_last_picture_is_drawn_is_told(
+    config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(log: logs.EventLog) -> None:
+        signal.raise_signal(signal.SIGINT)
+        closed(log)
+
+    closed, config.train.epochs = logs.EventLog.close, 1
+    monkeypatch.setattr(logs.EventLog, "close", close)
+    assert train(config, tmp_path, quiet) == Ending("complete", "SIGINT")
+
+
+def test_a_signal_is_not_lost_where_an_error_ends_the_run() -> None:
+    def fail(come: bool) -> None:
+        with stop_requests():
+            if come:
+                signal.raise_signal(signal.SIGINT)
+            raise ZeroDivisionError
+
+    with pytest.raises(KeyboardInterrupt):
+        fail(come=True)
+    with pytest.raises(ZeroDivisionError):
+        fail(come=False)
 
 
 def test_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(config, tmp_path: Path) -> None:
@@ -184,8 +209,10 @@ def another_vote(labels: list[str]) -> list[str]:
     return [*labels[:happy], labels[happy].replace(",0,10,0,0,0,", ",0,0,0,10,0,"), *labels[happy + 1 :]]
 
 
-@pytest.mark.parametrize("change", [fewer, another_vote])
-def test_changed_data_is_not_resumed_on(config, tmp_path: Path, change) -> None:
+@pytest.mark.parametrize(
+    ("folder", "change"), [("FER2013Train", fewer), ("FER2013Train", another_vote), ("FER2013Valid", another_vote)]
+)
+def test_changed_data_is_not_resumed_on(config, tmp_path: Path, folder: str, change) -> None:
     def interrupt(line: str) -> None:
         if line.startswith("epoch 1"):
             signal.raise_signal(signal.SIGTERM)
@@ -193,10 +220,23 @@ def test_changed_data_is_not_resumed_on(config, tmp_path: Path, change) -> None:
     shutil.copytree(config.data.dir, tmp_path / "data")
     config.data.dir = str(tmp_path / "data")
     train(config, tmp_path / "run", interrupt)
-    labels = tmp_path / "data" / "FER2013Train" / "label.csv"
+    labels = tmp_path / "data" / folder / "label.csv"
     labels.write_text("".join(change(labels.read_text().splitlines(keepends=True))))
     with pytest.raises(UserError, match="has changed since"):
         train(config, tmp_path / "run", quiet)
+
+
+def test_a_run_of_before_its_pictures_were_kept_goes_on(
+    config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(manager, step, tree, progress, accuracy) -> None:
+        older = {name: value for name, value in progress.items() if name != "pictures"}
+        saved(manager, step, tree, older, accuracy)
+
+    saved, config.train.epochs = checkpoint.save, 2
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert train(config, tmp_path, lambda line: line.startswith("epoch 1") and signal.raise_signal(signal.SIGINT))[1]
+    assert train(config, tmp_path, quiet) == Ending("complete")
 
 
 def test_a_config_that_never_got_to_a_checkpoint_gives_way(config, tmp_path: Path) -> None:

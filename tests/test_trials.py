@@ -93,4 +93,18 @@ def test_a_signal_between_two_seeds_gives_the_trial_back(run) -> None:
 def test_an_interrupted_trial_is_given_back(run) -> None:
     lines, study = run(lambda call, stop_after: Ending("interrupted", "SIGTERM"), 3)
     assert states(study) == ["FAIL", "WAITING"]
+    assert study_lib.origin(study.trials[1]) == 0
+    assert study.trials[1].system_attrs[study_lib.BEFORE] == []  # it was not what ended the process
     assert lines[-1] == "SIGTERM: the same command goes on from there"
+
+
+@pytest.mark.parametrize(("error", "lost"), [(KeyboardInterrupt, []), (MemoryError, [0])])
+def test_a_trial_that_an_error_ends_is_given_back(run, tmp_path: Path, error: type[BaseException], lost: list) -> None:
+    def train(call: int, stop_after) -> Ending:
+        raise error
+
+    with pytest.raises(error):
+        run(train, 3)
+    study = opened(tmp_path)
+    assert states(study) == ["FAIL", "WAITING"]
+    assert study.trials[1].system_attrs[study_lib.BEFORE] == lost
