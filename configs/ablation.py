@@ -36,6 +36,7 @@ def get_variants() -> dict[str, dict]:
         "majority": {"data.label_mode": "majority"},
         "probability": {"data.label_mode": "probability"},
         "multi_target": {"data.label_mode": "multi_target"},
+        "mixture": {"data.label_mode": "mixture"},
         "temperature_0.7": {"data.temperature": 0.7},
         "temperature_1.5": {"data.temperature": 1.5},
         "smoothing": {"data.smoothing": 0.1},

@@ -127,6 +127,13 @@ def _crossentropy(votes: np.ndarray) -> Targets:
     return _emotions_only(taken, (2 * taken.sum(axis=1) > total) & (classes <= 3))
 
 
+def _mixture(votes: np.ndarray) -> Targets:
+    """Half the distribution, half its majority; the distribution alone where there is none."""
+    distribution, keep = _crossentropy(votes)
+    label, agreed = _majority(votes)
+    return np.where(agreed[:, None], (distribution + label) / 2, distribution), keep
+
+
 def _multi_target(votes: np.ndarray) -> Targets:
     votes = _without_outliers(votes)
     total = votes.sum(axis=1, keepdims=True)
@@ -151,6 +158,8 @@ MODES = {
     "probability": Mode(_crossentropy, sampled=True),
     "crossentropy": Mode(_crossentropy),
     "multi_target": Mode(_multi_target, loss="multi_target", marks=True),
+    # half `crossentropy`, half `majority`: our own
+    "mixture": Mode(_mixture),
     # what others report on, and train on, beside `majority`
     "clean": Mode(_clean),
     "argmax": Mode(_argmax),

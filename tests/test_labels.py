@@ -77,6 +77,9 @@ def test_targets_equal_a_slow_reference_on_many_vote_rows(mode: str) -> None:
         ),  # unknown does not stay in
         ("crossentropy", [5, 0, 0, 0, 0, 0, 0, 0, 5, 0], None),  # only half is left
         ("crossentropy", [4, 0, 0, 0, 0, 0, 0, 0, 0, 6], None),
+        ("mixture", [6, 0, 0, 4, 0, 0, 0, 0, 0, 0], [0.8, 0, 0, 0.2, 0, 0, 0, 0]),
+        ("mixture", [4, 0, 0, 0, 0, 2, 0, 2, 0, 2], [0.5, 0, 0, 0, 0, 0.25, 0, 0.25]),  # no majority
+        ("mixture", [4, 0, 0, 0, 0, 0, 0, 0, 0, 6], None),
         ("multi_target", [5, 0, 0, 3, 0, 2, 0, 0, 0, 0], [1, 0.001, 0.001, 1, 0.001, 0.001, 0.001, 0.001]),
         ("multi_target", [2, 2, 2, 2, 2, 0, 0, 0, 0, 0], None),
         ("clean", [5, 4, 0, 0, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]),
@@ -141,7 +144,7 @@ def test_softened_targets_are_distributions_of_the_same_order(temperature: float
 
 
 def test_no_votes_at_all_are_kept_by_nobody_who_asks_for_agreement() -> None:
-    for mode in ("majority", "probability", "crossentropy", "multi_target"):
+    for mode in ("majority", "probability", "crossentropy", "multi_target", "mixture"):
         assert not labels.targets(np.zeros((1, 10), int), mode)[1].any()
     assert labels.targets(np.zeros((0, 10), int), "majority")[0].shape == (0, 8)
 
@@ -155,6 +158,7 @@ KEPT = {  # of the published fer2013new.csv, a repeated file name counted once
     "Training": {
         "majority": 25_057,
         "crossentropy": 27_953,
+        "mixture": 27_953,
         "multi_target": 27_668,
         "clean": 18_977,
         "argmax": 28_558,
