@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     # The folder that generate_training_data.py wrote.
     config.data.dir = "data"
     # How votes become training targets: majority, probability, crossentropy or multi_target (the four of the
-    # FER+ paper), clean or argmax; see fer_jax/labels.py. Validation is always by majority.
+    # FER+ paper), mixture, clean or argmax; see fer_jax/labels.py. Validation is always by majority.
     config.data.label_mode = "crossentropy"
     # Targets p become p^(1 / temperature), normalised: below 1 the favourite counts for more, above 1 for less.
     config.data.temperature = 1.0
