@@ -150,8 +150,8 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
     from fer_jax import config as config_lib
     from fer_jax import evaluate, sweep_report
 
-    order = list(dict.fromkeys(run.variant for run in runs))
     configs = {run.variant: config_lib.as_json(run.config) | {"seed": None} for run in runs}
+    order = list(configs)
 
     def place(row: Mapping[str, Any]) -> tuple[int, str, int]:
         name = row["variant"]

@@ -3,7 +3,6 @@
 All side effects of training are here, in `fer_jax.logs` and in `fer_jax.checkpoint`.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -97,6 +96,7 @@ def train(
         initial = beside.submit(parts.init)
         training = examples.training(config)
         valid = loader.select(data.load(config.data.dir, "valid"), "majority")
+        pictures = examples.digest(training, valid)
     epochs, batch_size = config.train.epochs, config.train.batch_size
     steps_per_epoch = len(training.images) // batch_size
     if steps_per_epoch == 0 or len(valid.images) == 0:
@@ -104,7 +104,6 @@ def train(
             f"{config.data.dir} gives {len(training.images)} training and {len(valid.images)} validation pictures; "
             f"train.batch_size={batch_size} needs as many of the first, and one of the second"
         )
-    pictures = _digest(training, valid)
     parts = build(config, steps_per_epoch)
     evaluate = evaluator(parts, devices, config.train.eval_batch_size)
 
@@ -183,15 +182,6 @@ def train(
                 say(f"{signal}: saved at step {step}; the same command goes on from there")
         signal = signal or stop()  # one that came after the last step too
     return Ending(how or "interrupted", signal)
-
-
-def _digest(*of: Examples) -> str:
-    """What tells pictures and targets from others."""
-    found = hashlib.sha256()
-    for each in of:
-        found.update(np.ascontiguousarray(each.images).data)
-        found.update(np.ascontiguousarray(each.target).data)
-    return found.hexdigest()
 
 
 def _variables_of(run: Path, config: ConfigDict) -> Any:
