@@ -1,10 +1,7 @@
 import json
 import re
 import shutil
-import signal
 from collections.abc import Iterator
-from contextlib import closing
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,32 +9,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from scipy.special import log_softmax
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from configs import sample
-from fer_jax import checkpoint, data, experiment, inference, labels, loader, logs, models, train_step
+from fer_jax import data, experiment, inference, labels, loader, logs, train_step
 from fer_jax import metrics as metrics_lib
 from fer_jax import train as train_lib
 from fer_jax.cli import UserError
-from fer_jax.devices import Devices, stop_requests
+from fer_jax.devices import Devices
 from fer_jax.experiment import build
 from fer_jax.logs import EpochProgress
 from fer_jax.train import Ending, best_record, train
+from tests import small_runs
+from tests.small_runs import interrupt, quiet, restored
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small_model() -> Iterator[None]:
-    """The residual network, small enough to compile in a moment."""
-    small = partial(models.ResNet, widths=(4, 8), blocks=(0, 0))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.MODELS, "small", small)
+    with small_runs.small_model():
         yield
 
 
 @pytest.fixture
-def config(sample_dir: Path):
-    return small_config(sample_dir)
+def config(sample_dir: Path) -> ConfigDict:
+    return small_runs.small_config(sample_dir)
 
 
 @pytest.fixture(scope="module")
@@ -45,36 +41,9 @@ def whole(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of `config`; not to be changed."""
     run = tmp_path_factory.mktemp("runs") / "whole"
     lines: list[str] = []
-    assert train(small_config(sample_dir), run, lines.append) == Ending("complete")
+    assert train(small_runs.small_config(sample_dir), run, lines.append) == Ending("complete")
     assert [line.split(":")[0] for line in lines] == ["small", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]
     return run
-
-
-def small_config(sample_dir: Path):
-    config = sample.get_config()
-    config.data.dir = str(sample_dir)
-    config.model.name = "small"
-    config.schedule.name = "constant"  # one program, however many epochs
-    config.train.epochs = 3
-    config.train.batch_size = 128
-    config.train.eval_batch_size = 100
-    return config
-
-
-def quiet(line: str) -> None:
-    pass
-
-
-def restored(config, run: Path, which: str = "latest") -> checkpoint.Restored:
-    like = jax.eval_shape(lambda: {"state": build(config).init(), "totals": metrics_lib.zeros()})
-    with closing(checkpoint.open_manager(run, read_only=True)) as manager:
-        found = checkpoint.restore(manager, which, like, Devices().replicated)
-    assert found is not None
-    return found
-
-
-def without_speed(history):
-    return [{k: v for k, v in record.items() if k not in ("images_per_s", "data_wait")} for record in history]
 
 
 def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, whole: Path) -> None:
@@ -86,87 +55,6 @@ def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, whole: Pat
     assert restored(config, whole, "best").step == best_record(history)["step"]
     assert train(config, whole, quiet) == Ending("complete")
     assert restored(config, whole).step == found.step
-
-
-@pytest.mark.parametrize("everything_on", [False, True])
-def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
-    config, whole: Path, tmp_path: Path, everything_on: bool
-) -> None:
-    if everything_on:
-        config.data.update(label_mode="probability", temperature=0.7, smoothing=0.1, balance=0.5, logit_adjustment=0.5)
-        config.augment.update(recipe="strong", erase=0.5, mixup=0.2)
-        whole = tmp_path / "whole"
-        train(config, whole, quiet)
-
-    def interrupt(line: str) -> None:
-        # between two epochs: the next step notices, and the run saves inside the epoch that it began
-        if line.startswith(("epoch 1", "resuming")):
-            signal.raise_signal(signal.SIGTERM)
-
-    steps = []
-    for _ in range(3):
-        assert train(config, tmp_path / "parts", interrupt) == Ending("interrupted", "SIGTERM")
-        steps.append(restored(config, tmp_path / "parts").step)
-    assert train(config, tmp_path / "parts", quiet) == Ending("complete")
-    assert sorted(set(steps)) == steps
-    once, parts = (restored(config, run) for run in (whole, tmp_path / "parts"))
-    assert any(step % (once.step // 3) for step in steps)  # some were inside an epoch
-    assert without_speed(once.progress["history"]) == without_speed(parts.progress["history"])
-    jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
-
-
-def test_ctrl_c_saves_too(config, tmp_path: Path) -> None:
-    lines: list[str] = []
-
-    def interrupt(line: str) -> None:
-        lines.append(line)
-        if line.startswith("epoch 1"):
-            signal.raise_signal(signal.SIGINT)
-
-    before = signal.getsignal(signal.SIGINT)
-    assert train(config, tmp_path, interrupt) == Ending("interrupted", "SIGINT")
-    assert lines[-1].startswith("SIGINT: saved at step ")
-    assert restored(config, tmp_path).step >= 8
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_signal_after_the_last_step_is_told(config, tmp_path: Path) -> None:
-    config.train.epochs = 1
-
-    def interrupt(line: str) -> None:
-        if line.startswith("epoch 1"):
-            signal.raise_signal(signal.SIGTERM)
-
-    assert train(config, tmp_path, interrupt) == Ending("complete", "SIGTERM")
-    assert train(config, tmp_path, interrupt) == Ending("complete")  # nothing to do, nothing came
-    config.train.epochs = 2
-    pruned = train(config, tmp_path / "pruned", interrupt, lambda record: True)
-    assert pruned == Ending("pruned", "SIGTERM")
-
-
-def test_a_signal_while_the_last_picture_is_drawn_is_told(
-    config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def close(log: logs.EventLog) -> None:
-        signal.raise_signal(signal.SIGINT)
-        closed(log)
-
-    closed, config.train.epochs = logs.EventLog.close, 1
-    monkeypatch.setattr(logs.EventLog, "close", close)
-    assert train(config, tmp_path, quiet) == Ending("complete", "SIGINT")
-
-
-def test_a_signal_is_not_lost_where_an_error_ends_the_run() -> None:
-    def fail(come: bool) -> None:
-        with stop_requests():
-            if come:
-                signal.raise_signal(signal.SIGINT)
-            raise ZeroDivisionError
-
-    with pytest.raises(KeyboardInterrupt):
-        fail(come=True)
-    with pytest.raises(ZeroDivisionError):
-        fail(come=False)
 
 
 def test_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(config, tmp_path: Path) -> None:
@@ -197,59 +85,6 @@ def test_early_stopping_waits_for_its_patience(config, tmp_path: Path) -> None:
     assert len(history) - best_record(history)["epoch"] == 2
     accuracies = [record["valid"]["accuracy"] for record in history]
     assert max(accuracies) == accuracies[-3]
-
-
-def fewer(labels: list[str]) -> list[str]:
-    return labels[:600]
-
-
-def another_vote(labels: list[str]) -> list[str]:
-    """The same pictures, but one that all ten called happy is called sad."""
-    happy = next(row for row, line in enumerate(labels) if line.rstrip().endswith(",0,10,0,0,0,0,0,0,0,0"))
-    return [*labels[:happy], labels[happy].replace(",0,10,0,0,0,", ",0,0,0,10,0,"), *labels[happy + 1 :]]
-
-
-@pytest.mark.parametrize(
-    ("folder", "change"), [("FER2013Train", fewer), ("FER2013Train", another_vote), ("FER2013Valid", another_vote)]
-)
-def test_changed_data_is_not_resumed_on(config, tmp_path: Path, folder: str, change) -> None:
-    def interrupt(line: str) -> None:
-        if line.startswith("epoch 1"):
-            signal.raise_signal(signal.SIGTERM)
-
-    shutil.copytree(config.data.dir, tmp_path / "data")
-    config.data.dir = str(tmp_path / "data")
-    train(config, tmp_path / "run", interrupt)
-    labels = tmp_path / "data" / folder / "label.csv"
-    labels.write_text("".join(change(labels.read_text().splitlines(keepends=True))))
-    with pytest.raises(UserError, match="has changed since"):
-        train(config, tmp_path / "run", quiet)
-
-
-def test_a_run_of_before_its_pictures_were_kept_goes_on(
-    config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def save(manager, step, tree, progress, accuracy) -> None:
-        older = {name: value for name, value in progress.items() if name != "pictures"}
-        saved(manager, step, tree, older, accuracy)
-
-    saved, config.train.epochs = checkpoint.save, 2
-    monkeypatch.setattr(checkpoint, "save", save)
-    assert train(config, tmp_path, lambda line: line.startswith("epoch 1") and signal.raise_signal(signal.SIGINT))[1]
-    assert train(config, tmp_path, quiet) == Ending("complete")
-
-
-def test_a_config_that_never_got_to_a_checkpoint_gives_way(config, tmp_path: Path) -> None:
-    config.train.epochs = 1
-    (tmp_path / "config.json").write_text('{"seed": 7}')
-    assert train(config, tmp_path, quiet) == Ending("complete")
-    assert json.loads((tmp_path / "config.json").read_text())["seed"] == config.seed
-
-
-def test_a_folder_of_another_config_is_refused(config, whole: Path) -> None:
-    config.optim.learning_rate = 0.5
-    with pytest.raises(UserError, match=r"optim\.learning_rate: 0\.003 there, 0\.5 now"):
-        train(config, whole, quiet)
 
 
 def test_unusable_sizes_get_one_line_and_leave_no_folder(config, tmp_path: Path) -> None:
@@ -314,21 +149,6 @@ def test_speed_and_waiting_are_those_of_whole_calls(
     assert figures[0][0] == pytest.approx(first)
 
 
-def test_several_steps_a_call_are_resumed_inside_an_epoch(config, tmp_path: Path) -> None:
-    def interrupt(line: str) -> None:
-        if line.startswith("epoch 1"):
-            signal.raise_signal(signal.SIGTERM)
-
-    config.augment.renderer = "device"
-    config.train.update(steps_per_call=4, epochs=2)
-    train(config, tmp_path / "whole", quiet)
-    assert train(config, tmp_path / "parts", interrupt) == Ending("interrupted", "SIGTERM")
-    assert restored(config, tmp_path / "parts").step == 13  # nine steps an epoch: 4, 4, 1, 4
-    assert train(config, tmp_path / "parts", quiet) == Ending("complete")
-    once, parts = (restored(config, tmp_path / name) for name in ("whole", "parts"))
-    jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
-
-
 @pytest.mark.parametrize("mode", ["multi_target", "majority"])
 def test_bfloat16_and_every_loss_learn(config, tmp_path: Path, mode: str) -> None:
     config.data.label_mode = mode
@@ -370,12 +190,7 @@ def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path:
     begin = inference.restore(whole, "best").variables
     start = build(config).init(train_lib._variables_of(whole, config))
     jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(start), begin)
-
-    def interrupt(line: str) -> None:
-        if line.startswith("epoch 1"):
-            signal.raise_signal(signal.SIGTERM)
-
-    assert train(config, tmp_path / "run", interrupt) == Ending("interrupted", "SIGTERM")
+    assert train(config, tmp_path / "run", interrupt()) == Ending("interrupted", "SIGTERM")
     after = train_step.eval_variables(restored(config, tmp_path / "run").tree["state"])
     jax.tree.map(np.testing.assert_array_equal, after["params"], begin["params"])
     fresh = train_step.eval_variables(build(config).init())

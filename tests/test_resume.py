@@ -1,0 +1,170 @@
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from fer_jax import checkpoint, logs
+from fer_jax.cli import UserError
+from fer_jax.devices import stop_requests
+from fer_jax.train import Ending, train
+from tests import small_runs
+from tests.small_runs import interrupt, quiet, restored
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_model() -> Iterator[None]:
+    with small_runs.small_model():
+        yield
+
+
+@pytest.fixture
+def config(sample_dir: Path) -> ConfigDict:
+    return small_runs.small_config(sample_dir)
+
+
+@pytest.fixture(scope="module")
+def whole(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `config`; not to be changed."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert train(small_runs.small_config(sample_dir), run, quiet) == Ending("complete")
+    return run
+
+
+def without_speed(history):
+    return [{k: v for k, v in record.items() if k not in ("images_per_s", "data_wait")} for record in history]
+
+
+@pytest.mark.parametrize("everything_on", [False, True])
+def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
+    config, whole: Path, tmp_path: Path, everything_on: bool
+) -> None:
+    if everything_on:
+        config.data.update(label_mode="probability", temperature=0.7, smoothing=0.1, balance=0.5, logit_adjustment=0.5)
+        config.augment.update(recipe="strong", erase=0.5, mixup=0.2)
+        whole = tmp_path / "whole"
+        train(config, whole, quiet)
+    steps = []
+    for _ in range(3):
+        # between two epochs: the next step notices, and the run saves inside the epoch that it began
+        assert train(config, tmp_path / "parts", interrupt(("epoch 1", "resuming"))) == Ending("interrupted", "SIGTERM")
+        steps.append(restored(config, tmp_path / "parts").step)
+    assert train(config, tmp_path / "parts", quiet) == Ending("complete")
+    assert sorted(set(steps)) == steps
+    once, parts = (restored(config, run) for run in (whole, tmp_path / "parts"))
+    assert any(step % (once.step // 3) for step in steps)  # some were inside an epoch
+    assert without_speed(once.progress["history"]) == without_speed(parts.progress["history"])
+    jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
+
+
+def test_ctrl_c_saves_too(config, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def listen(line: str) -> None:
+        lines.append(line)
+        interrupt(by=signal.SIGINT)(line)
+
+    before = signal.getsignal(signal.SIGINT)
+    assert train(config, tmp_path, listen) == Ending("interrupted", "SIGINT")
+    assert lines[-1].startswith("SIGINT: saved at step ")
+    assert restored(config, tmp_path).step >= 8
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_after_the_last_step_is_told(config, tmp_path: Path) -> None:
+    config.train.epochs = 1
+    assert train(config, tmp_path, interrupt()) == Ending("complete", "SIGTERM")
+    assert train(config, tmp_path, interrupt()) == Ending("complete")  # nothing to do, nothing came
+    config.train.epochs = 2
+    pruned = train(config, tmp_path / "pruned", interrupt(), lambda record: True)
+    assert pruned == Ending("pruned", "SIGTERM")
+
+
+def test_a_signal_while_the_last_picture_is_drawn_is_told(
+    config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(log: logs.EventLog) -> None:
+        signal.raise_signal(signal.SIGINT)
+        closed(log)
+
+    closed, config.train.epochs = logs.EventLog.close, 1
+    monkeypatch.setattr(logs.EventLog, "close", close)
+    assert train(config, tmp_path, quiet) == Ending("complete", "SIGINT")
+
+
+def test_a_signal_is_not_lost_where_an_error_ends_the_run() -> None:
+    def fail(come: bool) -> None:
+        with stop_requests():
+            if come:
+                signal.raise_signal(signal.SIGINT)
+            raise ZeroDivisionError
+
+    with pytest.raises(KeyboardInterrupt):
+        fail(come=True)
+    with pytest.raises(ZeroDivisionError):
+        fail(come=False)
+
+
+def test_several_steps_a_call_are_resumed_inside_an_epoch(config, tmp_path: Path) -> None:
+    config.augment.renderer = "device"
+    config.train.update(steps_per_call=4, epochs=2)
+    train(config, tmp_path / "whole", quiet)
+    assert train(config, tmp_path / "parts", interrupt()) == Ending("interrupted", "SIGTERM")
+    assert restored(config, tmp_path / "parts").step == 13  # nine steps an epoch: 4, 4, 1, 4
+    assert train(config, tmp_path / "parts", quiet) == Ending("complete")
+    once, parts = (restored(config, tmp_path / name) for name in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
+
+
+def fewer(labels: list[str]) -> list[str]:
+    return labels[:600]
+
+
+def another_vote(labels: list[str]) -> list[str]:
+    """The same pictures, but one that all ten called happy is called sad."""
+    happy = next(row for row, line in enumerate(labels) if line.rstrip().endswith(",0,10,0,0,0,0,0,0,0,0"))
+    return [*labels[:happy], labels[happy].replace(",0,10,0,0,0,", ",0,0,0,10,0,"), *labels[happy + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("folder", "change"), [("FER2013Train", fewer), ("FER2013Train", another_vote), ("FER2013Valid", another_vote)]
+)
+def test_changed_data_is_not_resumed_on(config, tmp_path: Path, folder: str, change) -> None:
+    shutil.copytree(config.data.dir, tmp_path / "data")
+    config.data.dir = str(tmp_path / "data")
+    train(config, tmp_path / "run", interrupt())
+    labels = tmp_path / "data" / folder / "label.csv"
+    labels.write_text("".join(change(labels.read_text().splitlines(keepends=True))))
+    with pytest.raises(UserError, match="has changed since"):
+        train(config, tmp_path / "run", quiet)
+
+
+def test_a_run_of_before_its_pictures_were_kept_goes_on(
+    config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(manager, step, tree, progress, accuracy) -> None:
+        older = {name: value for name, value in progress.items() if name != "pictures"}
+        saved(manager, step, tree, older, accuracy)
+
+    saved, config.train.epochs = checkpoint.save, 2
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert train(config, tmp_path, interrupt()) == Ending("interrupted", "SIGTERM")
+    assert train(config, tmp_path, quiet) == Ending("complete")
+
+
+def test_a_config_that_never_got_to_a_checkpoint_gives_way(config, tmp_path: Path) -> None:
+    config.train.epochs = 1
+    (tmp_path / "config.json").write_text('{"seed": 7}')
+    assert train(config, tmp_path, quiet) == Ending("complete")
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == config.seed
+
+
+def test_a_folder_of_another_config_is_refused(config, whole: Path) -> None:
+    config.optim.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"optim\.learning_rate: 0\.003 there, 0\.5 now"):
+        train(config, whole, quiet)
