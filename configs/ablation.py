@@ -50,10 +50,12 @@ def get_variants() -> dict[str, dict]:
         "emotion_cnn": {"augment.recipe": "emotion_cnn"},
         "strong": {"augment.recipe": "strong"},
         "photo": {"augment.recipe": "photo"},
+        "jpeg": {"augment.recipe": "jpeg"},
         "erase": {"augment.erase": 0.5},
         "mixup": {"augment.mixup": 0.2},
         "cutmix": {"augment.cutmix": 0.5},
         "ferplus_pixels": {"image.normalize": "ferplus"},
+        "size_56": {"image.size": 56},
         "size_64": {"image.size": 64},
         # network
         "no_dropout": {"model.dropout": 0.0},

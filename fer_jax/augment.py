@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fer_jax import jpeg as jpeg_lib
 from fer_jax.recipes import RECIPES, Draw, unchanged
 
 Array = np.ndarray | jax.Array
@@ -41,7 +42,8 @@ class AugmentParams(NamedTuple):
 
     gamma f32[N], above 0, makes pixel values v into 255 (v / 255)^gamma, before brightness; "ferplus" equalises and
     leaves no gamma to set. blur f32[N], 0..1, is the share of the warped picture that is replaced by its blur with
-    [1 2 1] x [1 2 1] / 16. None for none: at 1 and 0 they change nothing either, but cost time.
+    [1 2 1] x [1 2 1] / 16. jpeg i32[N] is the quality, 1 to 100, at which the source picture is compressed as JPEG
+    before all else, or 0. None for none: at 1 and 0 they change nothing either, but cost time.
     """
 
     matrix: Array
@@ -50,6 +52,7 @@ class AugmentParams(NamedTuple):
     erased: Array | None = None
     gamma: Array | None = None
     blur: Array | None = None
+    jpeg: Array | None = None
 
 
 def sample(rng: np.random.Generator, n: int, recipe: str, size: int, erase: float = 0.0) -> AugmentParams:
@@ -81,7 +84,9 @@ def _params(draw: Draw, size: int) -> AugmentParams:
     offset = middle - linear.sum(axis=2) * ((size - 1) / 2)
     matrix = np.concatenate([linear, offset[:, :, None]], axis=2)
     rest = (draw.brightness, draw.contrast, None, draw.gamma, draw.blur)
-    return AugmentParams(*jax.tree.map(lambda field: field.astype(np.float32), (matrix, *rest)))
+    jpeg = None if draw.jpeg is None else draw.jpeg.astype(np.int32)
+    floats = jax.tree.map(lambda field: field.astype(np.float32), (matrix, *rest))
+    return AugmentParams(*floats)._replace(jpeg=jpeg)
 
 
 def _draw_erased(rng: np.random.Generator, n: int, size: int, probability: float) -> np.ndarray:
@@ -114,17 +119,18 @@ def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: s
     out = np.empty((len(images), size, size, 1), np.float32)
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
-        matrix, *rest = jax.tree.map(itemgetter(rows), params)
-        out[rows, :, :, 0] = _after_warp(_warp_host(prepare(images[rows], np), matrix, size), finish, np, *rest)
+        matrix, *rest, jpeg = jax.tree.map(itemgetter(rows), params)
+        levels = prepare(_compressed(images[rows], jpeg, np), np)
+        out[rows, :, :, 0] = _after_warp(_warp_host(levels, matrix, size), finish, np, *rest)
     return out
 
 
 def render_device(images: Array, params: AugmentParams, *, size: int, normalize: str) -> jax.Array:
     """The same as `render`, by XLA: pure, for use under jit, vmap and scan on any platform."""
     prepare, finish = NORMALIZATIONS[normalize]
-    matrix, *rest = jax.tree.map(jnp.asarray, params)
-    warped = _warp_device(prepare(jnp.asarray(images), jnp), matrix, size)
-    return _after_warp(warped, finish, jnp, *rest)[..., None]
+    matrix, *rest, jpeg = jax.tree.map(jnp.asarray, params)
+    levels = prepare(_compressed(jnp.asarray(images), jpeg, jnp), jnp)
+    return _after_warp(_warp_device(levels, matrix, size), finish, jnp, *rest)[..., None]
 
 
 def unmoved(images: jax.Array, *, normalize: str) -> jax.Array:
@@ -135,6 +141,10 @@ def unmoved(images: jax.Array, *, normalize: str) -> jax.Array:
     prepare, finish = NORMALIZATIONS[normalize]
     same = jnp.ones((1, 1, 1), jnp.float32)
     return finish(prepare(images, jnp).astype(jnp.float32), same, same, None, jnp)[..., None]
+
+
+def _compressed(images: A, jpeg: A | None, xp: ModuleType) -> A:
+    return images if jpeg is None else jpeg_lib.compress(images, jpeg, xp)
 
 
 def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:

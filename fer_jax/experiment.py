@@ -129,8 +129,8 @@ def _check(config: ConfigDict) -> None:
             raise ValueError(f"{field}={flat[field]!r} does not go with {other}={flat[other]!r}: set one of them to 0")
     if flat["augment.renderer"] == "host" and flat["train.steps_per_call"] > 1:
         raise ValueError("train.steps_per_call above 1 needs augment.renderer=device: the host renders step by step")
-    if flat["image.size"] % 16:
-        raise ValueError(f"image.size={flat['image.size']} must be a multiple of 16")
+    if flat["image.size"] % 8:
+        raise ValueError(f"image.size={flat['image.size']} must be a multiple of 8")
 
 
 def step_function(

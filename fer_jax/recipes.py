@@ -11,7 +11,8 @@ class Draw(NamedTuple):
     """N pictures' parameters at no particular size.
 
     to_source f64[N, 3, 3] maps (x, y, 1) of the output to the source, where both are [-1, 1]^2, x to the right and y
-    down, so that resizing is the identity; brightness, contrast, gamma and blur, f64[N] each, as in `AugmentParams`.
+    down, so that resizing is the identity; brightness, contrast, gamma, blur and jpeg, f64[N] each, as in
+    `AugmentParams`.
     """
 
     to_source: np.ndarray
@@ -19,6 +20,7 @@ class Draw(NamedTuple):
     contrast: np.ndarray
     gamma: np.ndarray | None = None
     blur: np.ndarray | None = None
+    jpeg: np.ndarray | None = None
 
 
 def unchanged(n: int) -> Draw:
@@ -89,6 +91,12 @@ def _draw_photo(rng: np.random.Generator, n: int) -> Draw:
     return drawn._replace(gamma=gamma, blur=np.where(blurred, rng.random(n), 0))
 
 
+def _draw_jpeg(rng: np.random.Generator, n: int) -> Draw:
+    drawn = _draw_ferplus(rng, n)
+    compressed = rng.random(n) < 0.5
+    return drawn._replace(jpeg=np.where(compressed, rng.integers(25, 96, n), 0))
+
+
 def _draw_flip(rng: np.random.Generator, n: int) -> Draw:
     return unchanged(n)._replace(to_source=_mirror(rng.random(n) < 0.5))
 
@@ -100,6 +108,7 @@ RECIPES: dict[str, Callable[[np.random.Generator, int], Draw]] = {
     "ferplus": _draw_ferplus,  # of the FER+ paper: every picture
     "strong": _draw_strong,  # ferplus, larger or smaller by up to a factor of 1.2, brightness and contrast +-20 %
     "photo": _draw_photo,  # strong, gamma 0.7 to 1 / 0.7, and half of the pictures blurred: other cameras and lights
+    "jpeg": _draw_jpeg,  # ferplus, and half of the pictures come as JPEG of a quality of 25 to 95
 }
 
 

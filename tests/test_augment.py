@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from fer_jax import augment, recipes
+from fer_jax import augment, jpeg, recipes
 from fer_jax.augment import AugmentParams
 from fer_jax.recipes import RECIPES
 
@@ -101,7 +101,7 @@ def published_plane_removal(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("recipe", "normalize"),
-    [("emotion_cnn", "scale"), ("ferplus", "ferplus"), ("photo", "scale"), ("photo", "ferplus")],
+    [("emotion_cnn", "scale"), ("ferplus", "ferplus"), ("photo", "scale"), ("photo", "ferplus"), ("jpeg", "scale")],
 )
 def test_renderers_equal_the_definition(recipe: str, normalize: str, size: int) -> None:
     images = np.concatenate([noise(2), faces(2)])
@@ -112,11 +112,15 @@ def test_renderers_equal_the_definition(recipe: str, normalize: str, size: int) 
     assert host.shape == device.shape == (4, size, size, 1)
     assert host.dtype == device.dtype == np.float32
     assert recipe != "photo" or 0 < (drawn.blur > 0).sum() < len(images)
+    assert recipe != "jpeg" or 0 < (drawn.jpeg > 0).sum() < len(images)
     every = drawn._replace(
-        gamma=np.ones(4) if drawn.gamma is None else drawn.gamma, blur=np.zeros(4) if drawn.blur is None else drawn.blur
+        gamma=np.ones(4) if drawn.gamma is None else drawn.gamma,
+        blur=np.zeros(4) if drawn.blur is None else drawn.blur,
+        jpeg=np.zeros(4, int) if drawn.jpeg is None else drawn.jpeg,
     )
     for image, row, *rendered in zip(images, zip(*every, strict=True), host, device, strict=True):
-        matrix, brightness, contrast, erased, gamma, blur = row
+        matrix, brightness, contrast, erased, gamma, blur, quality = row
+        image = jpeg.compress(image[None], np.array([quality]), np)[0]
         if normalize == "scale":
             expected = slow_scale(slow_blur(slow_warp(image, matrix, size), blur), brightness, contrast, gamma)
         else:
@@ -365,7 +369,9 @@ def test_sample_depends_on_the_generator_alone(recipe: str) -> None:
     assert first.matrix.shape == (50, 2, 3)
     drawn = RECIPES[recipe](np.random.default_rng(0), 50)
     floats = ["float32"] * ((drawn.gamma is not None) + (drawn.blur is not None))
-    assert [leaf.dtype.name for leaf in jax.tree.leaves(first)] == ["float32", "float32", "float32", "int32", *floats]
+    integers = ["int32"] * (drawn.jpeg is not None)
+    types = ["float32", "float32", "float32", "int32", *floats, *integers]
+    assert [leaf.dtype.name for leaf in jax.tree.leaves(first)] == types
     assert all(len(leaf) == 50 for leaf in jax.tree.leaves(first))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     without = augment.sample(np.random.default_rng((7, 3)), 50, recipe, 48)

@@ -117,7 +117,7 @@ def test_broken_config_files_get_one_line(tmp_path: Path, text: str, message: st
         ("schedule.name", "linear", "schedule.name 'linear': choose one of constant"),
         ("train.epochs", "0", "train.epochs=0 must be at least 1"),
         ("seed", "-1", "seed=-1 must be at least 0"),
-        ("image.size", "45", "image.size=45 must be a multiple of 16"),
+        ("image.size", "45", "image.size=45 must be a multiple of 8"),
         ("model.dropout", "2", "model.dropout=2.0 must be"),
         ("data.temperature", "0", "data.temperature=0.0 must be at least 0.01"),
         ("data.smoothing", "1", "data.smoothing=1.0 must be"),

@@ -105,6 +105,16 @@ def test_every_model_keeps_float32_weights_and_logits_in_bfloat16(name: str) -> 
     assert (logits.shape, logits.dtype) == ((4, 8), jnp.float32)
 
 
+@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("size", [16, 24, 48, 56, 64])
+def test_every_model_reads_sides_that_are_multiples_of_8(name: str, size: int) -> None:
+    for antialias in {False, name.startswith("resnet")}:
+        model = models.create_model(name, 0.0, "float32", antialias=antialias)
+        pictures = jax.ShapeDtypeStruct((2, size, size, 1), jnp.float32)
+        variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), pictures)
+        assert jax.eval_shape(partial(model.apply, train=False), variables, pictures).shape == (2, 8)
+
+
 def test_space_to_depth_puts_each_patch_into_one_pixel() -> None:
     model = models.ResNet(widths=(4,), blocks=(0,))
     x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)

@@ -139,6 +139,19 @@ def test_photo_is_strong_with_gamma_and_blur() -> None:
     assert abs(np.corrcoef(together) - np.eye(4)).max() < 0.02
 
 
+def test_jpeg_is_ferplus_with_half_of_the_pictures_compressed() -> None:
+    drawn = RECIPES["jpeg"](np.random.default_rng(0), 50_000)
+    milder = RECIPES["ferplus"](np.random.default_rng(0), 50_000)
+    np.testing.assert_array_equal(drawn.to_source, milder.to_source)
+    assert drawn.jpeg is not None
+    compressed = drawn.jpeg > 0
+    assert abs(compressed.mean() - 0.5) < 0.01
+    np.testing.assert_array_equal(np.unique(drawn.jpeg[compressed]), np.arange(25, 96))
+    assert abs(drawn.jpeg[compressed].mean() - 60) < 0.5
+    mirrored = np.linalg.det(drawn.to_source) < 0
+    assert abs(np.corrcoef(compressed, mirrored)[0, 1]) < 0.02
+
+
 @pytest.mark.parametrize(
     ("recipe", "least"), [("emotion_cnn", 0.65), ("ferplus", 0.65), ("strong", 0.5), ("photo", 0.5)]
 )
