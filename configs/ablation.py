@@ -63,6 +63,8 @@ def get_variants() -> dict[str, dict]:
         "stochastic_depth": {"model.stochastic_depth": 0.1},
         "squeeze_excite": {"model.squeeze_excite": True},
         "antialias": {"model.antialias": True},
+        "no_residual": {"model.depth": 0},
+        "deep": {"model.depth": 2},
         "narrow": {"model.width": 0.5},
         "wide": {"model.width": 2.0},
         # optimization

@@ -71,6 +71,8 @@ def get_config() -> ConfigDict:
     # What follows is for the residual networks. A factor on the widths of all layers, which are rounded to multiples
     # of 8.
     config.model.width = 1.0
+    # A factor on the number of residual blocks: 0 for none.
+    config.model.depth = 1
     # Weigh the channels of every residual block by their means, squeeze-and-excitation.
     config.model.squeeze_excite = False
     # Blur before the maps are made smaller, so that a shift of the face by a pixel changes less.

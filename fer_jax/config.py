@@ -28,6 +28,7 @@ ADDED = {
     "data.teachers": (),
     "data.temperature": 1.0,
     "model.width": 1.0,
+    "model.depth": 1,
     "model.squeeze_excite": False,
     "model.antialias": False,
     "model.stochastic_depth": 0.0,

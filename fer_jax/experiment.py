@@ -94,6 +94,7 @@ def _check(config: ConfigDict) -> None:
         "augment.erase": (0, 1),
         "model.dropout": (0, 0.99),
         "model.width": (0.125, 16),
+        "model.depth": (0, 16),
         "model.stochastic_depth": (0, 0.99),
         "optim.learning_rate": (0, 1e30),
         "optim.b1": (0, 0.999999),

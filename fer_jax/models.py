@@ -95,6 +95,7 @@ def create_model(
     dtype: str,
     *,
     width: float = 1.0,
+    depth: int = 1,
     squeeze_excite: bool = False,
     antialias: bool = False,
     stochastic_depth: float = 0.0,
@@ -111,6 +112,7 @@ def create_model(
     model = MODELS[name](dropout=dropout, dtype=jnp.dtype(dtype))
     switches: dict[str, Any] = {
         "width": width,
+        "depth": depth,
         "squeeze_excite": squeeze_excite,
         "antialias": antialias,
         "stochastic_depth": stochastic_depth,

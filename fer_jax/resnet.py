@@ -65,18 +65,19 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stages of [ConvBlock, 2x2 max pooling but in the first, `blocks[i]` residual blocks], average, Dense.
+    """Stages of [ConvBlock, 2x2 max pooling but in the first, residual blocks], average, Dense.
 
     With `space_to_depth` each 2x2 patch of the picture becomes one pixel of four channels, so that the first
     stage runs at half the side: most of the cost of a small network lies in its first, largest maps.
-    `width` is a factor on all `widths`. The last residual block is dropped with probability `stochastic_depth`, those
-    before it with less, in proportion to their depth.
+    `width` is a factor on all `widths`, `depth` one on the numbers of residual blocks, `blocks`. The last residual
+    block is dropped with probability `stochastic_depth`, those before it with less, in proportion to their depth.
     """
 
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
     space_to_depth: bool = True
     width: float = 1.0
+    depth: int = 1
     squeeze_excite: bool = False
     antialias: bool = False
     stochastic_depth: float = 0.0
@@ -89,14 +90,14 @@ class ResNet(nn.Module):
             batch, height, width, channels = x.shape
             x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).swapaxes(2, 3)
             x = x.reshape(batch, height // 2, width // 2, 4 * channels)
-        depth = 0
+        block = 0
         for index, (width, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
             x = ConvBlock(_scaled(width, self.width), self.dtype)(x, train)
             if index > 0:
                 x = max_blur_pool(x) if self.antialias else max_pool_2x2(x)
-            for _ in range(count):
-                depth += 1
-                drop = self.stochastic_depth * depth / sum(self.blocks)
+            for _ in range(self.depth * count):
+                block += 1
+                drop = self.stochastic_depth * block / (self.depth * sum(self.blocks))
                 x = ResidualBlock(self.squeeze_excite, drop, self.dtype)(x, train)
         x = x.mean(axis=(1, 2), dtype=jnp.float32)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -266,7 +266,7 @@ def test_a_run_that_is_older_than_some_fields_is_what_it_was(tmp_path: Path) -> 
         "data": [
             *("balance", "drop_repeats", "logit_adjustment", "smoothing", "teacher_share", "teachers", "temperature"),
         ],
-        "model": ["width", "squeeze_excite", "antialias", "stochastic_depth"],
+        "model": ["width", "depth", "squeeze_excite", "antialias", "stochastic_depth"],
         "optim": ["swa_epochs"],
         "train": ["init_from", "steps_per_call"],
     }

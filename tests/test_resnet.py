@@ -70,9 +70,10 @@ def test_stochastic_depth_drops_whole_branches_picture_by_picture() -> None:
     np.testing.assert_allclose(drawn.mean(axis=0), whole, atol=0.15 * scale)
 
 
-def test_stochastic_depth_grows_with_depth_and_ends_with_training() -> None:
+@pytest.mark.parametrize(("factor", "expected"), [(1, [0.2, 0.4, 0.6]), (2, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])])
+def test_stochastic_depth_grows_with_depth_and_ends_with_training(factor: int, expected: list[float]) -> None:
     x = uniform(2, 16, 16, 1)
-    model = ResNet(widths=(8, 8), blocks=(1, 2), stochastic_depth=0.6)
+    model = ResNet(widths=(8, 8), blocks=(1, 2), depth=factor, stochastic_depth=0.6)
     weights = models.init(model, 0, 16)
     drops = []
 
@@ -83,9 +84,9 @@ def test_stochastic_depth_grows_with_depth_and_ends_with_training() -> None:
 
     with nn.intercept_methods(spy):
         got = jax.jit(partial(model.apply, train=False))(weights, x)
-    assert drops == pytest.approx([0.2, 0.4, 0.6])
-    expected = jax.jit(partial(model.clone(stochastic_depth=0.0).apply, train=False))(weights, x)
-    np.testing.assert_array_equal(got, expected)
+    assert drops == pytest.approx(expected)
+    without = jax.jit(partial(model.clone(stochastic_depth=0.0).apply, train=False))(weights, x)
+    np.testing.assert_array_equal(got, without)
 
 
 def test_switches_that_are_off_leave_names_and_random_numbers_alone() -> None:
@@ -128,6 +129,8 @@ def parameters(widths: tuple[int, ...], blocks: tuple[int, ...], squeeze_excite:
         ({"squeeze_excite": True}, parameters((16, 32, 64, 128), (0, 1, 1, 0), True)),
         ({"antialias": True, "stochastic_depth": 0.5}, parameters((16, 32, 64, 128), (0, 1, 1, 0), False)),
         ({"width": 1.5, "squeeze_excite": True}, parameters((24, 48, 96, 192), (0, 1, 1, 0), True)),
+        ({"depth": 0, "stochastic_depth": 0.5}, parameters((16, 32, 64, 128), (0, 0, 0, 0), False)),
+        ({"depth": 3, "squeeze_excite": True}, parameters((16, 32, 64, 128), (0, 3, 3, 0), True)),
     ],
 )
 def test_parameters_by_hand(switches, expected: int) -> None:
@@ -143,7 +146,7 @@ def test_parameters_by_hand(switches, expected: int) -> None:
 @pytest.mark.parametrize("name", ["emotion_cnn", "vgg13"])
 @pytest.mark.parametrize(
     ("switch", "value"),
-    [("width", 1.5), ("squeeze_excite", True), ("antialias", True), ("stochastic_depth", 0.1)],
+    [("width", 1.5), ("depth", 2), ("squeeze_excite", True), ("antialias", True), ("stochastic_depth", 0.1)],
 )
 def test_other_models_refuse_the_switches(name: str, switch: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"model\.{switch}={value}: {name} cannot do that"):
