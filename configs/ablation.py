@@ -4,8 +4,11 @@ python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir exp
 
 The reference, AdamW with the recipe ferplus and pooling without a blur, reached 84.2 % on validation by majority;
 docs/results.md has the table. Six processes of this command shared an H100 with others: 62 runs in 8 minutes. On a CPU
-core a run takes 15 to 30 minutes, with
+core a run takes some 15 minutes, half an hour on a busy machine, and `wide` and `size_64` more, with
 --config.augment.renderer=host --config.train.steps_per_call=1 --config.model.dtype=float32.
+
+`taught` is a second generation: its teachers are the three seeds of the reference, in experiments/ablation. Run these
+first, with --variants reference.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +32,7 @@ def get_config() -> ConfigDict:
 
 def get_variants() -> dict[str, dict]:
     """What differs, by the name of the variant; the others are compared with the first."""
-    later = {"train.init_from": "pretrained/base", "model.antialias": True, "optim.learning_rate": 1e-3}
+    references = tuple(f"experiments/ablation/reference/seed{seed}" for seed in range(3))
     return {
         "reference": {},
         # targets
@@ -40,7 +43,7 @@ def get_variants() -> dict[str, dict]:
         "temperature_0.7": {"data.temperature": 0.7},
         "temperature_1.5": {"data.temperature": 1.5},
         "smoothing": {"data.smoothing": 0.1},
-        "taught": {"data.teachers": ("pretrained/base",)},
+        "taught": {"data.teachers": references},
         "balance": {"data.balance": 0.5},
         "logit_adjustment": {"data.logit_adjustment": 0.5},
         "drop_repeats": {"data.drop_repeats": True},
@@ -50,6 +53,9 @@ def get_variants() -> dict[str, dict]:
         "emotion_cnn": {"augment.recipe": "emotion_cnn"},
         "strong": {"augment.recipe": "strong"},
         "photo": {"augment.recipe": "photo"},
+        "zoom": {"augment.recipe": "zoom"},
+        "light": {"augment.recipe": "light"},
+        "blur": {"augment.recipe": "blur"},
         "jpeg": {"augment.recipe": "jpeg"},
         "erase": {"augment.erase": 0.5},
         "mixup": {"augment.mixup": 0.2},
@@ -78,7 +84,4 @@ def get_variants() -> dict[str, dict]:
         "muon": {"optim.name": "muon", "optim.momentum": 0.95},
         "no_average": {"optim.ema_decay": 0.0},
         "swa": {"optim.ema_decay": 0.0, "optim.swa_epochs": 4},
-        # a second run that goes on from the first: on the same targets, and on the majority's
-        "second_stage": later,
-        "second_stage_majority": {**later, "data.label_mode": "majority"},
     }

@@ -41,14 +41,13 @@ def get_config() -> ConfigDict:
     config.data.drop_repeats = False
 
     config.image = ConfigDict()
-    # Side of the network's input in pixels, a multiple of 8; the stored pictures have 48. Networks halve their maps up
-    # to four times, and leave out the last row and column of one with an odd side.
+    # Side of the network's input in pixels, a multiple of 8 from 16 on; the stored pictures have 48.
     config.image.size = 48
     # scale: to -1..1. ferplus: histogram equalisation, plane removal, unit variance.
     config.image.normalize = "scale"
 
     config.augment = ConfigDict()
-    # none, flip, emotion_cnn, ferplus, strong, photo or jpeg; see fer_jax/recipes.py.
+    # none, flip, emotion_cnn, ferplus, zoom, light, blur, jpeg, strong or photo; see fer_jax/recipes.py.
     config.augment.recipe = "strong"
     # The probability that a rectangle of 2 to 20 % of a training picture is erased: it gets the picture's mean.
     config.augment.erase = 0.0

@@ -120,7 +120,7 @@ def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: s
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
         matrix, *rest, jpeg = jax.tree.map(itemgetter(rows), params)
-        levels = prepare(_compressed(images[rows], jpeg, np), np)
+        levels = prepare(images[rows] if jpeg is None else _compressed(images[rows], jpeg), np)
         out[rows, :, :, 0] = _after_warp(_warp_host(levels, matrix, size), finish, np, *rest)
     return out
 
@@ -129,7 +129,8 @@ def render_device(images: Array, params: AugmentParams, *, size: int, normalize:
     """The same as `render`, by XLA: pure, for use under jit, vmap and scan on any platform."""
     prepare, finish = NORMALIZATIONS[normalize]
     matrix, *rest, jpeg = jax.tree.map(jnp.asarray, params)
-    levels = prepare(_compressed(jnp.asarray(images), jpeg, jnp), jnp)
+    images = jnp.asarray(images)
+    levels = prepare(images if jpeg is None else jpeg_lib.compress(images, jpeg, jnp), jnp)
     return _after_warp(_warp_device(levels, matrix, size), finish, jnp, *rest)[..., None]
 
 
@@ -143,8 +144,10 @@ def unmoved(images: jax.Array, *, normalize: str) -> jax.Array:
     return finish(prepare(images, jnp).astype(jnp.float32), same, same, None, jnp)[..., None]
 
 
-def _compressed(images: A, jpeg: A | None, xp: ModuleType) -> A:
-    return images if jpeg is None else jpeg_lib.compress(images, jpeg, xp)
+def _compressed(images: np.ndarray, jpeg: np.ndarray) -> np.ndarray:
+    out, chosen = images.copy(), np.flatnonzero(jpeg)
+    out[chosen] = jpeg_lib.compress(images[chosen], jpeg[chosen], np)
+    return out
 
 
 def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:

@@ -130,6 +130,8 @@ def _check(config: ConfigDict) -> None:
             raise ValueError(f"{field}={flat[field]!r} does not go with {other}={flat[other]!r}: set one of them to 0")
     if flat["augment.renderer"] == "host" and flat["train.steps_per_call"] > 1:
         raise ValueError("train.steps_per_call above 1 needs augment.renderer=device: the host renders step by step")
+    if flat["model.depth"] == 0 and (flat["model.squeeze_excite"] or flat["model.stochastic_depth"]):
+        raise ValueError("model.depth=0 leaves no residual block for model.squeeze_excite and model.stochastic_depth")
     if flat["image.size"] % 8:
         raise ValueError(f"image.size={flat['image.size']} must be a multiple of 8")
 

@@ -51,7 +51,7 @@ def compress(images: A, quality: A, xp: ModuleType) -> A:
         xp: numpy or jax.numpy.
 
     Returns:
-        u8[N, H, W], the same on every platform; 98 % of the pixels or more are within a level of libjpeg's, the others
+        u8[N, H, W], by either module the same; 98 % of the pixels or more are within a level of libjpeg's, the others
         in blocks that have a coefficient almost halfway between two steps.
     """
     n, height, width = images.shape

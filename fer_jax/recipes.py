@@ -77,38 +77,63 @@ def ferplus_map(
     return skewed @ _rotation(-turn) @ _affine(1, 0, 0, 1, *-shift) @ _mirror(flip)
 
 
-def _draw_strong(rng: np.random.Generator, n: int) -> Draw:
-    drawn = _draw_ferplus(rng, n)
+def _zoom(rng: np.random.Generator, drawn: Draw) -> Draw:
+    n = len(drawn.brightness)
     zoom = rng.uniform(1, 1.2, n) ** rng.choice([-1, 1], n)
-    brightness, contrast = rng.uniform(0.8, 1.2, (2, n))
-    return Draw(_affine(zoom, 0, 0, zoom) @ drawn.to_source, brightness, contrast)
+    return drawn._replace(to_source=_affine(zoom, 0, 0, zoom) @ drawn.to_source)
 
 
-def _draw_photo(rng: np.random.Generator, n: int) -> Draw:
-    drawn = _draw_strong(rng, n)
-    gamma = 0.7 ** rng.uniform(-1, 1, n)
-    blurred = rng.random(n) < 0.5
-    return drawn._replace(gamma=gamma, blur=np.where(blurred, rng.random(n), 0))
+def _light(rng: np.random.Generator, drawn: Draw) -> Draw:
+    brightness, contrast = rng.uniform(0.8, 1.2, (2, len(drawn.brightness)))
+    return drawn._replace(brightness=brightness, contrast=contrast)
 
 
-def _draw_jpeg(rng: np.random.Generator, n: int) -> Draw:
-    drawn = _draw_ferplus(rng, n)
-    compressed = rng.random(n) < 0.5
-    return drawn._replace(jpeg=np.where(compressed, rng.integers(25, 96, n), 0))
+def _gamma(rng: np.random.Generator, drawn: Draw) -> Draw:
+    return drawn._replace(gamma=0.7 ** rng.uniform(-1, 1, len(drawn.brightness)))
+
+
+def _blur(rng: np.random.Generator, drawn: Draw) -> Draw:
+    blurred = rng.random(len(drawn.brightness)) < 0.5
+    return drawn._replace(blur=np.where(blurred, rng.random(len(blurred)), 0))
+
+
+def _jpeg(rng: np.random.Generator, drawn: Draw) -> Draw:
+    compressed = rng.random(len(drawn.brightness)) < 0.5
+    return drawn._replace(jpeg=np.where(compressed, rng.integers(25, 96, len(compressed)), 0))
+
+
+Recipe = Callable[[np.random.Generator, int], Draw]
+
+
+def _then(first: Recipe, *steps: Callable[[np.random.Generator, Draw], Draw]) -> Recipe:
+    """A recipe and more, each of which adds to what is drawn."""
+
+    def draw(rng: np.random.Generator, n: int) -> Draw:
+        drawn = first(rng, n)
+        for step in steps:
+            drawn = step(rng, drawn)
+        return drawn
+
+    return draw
 
 
 def _draw_flip(rng: np.random.Generator, n: int) -> Draw:
     return unchanged(n)._replace(to_source=_mirror(rng.random(n) < 0.5))
 
 
-RECIPES: dict[str, Callable[[np.random.Generator, int], Draw]] = {
+RECIPES: dict[str, Recipe] = {
     "none": lambda rng, n: unchanged(n),
     "flip": _draw_flip,  # half of the pictures mirrored: enough where training is short
     "emotion_cnn": _draw_emotion_cnn,  # of the project's README: half of the pictures get all of it, half nothing
     "ferplus": _draw_ferplus,  # of the FER+ paper: every picture
-    "strong": _draw_strong,  # ferplus, larger or smaller by up to a factor of 1.2, brightness and contrast +-20 %
-    "photo": _draw_photo,  # strong, gamma 0.7 to 1 / 0.7, and half of the pictures blurred: other cameras and lights
-    "jpeg": _draw_jpeg,  # ferplus, and half of the pictures come as JPEG of a quality of 25 to 95
+    # ferplus and one thing more: larger or smaller by up to a factor of 1.2; brightness and contrast +-20 % and a gamma
+    # of 0.7 to 1 / 0.7; half of the pictures blurred; half of them as JPEG of a quality of 25 to 95
+    "zoom": _then(_draw_ferplus, _zoom),
+    "light": _then(_draw_ferplus, _light, _gamma),
+    "blur": _then(_draw_ferplus, _blur),
+    "jpeg": _then(_draw_ferplus, _jpeg),
+    "strong": _then(_draw_ferplus, _zoom, _light),
+    "photo": _then(_draw_ferplus, _zoom, _light, _gamma, _blur),  # other cameras and lights
 }
 
 

@@ -125,6 +125,7 @@ def test_broken_config_files_get_one_line(tmp_path: Path, text: str, message: st
         ("data.logit_adjustment", "-1", "data.logit_adjustment=-1.0 must be"),
         ("augment.mixup", "-1", "augment.mixup=-1.0 must be"),
         ("augment.erase", "50", "augment.erase=50.0 must be"),
+        ("model.depth", "-1", "model.depth=-1 must be at least 0"),
         ("model.width", "0", "model.width=0.0 must be at least 0.125"),
         ("model.stochastic_depth", "1", "model.stochastic_depth=1.0 must be"),
         ("optim.learning_rate", "inf", "optim.learning_rate=inf must be"),
@@ -163,6 +164,8 @@ EXCLUSIVE = [
         {"augment.cutmix": 0.5, "data.label_mode": "multi_target"},
         "augment.cutmix=0.5 does not go with data.label_mode=multi_target: set it to 0.0",
     ),
+    ({"model.depth": 0, "model.squeeze_excite": True}, "model.depth=0 leaves no residual block"),
+    ({"model.depth": 0, "model.stochastic_depth": 0.1}, "model.depth=0 leaves no residual block"),
     (
         {"data.teachers": ("a", "b"), "data.label_mode": "multi_target"},
         "'a', 'b'",

@@ -129,7 +129,7 @@ def parameters(widths: tuple[int, ...], blocks: tuple[int, ...], squeeze_excite:
         ({"squeeze_excite": True}, parameters((16, 32, 64, 128), (0, 1, 1, 0), True)),
         ({"antialias": True, "stochastic_depth": 0.5}, parameters((16, 32, 64, 128), (0, 1, 1, 0), False)),
         ({"width": 1.5, "squeeze_excite": True}, parameters((24, 48, 96, 192), (0, 1, 1, 0), True)),
-        ({"depth": 0, "stochastic_depth": 0.5}, parameters((16, 32, 64, 128), (0, 0, 0, 0), False)),
+        ({"depth": 0}, parameters((16, 32, 64, 128), (0, 0, 0, 0), False)),
         ({"depth": 3, "squeeze_excite": True}, parameters((16, 32, 64, 128), (0, 3, 3, 0), True)),
     ],
 )

@@ -206,6 +206,7 @@ def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path:
     [
         ({"width": 2.0}, r"another network \(model.width: 1.0 there, 2.0 now\)"),
         ({"antialias": True}, r"another network \(model.antialias: False there, True now\)"),  # of the same shape
+        ({"depth": 2}, r"another network \(model.depth: 1 there, 2 now\)"),  # here of the same shape too
         ({}, "no run in"),
     ],
 )
