@@ -170,13 +170,18 @@ def read(run: Path) -> ConfigDict:
     """
     path = run / "config.json"
     try:
-        config = ConfigDict(json.loads(path.read_text()))
-        for field, value in ADDED.items():
-            section, name = field.split(".")
-            if section in config and name not in config[section]:
-                config[section][name] = value
+        return completed(json.loads(path.read_text()))
     except FileNotFoundError:
         raise UserError(f"no run in {run}: {path} is missing; train one with python -m fer_jax.main") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: {_one_line(error)}") from None
+
+
+def completed(fields: Any) -> ConfigDict:
+    """The config that was kept as JSON, with the fields that came later."""
+    config = ConfigDict(fields)
+    for field, value in ADDED.items():
+        section, name = field.split(".")
+        if section in config and name not in config[section]:
+            config[section][name] = value
     return config

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # importing them takes seconds, and --help need not wait for 
 
 EXAMPLE = """examples:
   python -m fer_jax.evaluate --run experiments/base --split valid --protocol majority
-  python -m fer_jax.evaluate --run experiments/base --run experiments/emotion_cnn --ensemble --flip
+  python -m fer_jax.evaluate --run experiments/base --run pretrained/best --ensemble --flip
 """
 
 

@@ -95,7 +95,9 @@ def open_study(url: str, name: str, sampler: str, search: Search, config: Config
     known = study.user_attrs.get("made_from")
     if known is None:
         study.set_user_attr("made_from", made_from)
-    elif known != made_from:
+        return study
+    known |= {"config": config_lib.as_json(config_lib.completed(known["config"]))}
+    if known != made_from:
         changes = config_lib.changes(known, made_from)
         raise UserError(f"the study {name!r} in this storage is of another search ({changes}); choose another --study")
     return study

@@ -120,6 +120,7 @@ def outcome(run: Run, checkpoint: str, data: "Data") -> dict[str, Any]:
         "majority_unseen": own["unseen_near"]["accuracy"].value,
         "clean": result.figures["clean"]["all"]["accuracy"].value,
         "argmax": result.figures["argmax"]["all"]["accuracy"].value,
+        "macro_f1_unseen": own["unseen_near"]["macro_f1"].value,
         **{name: own["all"][name].value for name in ("macro_f1", "nll", "ece", "kl_from_votes")},
         "temperature": result.temperature,
         "epochs": len(network.history),
@@ -162,9 +163,9 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
     with FileLock(workdir / ".lock"):  # or a process that gathered fewer rows might write later
         rows = []
         for path in sorted(workdir.glob(f"*/seed*/{RESULT}"), key=lambda path: -path.stat().st_mtime_ns):
-            row = json.loads(path.read_text())
+            row = _row(path, checkpoint)
             config = config_lib.as_json(config_lib.read(path.parent)) | {"seed": None}
-            if row["checkpoint"].startswith(checkpoint) and configs.setdefault(row["variant"], config) == config:
+            if row and configs.setdefault(row["variant"], config) == config:
                 rows.append(row)
         rows.sort(key=place)
         with atomic.replacing(workdir / "results.csv") as partial:
@@ -179,8 +180,15 @@ def _kept(run: Run, checkpoint: str) -> dict[str, Any] | None:
     path = run.folder / RESULT
     if not path.is_file() or config_lib.as_json(config_lib.read(run.folder)) != config_lib.as_json(run.config):
         return None
+    return _row(path, checkpoint)
+
+
+def _row(path: Path, checkpoint: str) -> dict[str, Any] | None:
+    """What was found out about a run, unless of another checkpoint or before the table had all it has now."""
+    from fer_jax import sweep_report
+
     row = json.loads(path.read_text())
-    return row if row["checkpoint"].startswith(checkpoint) else None
+    return row if row["checkpoint"].startswith(checkpoint) and sweep_report.SHOWN.keys() <= row.keys() else None
 
 
 def main() -> int:

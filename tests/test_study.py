@@ -148,6 +148,16 @@ def test_a_study_of_another_search_or_config_or_sampler_is_refused(tmp_path: Pat
         assert "\n" not in str(error.value)
 
 
+def test_a_study_that_is_older_than_some_fields_goes_on(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    older = study.user_attrs["made_from"]
+    del older["config"]["model"]["depth"], older["config"]["data"]["teachers"]
+    study.set_user_attr("made_from", older)
+    opened(tmp_path)
+    with pytest.raises(UserError, match=r"config\.model\.depth: 1 there, 2 now"):
+        opened(tmp_path, **{"model.depth": 2})
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

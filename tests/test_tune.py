@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from contextlib import closing
 from itertools import product
 from pathlib import Path
@@ -71,15 +72,31 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def shared(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder of a grid search by two processes that were started together, and what they said."""
     folder = tmp_path_factory.mktemp("tuning") / "study"
-    command = ["-m", "fer_jax.tune", *arguments(sample_dir, folder), "--sampler", "grid"]
+    return folder, search_together(folder, arguments(sample_dir, folder))
+
+
+def search_together(folder: Path, given: list[str]) -> list[str]:
+    """What two processes say that are started together."""
     logs = [folder.parent / f"{index}.log" for index in range(2)]
-    processes = [start(command, log) for log in logs]
+    processes = [start(["-m", "fer_jax.tune", *given, "--sampler", "grid"], log) for log in logs]
     assert [process.wait(timeout=600) for process in processes] == [0, 0], [log.read_text() for log in logs]
-    return folder, [log.read_text() for log in logs]
+    return [log.read_text() for log in logs]
 
 
 def test_two_processes_train_each_point_of_the_grid_once(shared: tuple[Path, list[str]]) -> None:
-    folder, said = shared
+    _check_grid(*shared)
+
+
+def test_two_processes_share_a_study_in_postgresql(sample_dir: Path, tmp_path: Path) -> None:
+    url = os.environ.get("TUNE_POSTGRESQL")
+    if not url:
+        pytest.skip("TUNE_POSTGRESQL is not the URL of a PostgreSQL database, postgresql+psycopg://...")
+    given = [*arguments(sample_dir, tmp_path / "study"), "--study", f"test-{uuid.uuid4()}"]
+    given[given.index("--storage") + 1] = url
+    _check_grid(tmp_path / "study", search_together(tmp_path / "study", given))
+
+
+def _check_grid(folder: Path, said: list[str]) -> None:
     trained = [re.findall(r"^trial (\d+): optim", text, re.MULTILINE) for text in said]
     assert all(trained)  # both did some
     assert sorted(trained[0] + trained[1]) == [*"0123"]
