@@ -5,6 +5,7 @@ Model cards: Mitchell et al. 2019, https://arxiv.org/abs/1810.03993. The texts h
 
 import numpy as np
 
+from fer_jax import config as config_lib
 from fer_jax import models, report, scores, tables
 from fer_jax.config import WEIGHTS
 from fer_jax.document import Block, Heading, Text
@@ -93,8 +94,14 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
     begun = f"from the weights of `{config.train.init_from}`" if config.train.init_from else "from scratch"
     if teachers := config.data.teachers:
         begun += f", {config.data.teacher_share:.0%} of each target from {', '.join(f'`{run}`' for run in teachers)}"
+    switched = [
+        f"`{field}={config.model[field.removeprefix('model.')]}`"
+        for field, off in config_lib.ADDED.items()
+        if field.startswith("model.") and config.model[field.removeprefix("model.")] != off
+    ]
     lines = [
-        f"**Network:** `{config.model.name}` of `fer_jax/models.py` (JAX, Flax), "
+        f"**Network:** `{config.model.name}` of `fer_jax/models.py` (JAX, Flax){' with ' if switched else ''}"
+        f"{', '.join(switched)}, "
         f"{models.count_parameters(network.variables['params']):,} parameters, trained {begun}.",
         "**Input:** a face cut out as in FER2013, 48x48 pixels, 8-bit grey; the network sees it at "
         f"{size}x{size}, normalisation `{config.image.normalize}`.",

@@ -195,7 +195,12 @@ def test_half_is_said_in_the_card_and_kept(tiny: tuple[Path, Path, Evaluation]) 
 def test_the_card_says_where_a_network_began(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, _, result = tiny
     network = inference.restore(run, "best")
-    assert "parameters, trained from scratch." in document.to_markdown("", model_card.page(network, result, 1, ""))
+    card = document.to_markdown("", model_card.page(network, result, 1, ""))
+    assert "(JAX, Flax), " in card
+    assert "parameters, trained from scratch." in card
+    network.config.model.update(depth=2, squeeze_excite=True)
+    card = document.to_markdown("", model_card.page(network, result, 1, ""))
+    assert "(JAX, Flax) with `model.depth=2`, `model.squeeze_excite=True`, " in card
     network.config.data.update(teachers=("a", "b"), teacher_share=0.25)
     network.config.train.init_from = "pretrained/base"
     network.config.optim.update(ema_decay=0.0, swa_epochs=3)
