@@ -265,7 +265,7 @@ def main() -> int:
             print(f"{ending.signal}: all is saved; the same command goes on from there")
             return 0
     if rows := gather(planned, args.checkpoint, args.workdir):
-        print(f"\n{document.to_text(sweep_report.table(rows))}\n")
+        print(f"\n{document.to_text(sweep_report.table(rows, sweep_report.TOLD))}\n")
         print(f"results: {args.workdir / 'results.csv'}, {args.workdir / 'report.html'}")
     if elsewhere:
         print(f"other processes had {elsewhere} of the {len(runs)} runs; the same command gathers the table once more")

@@ -26,6 +26,7 @@ SHOWN = {
     "train_minutes": ("minutes", False),
 }
 COMPARED = ("majority_unseen", "majority")  # with those of the first variant
+TOLD = ("majority_unseen", "majority", "macro_f1_unseen")  # what a terminal has room for
 
 
 class Spread(NamedTuple):
@@ -82,13 +83,14 @@ def csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """A line per variant: mean and standard deviation over its seeds, and the differences in accuracy."""
+def table(rows: Sequence[Row], fields: Sequence[str] = tuple(SHOWN)) -> Table:
+    """A line per variant: mean and standard deviation over its seeds, and the differences in accuracy, in points."""
     groups = by_variant(rows)
     first, lines = next(iter(groups)), []
     for name, group in groups.items():
         cells = []
-        for field, (_, percent) in SHOWN.items():
+        for field in fields:
+            percent = SHOWN[field][1]
             values = [row[field] for row in group if row[field] is not None]
             mean, deviation = spread(values) if values else Spread(float("nan"), float("nan"))
             digits = ".2%" if percent else ".3f" if field != "train_minutes" else ".1f"
@@ -97,9 +99,9 @@ def table(rows: Sequence[Row]) -> Table:
                 cells.append(_from_first(groups, name, field) if name != first else "")
         lines.append([name, str(len(group)), *cells])
     header = ["", "seeds"]
-    for field, (title, _) in SHOWN.items():
-        header += [title, f"from {first}, points"] if field in COMPARED else [title]
-    return Table(header, lines, "validation; mean (standard deviation) over seeds, difference (95% interval)")
+    for field in fields:
+        header += [SHOWN[field][0], *([f"from {first}"] if field in COMPARED else [])]
+    return Table(header, lines, "validation; mean (standard deviation) over seeds, difference in points (95% interval)")
 
 
 def _from_first(groups: Mapping[str, Sequence[Row]], name: str, field: str) -> str:

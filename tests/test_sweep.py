@@ -101,6 +101,24 @@ def test_spread_and_difference_by_hand() -> None:
         assert np.isnan(sweep_report.difference([1.0], [2.0], sweep_report.pool(nothing))[1:]).all()
 
 
+def test_the_table_compares_each_accuracy_with_that_of_the_first_variant() -> None:
+    def row(variant: str, seed: int, unseen: float, majority: float) -> dict:
+        return {
+            **dict.fromkeys(sweep_report.SHOWN, 0.5),
+            **{"variant": variant, "seed": seed, "majority_unseen": unseen, "majority": majority},
+        }
+
+    rows = [row("a", 0, 0.80, 0.82), row("a", 1, 0.81, 0.84), row("b", 0, 0.83, 0.81), row("b", 1, 0.84, 0.83)]
+    # without repeats the standard deviation is 0.707 points with two degrees of freedom, whose 97.5 % point is 4.303
+    told = sweep_report.table(rows, sweep_report.TOLD)
+    assert told.header == ["", "seeds", "without repeats", "from a", "majority", "from a", "F1 without repeats"]
+    assert told.rows[0][2:6] == ["80.50% (0.71%)", "", "83.00% (1.41%)", ""]
+    assert told.rows[1][2:6] == ["83.50% (0.71%)", "+3.00 (-0.0 to +6.0)", "82.00% (1.41%)", "-1.00 (-7.1 to +5.1)"]
+    assert len(sweep_report.table(rows).header) == 2 + len(sweep_report.SHOWN) + 2
+    nothing = sweep_report.table(rows[::2], sweep_report.TOLD).rows[1]
+    assert nothing[3:6:2] == ["+3.00", "-1.00"]  # one seed each: no interval
+
+
 def test_the_interval_holds_what_it_says() -> None:
     rng = np.random.default_rng(0)
     covered = 0
