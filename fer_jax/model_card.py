@@ -79,6 +79,9 @@ def page(network: Network, result: Evaluation, weights_bytes: int, commands: str
     ]
 
 
+SWITCHES = ("model.width", "model.depth", "model.squeeze_excite", "model.antialias")  # what makes another network
+
+
 def _section(title: str, text: str) -> list[Block]:
     return [Heading(title), Text(text)]
 
@@ -97,7 +100,7 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
     switched = [
         f"`{field}={config.model[field.removeprefix('model.')]}`"
         for field, off in config_lib.ADDED.items()
-        if field.startswith("model.") and config.model[field.removeprefix("model.")] != off
+        if field in SWITCHES and config.model[field.removeprefix("model.")] != off
     ]
     lines = [
         f"**Network:** `{config.model.name}` of `fer_jax/models.py` (JAX, Flax){' with ' if switched else ''}"

@@ -43,6 +43,8 @@ def write(folder: Path, study: optuna.Study, search: Search, config: ConfigDict,
         values = study_lib.values(best, search.space)
         facts |= {"trial": study_lib.origin(best), "accuracy": best.value, "values": values}
         command = f"python -m fer_jax.main --config {tuned}"
+        if config.data.drop_repeats and "data.drop_repeats" not in values:  # that was for judging the trials
+            command += " --config.data.drop_repeats=False"
         say(f"train the best trial's config: {command}")
         blocks[1:1] = [Text(_caution(search)), Text(f"Train the best: {command}")]
         blocks += pictures(study, complete, search)

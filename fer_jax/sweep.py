@@ -163,10 +163,10 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
     with FileLock(workdir / ".lock"):  # or a process that gathered fewer rows might write later
         rows = []
         for path in sorted(workdir.glob(f"*/seed*/{RESULT}"), key=lambda path: -path.stat().st_mtime_ns):
-            row = _row(path, checkpoint)
+            row = json.loads(path.read_text())
             config = config_lib.as_json(config_lib.read(path.parent)) | {"seed": None}
-            if row and configs.setdefault(row["variant"], config) == config:
-                rows.append(row)
+            if row["checkpoint"].startswith(checkpoint) and configs.setdefault(row["variant"], config) == config:
+                rows.append(dict.fromkeys(sweep_report.SHOWN) | row)  # one of before has not all figures
         rows.sort(key=place)
         with atomic.replacing(workdir / "results.csv") as partial:
             partial.write_text(sweep_report.csv(rows))
@@ -176,19 +176,16 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
 
 def _kept(run: Run, checkpoint: str) -> dict[str, Any] | None:
     from fer_jax import config as config_lib
+    from fer_jax import sweep_report
 
     path = run.folder / RESULT
     if not path.is_file() or config_lib.as_json(config_lib.read(run.folder)) != config_lib.as_json(run.config):
         return None
-    return _row(path, checkpoint)
-
-
-def _row(path: Path, checkpoint: str) -> dict[str, Any] | None:
-    """What was found out about a run, unless of another checkpoint or before the table had all it has now."""
-    from fer_jax import sweep_report
-
     row = json.loads(path.read_text())
-    return row if row["checkpoint"].startswith(checkpoint) and sweep_report.SHOWN.keys() <= row.keys() else None
+    complete = sweep_report.SHOWN.keys() <= row.keys()  # or it is of before, and is judged again if it still can be
+    if row["checkpoint"].startswith(checkpoint) and (complete or not any((run.folder / "checkpoints").glob("step_*"))):
+        return row
+    return None
 
 
 def main() -> int:

@@ -105,9 +105,17 @@ def table(rows: Sequence[Row], fields: Sequence[str] = tuple(SHOWN)) -> Table:
 
 
 def _from_first(groups: Mapping[str, Sequence[Row]], name: str, field: str) -> str:
-    values = {variant: [row[field] for row in group] for variant, group in groups.items()}
-    value, low, high = difference(values[name], next(iter(values.values())), pool(list(values.values())))
+    first, values = next(iter(groups)), _known(groups, field)
+    if name not in values or first not in values:
+        return ""
+    value, low, high = difference(values[name], values[first], pool(list(values.values())))
     return f"{100 * value:+.2f}" + (f" ({100 * low:+.1f} to {100 * high:+.1f})" if low == low else "")
+
+
+def _known(groups: Mapping[str, Sequence[Row]], field: str) -> dict[str, list[float]]:
+    """A field's figures by variant, where there are any: without repeats there may be no picture to judge by."""
+    found = {name: [row[field] for row in group if row[field] is not None] for name, group in groups.items()}
+    return {name: values for name, values in found.items() if values}
 
 
 def chart(rows: Sequence[Row]) -> Figure:
@@ -116,13 +124,12 @@ def chart(rows: Sequence[Row]) -> Figure:
     title = "Accuracy by majority, without repeats"
     figure = style.chart(0.9 + 0.34 * len(groups), title, "validation", len(rows), "run")
     axes = figure.add_subplot()
-    for place, group in enumerate(groups.values()):
-        values = [row["majority_unseen"] for row in group]
+    known = _known(groups, "majority_unseen")
+    for place, name in enumerate(groups):
+        values = known.get(name, [np.nan])
         axes.plot(values, [place] * len(values), "o", color=style.BLUE, alpha=0.7)
         axes.plot([np.mean(values)] * 2, [place - 0.3, place + 0.3], color=style.VERMILLION, linewidth=2)
-    axes.axvline(
-        np.mean([row["majority_unseen"] for row in next(iter(groups.values()))]), color=style.GREY, linestyle=":"
-    )
+    axes.axvline(float(np.mean(known.get(next(iter(groups)), [np.nan]))), color=style.GREY, linestyle=":")
     axes.set_yticks(range(len(groups)), list(groups))
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(style.percent)
@@ -131,14 +138,18 @@ def chart(rows: Sequence[Row]) -> Figure:
 
 
 def _interval(rows: Sequence[Row]) -> str:
-    """What the interval is of, in words."""
-    pooled = pool([[row["majority_unseen"] for row in group] for group in by_variant(rows).values()])
-    if pooled.deviation != pooled.deviation:
+    """What the intervals are of, in words."""
+    groups, told = by_variant(rows), []
+    for field in COMPARED:
+        pooled = pool(list(_known(groups, field).values()))
+        if pooled.deviation == pooled.deviation:
+            by = "by " * (field == "majority") + SHOWN[field][0]
+            told.append(f"{100 * pooled.deviation:.2f} points {by} ({pooled.freedom} degrees of freedom)")
+    if not told:
         return "There is no interval: that needs a variant with two seeds or more that differ."
     return (
-        "Its 95% interval is of chance in the seeds, whose standard deviation is taken as the same for all variants "
-        f"({100 * pooled.deviation:.2f} points without repeats, {pooled.freedom} degrees of freedom). One that spans "
-        "zero may be chance, and of twenty that should, one does not."
+        "Their 95% intervals are of chance in the seeds, whose standard deviation is taken as the same for all "
+        f"variants: {', '.join(told)}. One that spans zero may be chance, and of twenty that should, one does not."
     )
 
 

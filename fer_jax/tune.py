@@ -27,7 +27,7 @@ EXAMPLE = """examples:
   python -m fer_jax.tune --config configs/tune.py --trials 50 --storage sqlite:///experiments/tune.db
   python -m fer_jax.tune --config configs/tune.py --sampler grid --study grid --config.train.epochs=2
   python -m fer_jax.tune --config configs/tune.py --storage postgresql+psycopg://fer@server/tuning
-  python -m fer_jax.main --config experiments/tune/tuned.py
+  python -m fer_jax.main --config experiments/tune/tuned.py --config.train.epochs=20 --config.data.drop_repeats=False
 """
 STORAGE = "sqlite:///experiments/tune.db"
 

@@ -117,6 +117,27 @@ def test_the_table_compares_each_accuracy_with_that_of_the_first_variant() -> No
     assert len(sweep_report.table(rows).header) == 2 + len(sweep_report.SHOWN) + 2
     nothing = sweep_report.table(rows[::2], sweep_report.TOLD).rows[1]
     assert nothing[3:6:2] == ["+3.00", "-1.00"]  # one seed each: no interval
+    for unknown in ([None, None, 0.8, 0.9], [0.8, 0.9, None, None], [None] * 4):  # every picture a repeat
+        some = [{**row, "majority_unseen": value} for row, value in zip(rows, unknown, strict=True)]
+        assert [cells[3] for cells in sweep_report.table(some).rows] == ["", ""]
+        assert [cells[5] for cells in sweep_report.table(some).rows] == ["", "-1.00 (-7.1 to +5.1)"]
+        text = sweep_report.page(some, "latest")[0].text
+        assert (" points without repeats (" in text) == (unknown != [None] * 4)
+        assert "1.41 points by majority (2 degrees" in text
+
+
+def test_a_row_of_before_the_table_had_all_figures_stays(config_file, tmp_path: Path) -> None:
+    run, other = sweep.plan([config_file({"a": {}, "b": {}})], [], [0], tmp_path)
+    for each in (run, other):
+        finish(each)
+    older = json.loads((run.folder / sweep.RESULT).read_text())
+    del older["macro_f1_unseen"]
+    (run.folder / sweep.RESULT).write_text(json.dumps(older))
+    assert sweep._kept(run, "latest")  # there is no checkpoint to judge
+    assert [row["macro_f1_unseen"] for row in sweep.gather([run], "latest", tmp_path)] == [None, 0.5]
+    (run.folder / "checkpoints" / "step_4").mkdir(parents=True)
+    assert sweep._kept(run, "latest") is None  # it is judged again
+    assert sweep._kept(other, "latest")
 
 
 def test_the_interval_holds_what_it_says() -> None:

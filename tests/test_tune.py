@@ -13,6 +13,7 @@ from contextlib import closing
 from itertools import product
 from pathlib import Path
 
+import optuna
 import pytest
 from conftest import ROOT
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
@@ -88,12 +89,15 @@ def test_two_processes_train_each_point_of_the_grid_once(shared: tuple[Path, lis
 
 
 def test_two_processes_share_a_study_in_postgresql(sample_dir: Path, tmp_path: Path) -> None:
-    url = os.environ.get("TUNE_POSTGRESQL")
-    if not url:
+    url, name = os.environ.get("TUNE_POSTGRESQL", ""), f"test-{uuid.uuid4()}"
+    if not url.startswith("postgresql"):
         pytest.skip("TUNE_POSTGRESQL is not the URL of a PostgreSQL database, postgresql+psycopg://...")
-    given = [*arguments(sample_dir, tmp_path / "study"), "--study", f"test-{uuid.uuid4()}"]
+    given = [*arguments(sample_dir, tmp_path / "study"), "--study", name]
     given[given.index("--storage") + 1] = url
-    _check_grid(tmp_path / "study", search_together(tmp_path / "study", given))
+    try:
+        _check_grid(tmp_path / "study", search_together(tmp_path / "study", given))
+    finally:
+        optuna.delete_study(study_name=name, storage=url)
 
 
 def _check_grid(folder: Path, said: list[str]) -> None:
