@@ -14,6 +14,7 @@ from fer_jax.inference import Network
 from fer_jax.labels import EMOTIONS
 
 WEAKEST = 3  # classes that are named for their low recall
+SWITCHES = ("width", "depth", "squeeze_excite", "antialias")  # fields of config.model that make another network
 
 INTENDED = """\
 Research and teaching on the recognition of facial expressions: a baseline to compare with on FER+, under the protocols
@@ -79,9 +80,6 @@ def page(network: Network, result: Evaluation, weights_bytes: int, commands: str
     ]
 
 
-SWITCHES = ("model.width", "model.depth", "model.squeeze_excite", "model.antialias")  # what makes another network
-
-
 def _section(title: str, text: str) -> list[Block]:
     return [Heading(title), Text(text)]
 
@@ -97,11 +95,8 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
     begun = f"from the weights of `{config.train.init_from}`" if config.train.init_from else "from scratch"
     if teachers := config.data.teachers:
         begun += f", {config.data.teacher_share:.0%} of each target from {', '.join(f'`{run}`' for run in teachers)}"
-    switched = [
-        f"`{field}={config.model[field.removeprefix('model.')]}`"
-        for field, off in config_lib.ADDED.items()
-        if field in SWITCHES and config.model[field.removeprefix("model.")] != off
-    ]
+    model = config.model
+    switched = [f"`model.{of}={model[of]}`" for of in SWITCHES if model[of] != config_lib.ADDED[f"model.{of}"]]
     lines = [
         f"**Network:** `{config.model.name}` of `fer_jax/models.py` (JAX, Flax){' with ' if switched else ''}"
         f"{', '.join(switched)}, "

@@ -86,17 +86,17 @@ def csv(rows: Sequence[Row]) -> str:
 def table(rows: Sequence[Row], fields: Sequence[str] = tuple(SHOWN)) -> Table:
     """A line per variant: mean and standard deviation over its seeds, and the differences in accuracy, in points."""
     groups = by_variant(rows)
-    first, lines = next(iter(groups)), []
+    first, known, lines = next(iter(groups)), {field: _known(groups, field) for field in fields}, []
     for name, group in groups.items():
         cells = []
         for field in fields:
             percent = SHOWN[field][1]
-            values = [row[field] for row in group if row[field] is not None]
+            values = known[field].get(name)
             mean, deviation = spread(values) if values else Spread(float("nan"), float("nan"))
             digits = ".2%" if percent else ".3f" if field != "train_minutes" else ".1f"
             cells.append(f"{mean:{digits}}" + (f" ({deviation:{digits}})" if deviation == deviation else ""))
             if field in COMPARED:
-                cells.append(_from_first(groups, name, field) if name != first else "")
+                cells.append(_from(first, known[field], name))
         lines.append([name, str(len(group)), *cells])
     header = ["", "seeds"]
     for field in fields:
@@ -104,9 +104,8 @@ def table(rows: Sequence[Row], fields: Sequence[str] = tuple(SHOWN)) -> Table:
     return Table(header, lines, "validation; mean (standard deviation) over seeds, difference in points (95% interval)")
 
 
-def _from_first(groups: Mapping[str, Sequence[Row]], name: str, field: str) -> str:
-    first, values = next(iter(groups)), _known(groups, field)
-    if name not in values or first not in values:
+def _from(first: str, values: Mapping[str, Sequence[float]], name: str) -> str:
+    if name == first or name not in values or first not in values:
         return ""
     value, low, high = difference(values[name], values[first], pool(list(values.values())))
     return f"{100 * value:+.2f}" + (f" ({100 * low:+.1f} to {100 * high:+.1f})" if low == low else "")

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +48,37 @@ def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = run_python("fer_generator/generate_training_data.py", "-d", str(base / "data"), *csvs)
     assert made.returncode == 0, made.stderr
     return base / "data"
+
+
+@pytest.fixture(scope="module")
+def small_model() -> Iterator[None]:
+    """A model "small" among the others, for the tests of a module."""
+    from tests import small_runs  # few need it
+
+    with small_runs.small_model():
+        yield
+
+
+@pytest.fixture
+def config(sample_dir: Path, small_model: None) -> ConfigDict:
+    """Of a run that takes a moment; see `tests.small_runs`."""
+    from tests import small_runs
+
+    return small_runs.small_config(sample_dir)
+
+
+@pytest.fixture(scope="session")
+def whole(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `config`; not to be changed."""
+    from fer_jax.train import Ending, train
+    from tests import small_runs
+
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    lines: list[str] = []
+    with small_runs.small_model():
+        assert train(small_runs.small_config(sample_dir), run, lines.append) == Ending("complete")
+    assert [line.split(":")[0] for line in lines] == ["small", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,39 +1,17 @@
 import json
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from fer_jax import checkpoint, logs
 from fer_jax.cli import UserError
 from fer_jax.devices import stop_requests
 from fer_jax.train import Ending, train
-from tests import small_runs
 from tests.small_runs import interrupt, quiet, restored
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_model() -> Iterator[None]:
-    with small_runs.small_model():
-        yield
-
-
-@pytest.fixture
-def config(sample_dir: Path) -> ConfigDict:
-    return small_runs.small_config(sample_dir)
-
-
-@pytest.fixture(scope="module")
-def whole(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of `config`; not to be changed."""
-    run = tmp_path_factory.mktemp("runs") / "whole"
-    assert train(small_runs.small_config(sample_dir), run, quiet) == Ending("complete")
-    return run
 
 
 def without_speed(history):

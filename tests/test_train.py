@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from scipy.special import log_softmax
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -21,29 +20,7 @@ from fer_jax.devices import Devices
 from fer_jax.experiment import build
 from fer_jax.logs import EpochProgress
 from fer_jax.train import Ending, best_record, train
-from tests import small_runs
 from tests.small_runs import interrupt, quiet, restored
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_model() -> Iterator[None]:
-    with small_runs.small_model():
-        yield
-
-
-@pytest.fixture
-def config(sample_dir: Path) -> ConfigDict:
-    return small_runs.small_config(sample_dir)
-
-
-@pytest.fixture(scope="module")
-def whole(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of `config`; not to be changed."""
-    run = tmp_path_factory.mktemp("runs") / "whole"
-    lines: list[str] = []
-    assert train(small_runs.small_config(sample_dir), run, lines.append) == Ending("complete")
-    assert [line.split(":")[0] for line in lines] == ["small", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]
-    return run
 
 
 def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, whole: Path) -> None:
