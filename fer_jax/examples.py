@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 
 from fer_jax import atomic, data, labels, loader, repeats
 from fer_jax.cli import UserError
+from fer_jax.config import WEIGHTS
+from fer_jax.history import ending
 from fer_jax.loader import Examples
 
 
@@ -86,11 +88,19 @@ def taught(teachers: list[str] | tuple[str, ...], images: np.ndarray) -> np.ndar
         f64[N, 8], probabilities.
 
     Raises:
-        UserError: a folder holds no network that can be read.
+        UserError: a folder holds no network that can be read, or a run that is still to be trained.
     """
     from fer_jax import calibration, inference  # few runs need them, and they would make every start slower
 
     networks = [inference.restore(Path(run), "best") for run in teachers]
+    for network in networks:
+        of, epochs = network.config.train, len(network.history)
+        released = (network.run / WEIGHTS).exists()  # as it is, which somebody wanted
+        if not released and not ending(network.history, of.epochs, of.patience):
+            raise UserError(
+                f"data.teachers: {network.run} has trained {epochs} of its {of.epochs} epochs; let it end first, or "
+                "release it as it is (python -m fer_jax.release)"
+            )
     return np.exp(
         calibration.average([inference.log_probabilities(network, images, flip=True) for network in networks])
     )

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fer_jax import style
+from fer_jax.history import best_record
 from fer_jax.labels import EMOTIONS
 from fer_jax.style import BLUE, GREY, ORANGE, SKY, SMALL, TEXT, TINY, VERMILLION, percent, with_counts
 
@@ -140,13 +141,13 @@ def class_bars(f1: Mapping[str, Interval], counts: Sequence[int], title: str) ->
 
 
 def training_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Loss, accuracy, macro F1 and learning rate by epoch, from the records of `fer_jax.train`, at least one.
+    """Loss, accuracy, macro F1 and learning rate by epoch, from the records of `fer_jax.history`, at least one.
 
     The best epoch, by validation accuracy, is marked.
     """
     figure = style.chart(6.1, "Training", title, len(history), "epoch")
     epoch = [record["epoch"] for record in history]
-    best = max(history, key=lambda record: record["valid"]["accuracy"])  # the earlier of equals
+    best = best_record(history)
     panels = figure.subplots(2, 2, sharex=True)
     looks = {"train": (ORANGE, "s", "--", "training (while it learns)"), "valid": (BLUE, "o", "-", "validation")}
     every = max(len(history) // 12, 1)

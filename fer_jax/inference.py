@@ -32,7 +32,7 @@ class Network(NamedTuple):
     parts: Parts
     variables: Any  # {"params", "batch_stats"}: the moving average where the run kept one
     step: int
-    history: list[dict[str, Any]]  # of all the run's epochs so far, also those after this step; see fer_jax.train
+    history: list[dict[str, Any]]  # of all the run's epochs so far, also those after this step; see fer_jax.history
     checkpoint: str = "best"  # or "latest"
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class EventLog:
         self._writer.add_image("valid/confusion_matrix", figures.pixels(figure), step, dataformats="HWC")
         self._undrawn, self._drawn = None, time.monotonic()
 
-    def finish(self, config: ConfigDict, best: dict[str, Any]) -> None:
+    def finish(self, config: ConfigDict, best: Mapping[str, Any]) -> None:
         """The HParams summary: every config field with the best epoch's validation figures."""
         fields = config_lib.flatten(config.to_dict())
         plain = {name: v if isinstance(v, (bool, int, float, str)) else repr(v) for name, v in fields.items()}

@@ -11,7 +11,6 @@ import argparse
 import functools
 import json
 import runpy
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -109,6 +108,7 @@ def chosen(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
 def outcome(run: Run, checkpoint: str, data: "Data") -> dict[str, Any]:
     """What came of a finished run on `data`, validation: its row of the table, figures without intervals."""
     from fer_jax import evaluate, inference, tables
+    from fer_jax.history import train_minutes
 
     network = inference.restore(run.folder, checkpoint)
     result = evaluate.judge(evaluate.predict(run.variant, network, data, flip=False), data, "majority")
@@ -128,16 +128,6 @@ def outcome(run: Run, checkpoint: str, data: "Data") -> dict[str, Any]:
         "train_minutes": train_minutes(network.history, run.config.train.batch_size),
     }
     return tables.without_nan(row)
-
-
-def train_minutes(history: Sequence[Mapping[str, Any]], batch_size: int) -> float | None:
-    """Minutes that the epochs of a run took, steps and data alone; None where none of them was timed.
-
-    The first epoch is not where all of its calls compiled: it counts as much as the others.
-    """
-    pictures = batch_size * history[-1]["step"] / len(history)
-    seconds = [pictures / record["images_per_s"] for record in history if record["images_per_s"]]
-    return statistics.fmean(seconds) * len(history) / 60 if seconds else None
 
 
 def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices, stop_requests
 from fer_jax.experiment import build, evaluator, ready_batches, step_function
+from fer_jax.history import best_record, ending
 from fer_jax.loader import Batch, Examples, Render
 from fer_jax.logs import SCALARS, Clock, EpochProgress, EventLog
 from fer_jax.metrics import Metrics
@@ -125,7 +126,7 @@ def train(
             f"training pictures ({labelled}), {len(valid.images):,} for validation (majority); "
             f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         )
-        if how := _ending(history, epochs, config.train.patience):
+        if how := ending(history, epochs, config.train.patience):
             say(about)
             say(_result(how, history))
             return Ending(how)
@@ -173,7 +174,7 @@ def train(
                 events.epoch(record, np.asarray(counted.confusion))
                 say(_line(record, epochs, best_record(history) is record))
                 pruned = stop_after(record)  # it wants every record, also the last
-                how = _ending(history, epochs, config.train.patience) or ("pruned" if pruned else "")
+                how = ending(history, epochs, config.train.patience) or ("pruned" if pruned else "")
             manager.wait_until_finished()
             if how:
                 events.finish(config, best_record(history))
@@ -236,17 +237,6 @@ def _train_epoch(
     jax.block_until_ready(totals)
     clock.tick(position)
     return state, totals, signal
-
-
-def best_record(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """The epoch of the best validation accuracy, the earlier of equals: the one whose checkpoint is kept."""
-    return max(history, key=lambda record: (record["valid"]["accuracy"], -record["epoch"]))
-
-
-def _ending(history: list[dict[str, Any]], epochs: int, patience: int) -> str:
-    if history and patience and len(history) - best_record(history)["epoch"] >= patience:
-        return "stopped early"
-    return "complete" if len(history) >= epochs else ""
 
 
 def _result(how: str, history: list[dict[str, Any]]) -> str:

@@ -15,8 +15,10 @@ from fer_jax import checkpoint, style
 from fer_jax import config as config_lib
 from fer_jax import study as study_lib
 from fer_jax.cli import UserError
+from fer_jax.experiment import build
+from fer_jax.history import best_record
 from fer_jax.search_space import Search
-from fer_jax.train import DivergenceError, Ending, OutOfMemoryError, best_record, train
+from fer_jax.train import DivergenceError, Ending, OutOfMemoryError, train
 
 LOOK_EVERY_S = 2.0  # while others train the last trials, or this one
 
@@ -108,6 +110,11 @@ def _accuracy(
     values = study_lib.suggest(trial, search.space)
     say(f"trial {number}: {study_lib.shown(values)}")
     tried = config_lib.with_values(config, values)
+    try:
+        build(tried)
+    except UserError as error:  # each value can be trained by itself; see fer_jax.tune.check
+        say(f"  no network has these together: {error}")
+        raise optuna.TrialPruned from None
     accuracies: list[float] = []
 
     def hopeless(record: dict[str, Any]) -> bool:

@@ -27,7 +27,7 @@ class Weights(NamedTuple):
     checkpoint: str  # "best" or "latest" of the run that they are from
     step: int
     seed: int
-    history: list[dict[str, Any]]  # of all the run's epochs; see fer_jax.train
+    history: list[dict[str, Any]]  # of all the run's epochs; see fer_jax.history
 
 
 def save(folder: Path, weights: Weights, half: bool = False) -> None:

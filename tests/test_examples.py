@@ -1,5 +1,6 @@
 """What a run trains on: pictures, their targets, and what teachers say of them."""
 
+import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -118,4 +119,17 @@ def test_a_missing_teacher_gets_one_line(config: ConfigDict, tmp_path: Path) -> 
     config.data.teachers = (str(tmp_path / "nobody"),)
     with pytest.raises(UserError, match=r"no run in .*nobody: .*config\.json is missing") as error:
         examples.teach(examples.training(config), config.data, tmp_path / "taught.npz", False, print)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_teaches_when_it_has_come_to_its_end(whole: Path, tmp_path: Path) -> None:
+    images = np.zeros((1, 48, 48), np.uint8)
+    assert examples.taught([str(whole)], images).shape == (1, 8)
+    begun = tmp_path / "begun"
+    shutil.copytree(whole, begun)
+    config = json.loads((begun / "config.json").read_text())
+    config["train"]["epochs"] = 9
+    (begun / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"begun has trained 3 of its 9 epochs; let it end first") as error:
+        examples.taught([str(whole), str(begun)], images)
     assert "\n" not in str(error.value)

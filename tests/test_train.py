@@ -18,8 +18,9 @@ from fer_jax import train as train_lib
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices
 from fer_jax.experiment import build
+from fer_jax.history import best_record
 from fer_jax.logs import EpochProgress
-from fer_jax.train import Ending, best_record, train
+from fer_jax.train import Ending, train
 from tests.small_runs import interrupt, quiet, restored
 
 

@@ -19,15 +19,15 @@ SPACE = {"optim.learning_rate": Range(1e-3, 1e-1, log=True, points=3)}
 RECORD = {"epoch": 1, "valid": {"accuracy": 0.25}}
 
 
-def opened(folder: Path) -> optuna.Study:
-    return study_lib.open_study(f"sqlite:///{folder}/study.db", "s", "grid", Search(SPACE), base.get_config())
+def opened(folder: Path, space: dict = SPACE) -> optuna.Study:
+    return study_lib.open_study(f"sqlite:///{folder}/study.db", "s", "grid", Search(space), base.get_config())
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Trains trials by `train(number of the call, stop_after)`; returns what was said and the study."""
 
-    def run(train: Callable, wanted: int, seeds: int = 1) -> tuple[list[str], optuna.Study]:
+    def run(train: Callable, wanted: int, seeds: int = 1, space: dict = SPACE) -> tuple[list[str], optuna.Study]:
         calls: list[Path] = []
 
         def made_up(config, folder: Path, say, stop_after) -> Ending:
@@ -37,8 +37,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(trials, "train", made_up)
         monkeypatch.setattr(trials, "_history", lambda folder: [RECORD] if folder in calls else [])
         lines: list[str] = []
-        study = opened(tmp_path)
-        trials.run(study, Search(SPACE, seeds=seeds), base.get_config(), tmp_path, wanted, lines.append)
+        study = opened(tmp_path, space)
+        trials.run(study, Search(space, seeds=seeds), base.get_config(), tmp_path, wanted, lines.append)
         return lines, study
 
     return run
@@ -108,3 +108,13 @@ def test_a_trial_that_an_error_ends_is_given_back(run, tmp_path: Path, error: ty
     study = opened(tmp_path)
     assert states(study) == ["FAIL", "WAITING"]
     assert study.trials[1].system_attrs[study_lib.BEFORE] == lost
+
+
+def test_values_that_no_network_has_together_are_pruned_and_the_search_goes_on(run) -> None:
+    space = {"model.depth": [0, 1], "model.squeeze_excite": [False, True]}
+    lines, study = run(lambda call, stop_after: Ending("complete"), 4, space=space)
+    untrained = [trial.params for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert untrained == [{"model.depth": 0, "model.squeeze_excite": True}]
+    assert states(study).count("COMPLETE") == 3
+    (said,) = [line for line in lines if "no network has these together" in line]
+    assert "model.depth=0 leaves no residual block" in said
