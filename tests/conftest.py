@@ -1,6 +1,7 @@
 """What tests share: a private compilation cache, the drawn sample as folders, the real data where it is."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ ROOT = Path(__file__).parent.parent
 
 # In this process; the commands that tests run have one device, unless a test says otherwise.
 jax.config.update("jax_num_cpu_devices", 2)
+
+# A script that starts the tests in the background leaves Ctrl-C ignored, which their commands would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
