@@ -14,6 +14,7 @@ from fer_jax import atomic
 from fer_jax.cli import UserError
 
 WEIGHTS = "weights.safetensors"  # of a released network, in place of checkpoints; see fer_jax.weights
+RESULT = "result.json"  # what came of a finished run of a sweep; see fer_jax.sweep
 
 # Fields that the config.json of older runs lacks, with what those runs did.
 ADDED = {
@@ -145,6 +146,7 @@ def _write(run: Path, config: ConfigDict) -> None:
             raise UserError(f"{run} holds a run of another config ({changes(old, new)}); choose another --workdir")
     try:
         run.mkdir(parents=True, exist_ok=True)
+        (run / RESULT).unlink(missing_ok=True)  # of the other config, whose checkpoints somebody has deleted
         with atomic.replacing(path) as partial:
             partial.write_text(json.dumps(new, indent=2) + "\n")
     except OSError as error:

@@ -29,6 +29,22 @@ AXIS = "data"
 KNOWN_JAXLIB = ("0.10.", "0.11.", "0.12.")
 
 
+class OutOfMemoryError(UserError):
+    """The device has not enough memory."""
+
+
+@contextmanager
+def memory_told(advice: str) -> Iterator[None]:
+    """Turns XLA's words for it into an OutOfMemoryError with that advice."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise OutOfMemoryError(f"out of memory on the device; {advice} ({reason})") from None
+
+
 class Devices:
     """How the arrays of a run lie on its devices: the state the same on all, the rows of a batch split over them."""
 

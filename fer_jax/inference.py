@@ -18,7 +18,7 @@ from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
 from fer_jax.data import SIDE
-from fer_jax.devices import Devices
+from fer_jax.devices import Devices, memory_told
 from fer_jax.experiment import Parts, build
 from fer_jax.labels import EMOTIONS
 from fer_jax.loader import Examples
@@ -44,6 +44,10 @@ class Saliency(NamedTuple):
     count: np.ndarray  # type: ignore[assignment]  # i64[8], how many they are; hides tuple.count, which nobody needs
 
 
+MEMORY = "end other programs that use it, or set JAX_PLATFORMS=cpu"
+
+
+@memory_told(MEMORY)
 def restore(run: Path, which: str) -> Network:
     """The "best" or "latest" checkpoint of a run folder, on these devices whatever it was trained on.
 
@@ -51,6 +55,7 @@ def restore(run: Path, which: str) -> Network:
     asked for.
 
     Raises:
+        OutOfMemoryError: the device has not enough.
         UserError: no run there, no checkpoint yet, or one of another version.
     """
     config = config_lib.read(run)
@@ -70,6 +75,7 @@ def restore(run: Path, which: str) -> Network:
     return Network(run, config, parts, train_step.eval_variables(saved.tree["state"]), saved.step, history, which)
 
 
+@memory_told(MEMORY)
 def log_probabilities(network: Network, images: np.ndarray, flip: bool = False) -> np.ndarray:
     """The logarithm of the class probabilities of each picture: u8[N, 48, 48] -> f64[N, 8].
 
@@ -92,6 +98,7 @@ def log_probabilities(network: Network, images: np.ndarray, flip: bool = False) 
     return log_softmax(np.concatenate(logits)[: len(images)].astype(np.float64), axis=1)
 
 
+@memory_told(MEMORY)
 def saliency(network: Network, images: np.ndarray, label: np.ndarray) -> Saliency:
     """Where pixels matter for each class: the mean size of the gradient of the label's log probability.
 

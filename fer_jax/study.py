@@ -206,14 +206,30 @@ def is_running(study: optuna.Study, number: int) -> bool:
 
 
 def share(study: optuna.Study, trials: int) -> str:
-    """What a process does next so that `trials` get their figures: "train", "wait" for those of others, or "end"."""
+    """What a process does next so that `trials` get their figures: "train", "wait" for those of others, or "end".
+
+    Trials that were given up count too: a grid with a point that ends its process would never be finished.
+    """
     _sign_for_the_unsigned(study)
     optuna.storages.fail_stale_trials(study)
     count = Counter(trial.state for trial in study.get_trials(deepcopy=False))
-    finished = sum(count[state] for state in FINISHED)
+    finished = sum(count[state] for state in FINISHED) + given_up(study)
     if finished >= trials:
         return "end"
     return "train" if finished + count[TrialState.RUNNING] < trials else "wait"
+
+
+def given_up(study: optuna.Study) -> int:
+    """How many trials were lost so often that nobody tries them any more."""
+    trials = study.get_trials(deepcopy=False)
+    often = {origin(trial) for trial in trials if len(trial.system_attrs.get(BEFORE, [])) >= MOST_RETRIES}
+    return len(often - {origin(trial) for trial in trials if trial.state != TrialState.FAIL})
+
+
+def progress(study: optuna.Study, trials: int) -> str:
+    """How far the study is, for people."""
+    lost = given_up(study)
+    return f"{len(ranking(study))} of {trials} trials are finished" + f", {lost} given up" * bool(lost)
 
 
 def _sign_for_the_unsigned(study: optuna.Study) -> None:

@@ -3,8 +3,9 @@
 A config file may list variants (get_variants: a name and the fields that differ); all are trained and compared with the
 first. Each run has its own folder, <workdir>/<variant>/seed<n>. After every run results.csv (a row per run),
 report.html and report.md (mean, spread, difference from the first variant) are written anew, of all that is finished in
-the folder. The same command goes on after an interruption; finished runs are not trained again, and seeds, variants and
-configs may be added. Started several times, for several devices or to fill one, the processes share out the runs.
+the folder. The same command goes on after an interruption; finished runs are not trained again (those that failed are),
+and seeds, variants and configs may be added. Started several times, for several devices or to fill one, the processes
+share out the runs.
 """
 
 import argparse
@@ -29,7 +30,6 @@ EXAMPLE = """examples:
   python -m fer_jax.sweep --config configs/ablation.py --variants reference muon --seeds 0 1
   python -m fer_jax.sweep --config configs/base.py --config configs/fast.py --seeds 0 1 --config.train.epochs=4
 """
-RESULT = "result.json"  # in a run folder: its row of the table
 
 
 class Run(NamedTuple):
@@ -62,6 +62,10 @@ def variants(path: str, config: "ConfigDict") -> dict[str, "ConfigDict"]:
         raise UserError(f"{path}: get_variants() must return {{name: {{field: value}}}}; see configs/ablation.py")
     found = {}
     for name, changes in listed.items():
+        if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
+            raise UserError(f"{path}: {name!r} cannot be a variant's name, since it cannot name a folder")
+        if whole := [field for field in changes if isinstance(changes[field], Mapping)]:
+            raise UserError(f"{path}: variant {name}: {whole[0]}: write each field by its dotted name, section.field")
         try:
             found[name] = config_lib.with_values(config, changes)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -73,16 +77,19 @@ def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], w
     """The runs in their order, every variant with the first seed before any with the second.
 
     Raises:
-        UserError: a config cannot be used, or two variants have one name.
+        UserError: a config cannot be used, two variants have one name, or the seed is set in another way.
     """
     from fer_jax import config as config_lib
     from fer_jax.experiment import build
 
     named: dict[str, ConfigDict] = {}
     for path in paths:
+        default = config_lib.load(path, []).get("seed")  # what lacks one is told by `build`
         for name, config in variants(path, config_lib.load(path, overrides)).items():
-            if name in named or Path(name).name != name:
-                raise UserError(f"{path}: two variants are called {name}, or it cannot name a folder")
+            if name in named:
+                raise UserError(f"{path}: two variants are called {name}")
+            if config.get("seed") != default:
+                raise UserError(f"{path}: {name} sets the seed, which a sweep takes from --seeds")
             build(config)
             named[name] = config
     runs = []
@@ -152,7 +159,7 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
         return []
     with FileLock(workdir / ".lock"):  # or a process that gathered fewer rows might write later
         rows = []
-        for path in sorted(workdir.glob(f"*/seed*/{RESULT}"), key=lambda path: -path.stat().st_mtime_ns):
+        for path in sorted(workdir.glob(f"*/seed*/{config_lib.RESULT}"), key=lambda path: -path.stat().st_mtime_ns):
             row = json.loads(path.read_text())
             config = config_lib.as_json(config_lib.read(path.parent)) | {"seed": None}
             if row["checkpoint"].startswith(checkpoint) and configs.setdefault(row["variant"], config) == config:
@@ -168,7 +175,7 @@ def _kept(run: Run, checkpoint: str) -> dict[str, Any] | None:
     from fer_jax import config as config_lib
     from fer_jax import sweep_report
 
-    path = run.folder / RESULT
+    path = run.folder / config_lib.RESULT
     if not path.is_file() or config_lib.as_json(config_lib.read(run.folder)) != config_lib.as_json(run.config):
         return None
     row = json.loads(path.read_text())
@@ -236,7 +243,7 @@ def main() -> int:
                 ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
                 if ending.finished and not _kept(run, args.checkpoint):  # another process may just have ended
                     row = outcome(run, args.checkpoint, load(run.config.data.dir, "valid"))
-                    with atomic.replacing(run.folder / RESULT) as partial:
+                    with atomic.replacing(run.folder / config_lib.RESULT) as partial:
                         partial.write_text(json.dumps(row, indent=1) + "\n")
         except config_lib.BusyError:
             print("  another process has it", flush=True)

@@ -5,7 +5,7 @@ All side effects of training are here, in `fer_jax.logs` and in `fer_jax.checkpo
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from fer_jax import augment, checkpoint, data, examples, loader, models, train_s
 from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
-from fer_jax.devices import Devices, stop_requests
+from fer_jax.devices import Devices, memory_told, stop_requests
 from fer_jax.experiment import build, evaluator, ready_batches, step_function
 from fer_jax.history import best_record, ending
 from fer_jax.loader import Batch, Examples, Render
@@ -35,10 +35,6 @@ class DivergenceError(UserError):
     """Loss or gradient became non-finite."""
 
 
-class OutOfMemoryError(UserError):
-    """The device has not enough memory for the config."""
-
-
 class Ending(NamedTuple):
     """How a run ended."""
 
@@ -51,21 +47,7 @@ class Ending(NamedTuple):
         return self.how != "interrupted"
 
 
-@contextmanager
-def _memory_told() -> Iterator[None]:
-    """Turns XLA's words for it into an OutOfMemoryError."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise OutOfMemoryError(
-            "out of memory on the device; lower train.batch_size or train.eval_batch_size, or set "
-            f"model.dtype=bfloat16, in another --workdir ({' '.join(str(error).split())[:200]})"
-        ) from None
-
-
-@_memory_told()
+@memory_told("lower train.batch_size or train.eval_batch_size, or set model.dtype=bfloat16, in another --workdir")
 def train(
     config: ConfigDict,
     run: Path,

@@ -1,9 +1,11 @@
 """The trials of a study: each trains a network with the values that it tries."""
 
+import signal
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import jax
@@ -15,16 +17,35 @@ from fer_jax import checkpoint, style
 from fer_jax import config as config_lib
 from fer_jax import study as study_lib
 from fer_jax.cli import UserError
+from fer_jax.devices import OutOfMemoryError
 from fer_jax.experiment import build
 from fer_jax.history import best_record
 from fer_jax.search_space import Search
-from fer_jax.train import DivergenceError, Ending, OutOfMemoryError, train
+from fer_jax.train import DivergenceError, Ending, train
 
 LOOK_EVERY_S = 2.0  # while others train the last trials, or this one
 
 
 class _InterruptedError(Exception):
     """A signal ended the training of a trial before it had its figure."""
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM came while no training was under way that could have been saved."""
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """Within it SIGTERM is an exception, so that a trial is given back whose pictures are still being read."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TerminatedError
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(
@@ -53,8 +74,10 @@ def run(
             return _accuracy(study, trial, search, config, folder, say, signals.append)
         except optuna.TrialPruned:
             raise
-        except (_InterruptedError, KeyboardInterrupt):
-            signals.append("SIGINT")  # the second Ctrl-C, unless there is the name of another
+        except (_InterruptedError, KeyboardInterrupt) as error:
+            signals.append(
+                "SIGTERM" if isinstance(error, _TerminatedError) else "SIGINT"
+            )  # unless one was noted before
             study_lib.give_back(study, trial.number, lost=False)
             raise
         except BaseException:
@@ -69,22 +92,26 @@ def run(
 
     before = ""
     try:
-        while not signals and (todo := study_lib.share(study, trials)) != "end":
-            if todo == "train":
-                taken = False
-                try:
-                    study.optimize(objective, n_trials=1, callbacks=[told])
-                except _InterruptedError:
-                    pass
-                except Exception:  # Optuna's, which cannot note what came of a trial that has ended
-                    if not taken:
-                        raise
-                    say("  it was taken for lost: whoever did so goes on with it")
-            else:
-                if before != todo:
-                    say("waiting for the last trials, which other processes train")
-                time.sleep(LOOK_EVERY_S)
-            before = todo
+        with _termination():
+            while not signals and (todo := study_lib.share(study, trials)) != "end":
+                if todo == "train":
+                    taken = False
+                    try:
+                        # the errors of a trial hold its arrays on the device until they are collected
+                        study.optimize(objective, n_trials=1, callbacks=[told], gc_after_trial=True)
+                    except _InterruptedError:
+                        pass
+                    except Exception:  # Optuna's, which cannot note what came of a trial that has ended
+                        if not taken:
+                            raise
+                        say("  it was taken for lost: whoever did so goes on with it")
+                else:
+                    if before != todo:
+                        say("waiting for the last trials, which other processes train")
+                    time.sleep(LOOK_EVERY_S)
+                before = todo
+    except _TerminatedError:
+        signals.append("SIGTERM")
     except Exception as error:
         if reason := study_lib.storage_error(error):
             raise UserError(f"the storage is lost: {reason}; the same command goes on from there") from None
@@ -126,11 +153,11 @@ def _accuracy(
     last = tried.seed + search.seeds - 1
     for seed in range(tried.seed, last + 1):
         run = folder / str(number) / (f"seed{seed}" if search.seeds > 1 else "")
-        for record in _history(run):  # of a trial that was lost: its last epoch may not have been reported
+        seeded = config_lib.with_values(tried, {"seed": seed})
+        for record in _history(run, seeded):  # of a trial that was lost: its last epoch may not have been reported
             hopeless(record)
         jax.clear_caches()  # the programs of earlier trials, which would fill the memory
         try:
-            seeded = config_lib.with_values(tried, {"seed": seed})
             ending = _train_when_free(seeded, run, lambda line: say(f"  {line}"), hopeless)
         except (DivergenceError, OutOfMemoryError) as error:
             say(f"  {str(error).split(';')[0]}")
@@ -143,7 +170,7 @@ def _accuracy(
             raise optuna.TrialPruned
         if not ending.finished or (ending.signal and seed < last):
             raise _InterruptedError
-        accuracies.append(best_record(_history(run))["valid"]["accuracy"])
+        accuracies.append(best_record(_history(run, seeded))["valid"]["accuracy"])
     trial.set_user_attr("accuracies", accuracies)
     return sum(accuracies) / len(accuracies)
 
@@ -160,8 +187,9 @@ def _train_when_free(
             time.sleep(LOOK_EVERY_S)
 
 
-def _history(run: Path) -> list[dict[str, Any]]:
-    if not (run / "checkpoints").is_dir():
+def _history(run: Path, config: ConfigDict) -> list[dict[str, Any]]:
+    """Of the trial's own run: what an older study has left in its folder `train` will refuse."""
+    if not (run / "checkpoints").is_dir() or config_lib.as_json(config_lib.read(run)) != config_lib.as_json(config):
         return []
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
         return checkpoint.history(manager)
@@ -169,9 +197,8 @@ def _history(run: Path) -> list[dict[str, Any]]:
 
 def _standing(study: optuna.Study, trial: FrozenTrial, trials: int) -> str:
     """What came of a trial, and how far the study is."""
-    ranked = study_lib.ranking(study)
-    best = ranked[0]
+    best = study_lib.ranking(study)[0]
     epochs = style.counted(len(trial.intermediate_values), "epoch")
     result = f"{trial.value:.2%}" if trial.state == TrialState.COMPLETE else f"pruned after {epochs}"
     reached = f", best {best.value:.2%} (trial {study_lib.origin(best)})" if best.state == TrialState.COMPLETE else ""
-    return f"trial {study_lib.origin(trial)}: {result}; {len(ranked)} of {trials} trials are finished{reached}"
+    return f"trial {study_lib.origin(trial)}: {result}; {study_lib.progress(study, trials)}{reached}"

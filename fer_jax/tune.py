@@ -10,6 +10,7 @@ storage, the processes share out the trials; all end when --trials of the study 
 """
 
 import argparse
+import functools
 import importlib.util
 import re
 from pathlib import Path
@@ -39,12 +40,14 @@ def _say(line: str) -> None:
 def check(config: "ConfigDict", search: "Search") -> None:
     """Raises UserError where the data are missing, or an end or a choice of the search, alone, cannot be trained."""
     from fer_jax import config as config_lib
-    from fer_jax import data, experiment, search_space
+    from fer_jax import data, devices, experiment, search_space
 
-    experiment.build(config)
-    for name, dimension in search.space.items():
-        for value in search_space.ends(dimension):
-            experiment.build(config_lib.with_values(config, {name: value}))
+    tried = [{name: value} for name, of in search.space.items() for value in search_space.ends(of)]
+    for one in map(functools.partial(config_lib.with_values, config), [{}, *tried]):
+        experiment.build(one)
+        devices.Devices().check_batch_size(one.train.batch_size)
+        for run in (*one.data.teachers, *([one.train.init_from] if one.train.init_from else [])):
+            config_lib.read(Path(run))
     for split in ("train", "valid"):
         data.load(config.data.dir, split)
 
@@ -90,7 +93,7 @@ def main() -> int:
     study = study_lib.open_study(args.storage, name, args.sampler, search, config)
     wanted = min(args.trials, study.sampler.size) if isinstance(study.sampler, study_lib.Grid) else args.trials
     folder = args.workdir or Path("experiments") / name
-    _say(f"study {name}: {args.sampler} search, {len(study_lib.ranking(study))} of {wanted} trials are finished")
+    _say(f"study {name}: {args.sampler} search, {study_lib.progress(study, wanted)}")
     trials.run(study, search, config, folder, wanted, _say)
     if study_lib.ranking(study):
         from fer_jax import study_report

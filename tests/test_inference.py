@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -179,3 +180,10 @@ def test_saliency_is_shown_at_the_size_of_the_pictures() -> None:
     assert not got[2, :23].any()
     np.testing.assert_allclose(got[2, 25:], got[2, -1, -1], rtol=1e-5)
     assert got[2, -1, -1] > 1e-4
+
+
+def test_a_device_without_enough_memory_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_step, "predict_step", lambda *_, **__: jnp.zeros(2**50))  # what XLA says is real
+    with pytest.raises(UserError, match="out of memory on the device; end other programs") as error:
+        inference.log_probabilities(linear(), photographs(3))
+    assert "\n" not in str(error.value)

@@ -97,6 +97,26 @@ def test_a_trial_that_always_fails_is_given_up(tmp_path: Path) -> None:
     study.optimize(fail, study_lib.MOST_RETRIES + 2, catch=ZeroDivisionError)
     tries = study_lib.MOST_RETRIES + 1
     assert [study_lib.origin(trial) for trial in study.trials] == [0] * tries + [tries] * 2
+    assert study_lib.given_up(study) == 1
+    assert study_lib.progress(study, 2) == "0 of 2 trials are finished, 1 given up"
+    assert [study_lib.share(study, trials) for trials in (1, 2)] == ["end", "train"]
+
+
+def test_a_grid_with_a_point_that_always_fails_comes_to_its_end(tmp_path: Path) -> None:
+    study, tried = opened(tmp_path), []
+
+    def objective(trial: optuna.Trial) -> float:
+        tried.append(tuple(study_lib.suggest(trial, SPACE).values()))
+        if tried[-1] == (0.4, 1e-3, 64, ()):
+            study_lib.give_back(study, trial.number)
+            raise ZeroDivisionError
+        return 0.5
+
+    while study_lib.share(study, 16) == "train":
+        study.optimize(objective, 1, catch=ZeroDivisionError)
+    assert set(tried) == set(product([0.0, 0.4], [1e-3, 1e-1], [32, 64], [(), (2, 4)]))
+    assert len(tried) == 15 + study_lib.MOST_RETRIES + 1
+    assert study_lib.progress(study, 16) == "15 of 16 trials are finished, 1 given up"
 
 
 def test_a_trial_is_interrupted_as_often_as_it_happens_and_may_still_be_lost(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def test_variants_may_be_chosen(config_file, tmp_path: Path) -> None:
         ({"a": {"augment.recip": "flip"}}, "variant a: .*recip"),
         ({"a": {"optim.learning_rate": "fast"}}, "variant a: "),
         ({"a": {"augment.recipe": "cutmix"}}, "choose one of none"),
-        ({"a/b": {}}, "cannot name a folder"),
+        *(({name: {}}, "cannot name a folder") for name in ("a/b", "..", "", 1)),
+        ({"a": {"optim": {"name": "sgd"}}}, "variant a: optim: write each field by its dotted name"),
+        ({"a": {"seed": 5}}, "a sets the seed, which a sweep takes from --seeds"),
         ({}, "get_variants"),
         (["a"], "get_variants"),
     ],
@@ -72,6 +74,11 @@ def test_variants_that_cannot_be_run_get_one_line(config_file, tmp_path: Path, v
     with pytest.raises(UserError, match=message) as error:
         sweep.plan([config_file(variants)], [], [0], tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_seed_among_the_overrides_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--seeds"):
+        sweep.plan(["configs/sample.py"], ["--config.seed=5"], [0], tmp_path)
 
 
 def test_two_configs_of_one_name_are_refused(config_file, tmp_path: Path) -> None:
@@ -130,14 +137,23 @@ def test_a_row_of_before_the_table_had_all_figures_stays(config_file, tmp_path: 
     run, other = sweep.plan([config_file({"a": {}, "b": {}})], [], [0], tmp_path)
     for each in (run, other):
         finish(each)
-    older = json.loads((run.folder / sweep.RESULT).read_text())
+    older = json.loads((run.folder / config_lib.RESULT).read_text())
     del older["macro_f1_unseen"]
-    (run.folder / sweep.RESULT).write_text(json.dumps(older))
+    (run.folder / config_lib.RESULT).write_text(json.dumps(older))
     assert sweep._kept(run, "latest")  # there is no checkpoint to judge
     assert [row["macro_f1_unseen"] for row in sweep.gather([run], "latest", tmp_path)] == [None, 0.5]
     (run.folder / "checkpoints" / "step_4").mkdir(parents=True)
     assert sweep._kept(run, "latest") is None  # it is judged again
     assert sweep._kept(other, "latest")
+
+
+def test_the_figures_of_a_run_go_when_another_config_takes_its_folder(config_file, tmp_path: Path) -> None:
+    (run,) = sweep.plan([config_file({"a": {}})], [], [0], tmp_path)
+    finish(run)  # and somebody has deleted its checkpoints
+    (changed,) = sweep.plan([config_file({"a": {"train.epochs": 7}})], [], [0], tmp_path)
+    with config_lib.claim(changed.folder, changed.config):
+        assert sweep._kept(changed, "latest") is None
+    assert sweep.gather([changed], "latest", tmp_path) == []
 
 
 def test_the_interval_holds_what_it_says() -> None:
@@ -171,6 +187,10 @@ def test_a_sweep_goes_on_where_it_stopped(config_file, sample_dir: Path, tmp_pat
     assert f"{np.mean([float(row['majority']) for row in rows]):.2%}" in second.stdout
     assert "plain" in (out / "report.md").read_text()
     assert (out / "accuracy.png").stat().st_size > 5000
+    best = run("--variants", "plain", "--seeds", "0", "--checkpoint", "best")
+    assert (best.returncode, "epoch 1/1:" in best.stdout) == (0, False)  # judged, not trained
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert [row["checkpoint"].split(",")[0] for row in rows] == ["best"]  # and the latest one is not among them
 
 
 def finish(run: sweep.Run, majority: float = 0.5, checkpoint: str = "latest, step 4") -> None:
@@ -178,7 +198,7 @@ def finish(run: sweep.Run, majority: float = 0.5, checkpoint: str = "latest, ste
     figures = dict.fromkeys(sweep_report.SHOWN, majority)
     with config_lib.claim(run.folder, run.config):
         row = {"variant": run.variant, "seed": run.seed, **figures, "checkpoint": checkpoint}
-        (run.folder / sweep.RESULT).write_text(json.dumps(row))
+        (run.folder / config_lib.RESULT).write_text(json.dumps(row))
 
 
 def test_the_table_has_all_that_is_finished_in_the_folder(config_file, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fer_jax import data, experiment, inference, labels, loader, logs, train_ste
 from fer_jax import metrics as metrics_lib
 from fer_jax import train as train_lib
 from fer_jax.cli import UserError
-from fer_jax.devices import Devices
+from fer_jax.devices import Devices, OutOfMemoryError
 from fer_jax.experiment import build
 from fer_jax.history import best_record
 from fer_jax.logs import EpochProgress
@@ -50,7 +50,7 @@ def test_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(config
 
 def test_a_device_without_enough_memory_gets_one_line(config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_lib, "step_function", lambda *_: jnp.zeros(2**50))  # what XLA says is real
-    with pytest.raises(train_lib.OutOfMemoryError, match=r"lower train\.batch_size") as error:
+    with pytest.raises(OutOfMemoryError, match=r"lower train\.batch_size") as error:
         train(config, tmp_path, quiet)
     assert "\n" not in str(error.value)
 

@@ -1,5 +1,8 @@
 """What becomes of a trial whose run is interrupted, or that another process took for lost; the runs are made up."""
 
+import shutil
+import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +13,9 @@ from optuna.trial import TrialState
 from configs import base
 from fer_jax import study as study_lib
 from fer_jax import trials
+from fer_jax.cli import UserError
 from fer_jax.search_space import Range, Search
-from fer_jax.train import Ending
+from fer_jax.train import DivergenceError, Ending
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
@@ -35,7 +39,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             return train(len(calls), stop_after)
 
         monkeypatch.setattr(trials, "train", made_up)
-        monkeypatch.setattr(trials, "_history", lambda folder: [RECORD] if folder in calls else [])
+        monkeypatch.setattr(trials, "_history", lambda folder, config: [RECORD] if folder in calls else [])
         lines: list[str] = []
         study = opened(tmp_path, space)
         trials.run(study, Search(space, seeds=seeds), base.get_config(), tmp_path, wanted, lines.append)
@@ -118,3 +122,42 @@ def test_values_that_no_network_has_together_are_pruned_and_the_search_goes_on(r
     assert states(study).count("COMPLETE") == 3
     (said,) = [line for line in lines if "no network has these together" in line]
     assert "model.depth=0 leaves no residual block" in said
+
+
+def test_a_signal_before_the_first_step_gives_the_trial_back_and_it_does_not_count_as_lost(run) -> None:
+    def train(call: int, stop_after) -> Ending:
+        signal.raise_signal(signal.SIGTERM)  # while the pictures are read
+        raise AssertionError("it went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    lines, study = run(train, 3)
+    assert states(study) == ["FAIL", "WAITING"]
+    assert study.trials[1].system_attrs[study_lib.BEFORE] == []
+    assert lines[-1] == "SIGTERM: the same command goes on from there"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_a_failed_trial_held_is_freed_before_the_next(run) -> None:
+    class State:
+        """Arrays on a device, as it were."""
+
+    held: list[weakref.ref] = []
+
+    def train(call: int, stop_after) -> Ending:
+        assert [each() for each in held] == [None] * (call - 1)
+        state = State()
+        held.append(weakref.ref(state))
+        raise DivergenceError("not finite")
+
+    _, study = run(train, 3)
+    assert states(study) == ["PRUNED"] * 3
+
+
+def test_the_curve_of_another_run_in_the_folder_is_not_the_trials(config, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "0")
+    study = opened(tmp_path)
+    config.train.epochs = 2
+    with pytest.raises(UserError, match=r"trial 0 .*holds a run of another config"):
+        trials.run(study, Search(SPACE), config, tmp_path, 1, lambda line: None)
+    assert [trial.intermediate_values for trial in study.trials] == [{}, {}]
+    assert states(study) == ["FAIL", "WAITING"]

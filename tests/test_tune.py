@@ -221,14 +221,20 @@ def test_without_optuna_the_message_says_what_to_install(monkeypatch: pytest.Mon
         call(monkeypatch, "--config", "configs/tune.py")
 
 
-def test_a_choice_that_no_network_can_have_is_found_before_the_first_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"augment.recipe": ["none", "cutmux"]}, r"unknown augment\.recipe 'cutmux'"),
+        ({"data.teachers": [(), ("nowhere",)]}, "no run in nowhere"),
+        ({"train.init_from": ["", "nowhere"]}, "no run in nowhere"),
+    ],
+)
+def test_a_choice_that_can_never_be_trained_is_found_before_the_first_trial(
+    space: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "wrong.py"
-    path.write_text(
-        TWO_SEEDS.replace('{"optim.learning_rate": [1e-12, 0.005]}', '{"augment.recipe": ["none", "cutmux"]}')
-    )
-    with pytest.raises(UserError, match=r"unknown augment\.recipe 'cutmux'"):
+    path.write_text(TWO_SEEDS.replace('{"optim.learning_rate": [1e-12, 0.005]}', repr(space)))
+    with pytest.raises(UserError, match=message):
         call(monkeypatch, "--config", str(path), "--storage", f"sqlite:///{tmp_path}/tune.db")
     assert not (tmp_path / "tune.db").exists()
 
