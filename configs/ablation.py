@@ -4,9 +4,10 @@ python -m fer_jax.sweep --config configs/ablation.py --variants reference --seed
 python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
 
 The first command trains the teachers of `taught`, a second generation, which looks for them in that folder.
-The reference, AdamW with the recipe ferplus and pooling without a blur, reached 84.2 % on validation by majority;
-docs/results.md has the table. Six processes of this command shared an H100 with others: 62 runs in 8 minutes. On a CPU
-core a run takes some 15 minutes, half an hour on a busy machine, and `wide` and `size_64` more, with
+The reference, AdamW with the recipe ferplus and pooling without a blur, reached 84.1 % on validation by majority
+(five runs, two of them on the GPU); docs/results.md has the table. Six processes of this command shared an H100 with
+others: 62 runs in 8 minutes. On a CPU core a run takes some 15 minutes, half an hour on a busy machine, and `wide` and
+`size_64` more, with
 --config.augment.renderer=host --config.train.steps_per_call=1 --config.model.dtype=float32.
 """
 

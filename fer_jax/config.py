@@ -1,7 +1,8 @@
 """Configs: a Python file with `get_config()`, overrides from the command line, and the run folder's config.json."""
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,24 @@ def load(path: str, overrides: Sequence[str]) -> ConfigDict:
     except flags.Error as error:
         raise UserError(f"{path}: {_one_line(error)}") from None
     except (AttributeError, KeyError) as error:
-        raise UserError(f"{path}: no such field: {_one_line(error)}") from None
+        wanted = [argument.removeprefix("--config.").split("=")[0] for argument in overrides]
+        fields = flatten(load(path, []).to_dict()) if wanted else {}
+        unknown = next((name for name in wanted if name not in fields), None)
+        raise UserError(f"{path}: {no_such_field(unknown, fields) if unknown else _one_line(error)}") from None
     except Exception as error:  # whatever the user's file raised while it ran
         raise UserError(f"{path}: {type(error).__name__}: {_one_line(error)}") from None
     if not isinstance(flag.value, ConfigDict):
         raise UserError(f"{path}: get_config() must return an ml_collections.ConfigDict")
     return flag.value
+
+
+def no_such_field(name: str, fields: Collection[str]) -> str:
+    """What to tell of a dotted name that is not among the fields of a config."""
+    section, _, last = name.rpartition(".")
+    beside = [field.removeprefix(f"{section}.") for field in fields if section and field.startswith(f"{section}.")]
+    if near := difflib.get_close_matches(last if beside else name, beside or fields, 1):
+        return f"no such field: {name}; did you mean {f'{section}.' * bool(beside)}{near[0]}?"
+    return f"no such field: {name}" + f"; {section} has {', '.join(beside)}" * bool(beside)
 
 
 def _one_line(error: Exception) -> str:

@@ -62,7 +62,10 @@ def has(data_dir: str | Path, split: str) -> bool:
 def _how_to_get(folder: Path, split: str, data_dir: str | Path) -> str:
     there = [name for name in FOLDERS if has(data_dir, name)]
     if there:
-        return f"no {split} data in {folder.absolute()}, only {' and '.join(there)}: the CSVs had no rows for it"
+        return (
+            f"no {split} data in {folder.absolute()}, only {' and '.join(there)}: the CSVs that they were made from "
+            "had no rows for it, or it was taken away"
+        )
     return (
         f"no {split} data in {folder.absolute()}: generate it from the CSVs with 'python fer_generator/"
         f"generate_training_data.py -d {data_dir} -fer fer_generator/fer2013.csv -ferplus fer_generator/"

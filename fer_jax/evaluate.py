@@ -2,7 +2,7 @@
 
 Writes metrics.json, report.md, report.html and the pictures to <run>/report, in place of what an earlier evaluation
 left there. Several runs give a comparison with paired tests instead, written to --out with a report of each model.
-Needs the run folders and the data alone. Every picture that a protocol keeps is counted exactly once:
+Every picture that a protocol keeps is counted exactly once:
   majority  without single votes, one class has more than half (the official protocol of FER+)
   clean     nobody voted unknown or not-a-face; the class with the most votes
   argmax    every picture; the class with the most votes
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # importing them takes seconds, and --help need not wait for 
 
 EXAMPLE = """examples:
   python -m fer_jax.evaluate --run experiments/base --split valid --protocol majority
-  python -m fer_jax.evaluate --run experiments/base --run pretrained/best --ensemble --flip
+  python -m fer_jax.evaluate --run experiments/base --run pretrained/best --checkpoint latest --ensemble --flip
 """
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection, Generator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -70,6 +71,12 @@ def build(config: ConfigDict, steps_per_epoch: int = 1) -> Parts:
         decay=decay,
         init=init,
     )
+
+
+def check_sources(config: ConfigDict) -> None:
+    """Raises UserError where a run folder is missing that a new run learns from."""
+    for run in (*config.data.teachers, *([config.train.init_from] if config.train.init_from else [])):
+        config_lib.read(Path(run))
 
 
 def _check(config: ConfigDict) -> None:

@@ -159,18 +159,21 @@ def weaknesses(result: Evaluation) -> str:
 
 def _use(network: Network) -> str:
     return f"""\
-In the repository, with its packages installed, on a picture of a face that is cut out, and on the data of its README:
+In the repository, with its packages installed, on the data of its README and on a picture of yours, `face.png`, of a
+face that is cut out:
 
 ```
-python -m fer_jax.predict --run {network.run} face.jpg
+python -m fer_jax.predict --run {network.run} face.png
 python -m fer_jax.evaluate --run {network.run} --split valid --data data
 ```
 
 ```python
 from pathlib import Path
 import numpy as np
+from PIL import Image
 from fer_jax import inference
 
+images = np.stack([np.asarray(Image.open("face.png").convert("L").resize((48, 48)))])
 network = inference.restore(Path("{network.run}"), "{network.checkpoint}")
 probabilities = np.exp(inference.log_probabilities(network, images))  # u8[N, 48, 48] -> f64[N, 8]
 ```"""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # importing them takes seconds, and --help need not wait for 
     from fer_jax.evaluation import Evaluation
 
 EXAMPLE = """examples:
-  python -m fer_jax.release --run experiments/base --out pretrained/base
-  python -m fer_jax.release --run experiments/base --out pretrained/base --checkpoint latest --data data
+  python -m fer_jax.release --run experiments/base --out pretrained/mine
+  python -m fer_jax.release --run experiments/base --out pretrained/mine --checkpoint latest --half --data data
 """
 CONFIGS = Path(__file__).parent.parent / "configs"
 CARD = "README.md"
@@ -122,7 +122,17 @@ def commands(run: Path, out: Path, config: "ConfigDict", checkpoint: str) -> str
         f"--config.{field}={tuple(value) if isinstance(value, list) else value}" for field, value in changed.items()
     ]
     train = ["python", "-m", "fer_jax.main", "--config", f"configs/{name}", "--workdir", str(folder), *overrides]
-    again = ["python", "-m", "fer_jax.release", "--run", str(folder), "--out", str(out), "--checkpoint", checkpoint]
+    again = [
+        "python",
+        "-m",
+        "fer_jax.release",
+        "--run",
+        str(folder),
+        "--out",
+        f"{out}-again",
+        "--checkpoint",
+        checkpoint,
+    ]
     return f"{shlex.join(train)}\n{shlex.join(again)}"
 
 

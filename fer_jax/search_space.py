@@ -1,6 +1,5 @@
 """What a tuning searches: config fields with their ranges and choices, as `get_search()` of its config file says."""
 
-import difflib
 import json
 import runpy
 from collections.abc import Mapping, Sequence
@@ -66,8 +65,7 @@ def _typed(config: ConfigDict, name: str, dimension: Dimension) -> Dimension:
     """The dimension with its values as the config holds them; ValueError where it cannot hold them."""
     fields = config_lib.flatten(config.to_dict())
     if name not in fields:
-        near = difflib.get_close_matches(name, fields, 1)
-        raise ValueError(f"no such field: {name}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise ValueError(config_lib.no_such_field(name, fields))
 
     def held(value: Any) -> Any:
         try:

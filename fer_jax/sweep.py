@@ -26,9 +26,11 @@ if TYPE_CHECKING:  # importing them takes seconds, and --help need not wait for 
 
 EXAMPLE = """examples:
   python -m fer_jax.sweep --config configs/base.py --seeds 0 1 2
-  python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
-  python -m fer_jax.sweep --config configs/ablation.py --variants reference muon --seeds 0 1
   python -m fer_jax.sweep --config configs/base.py --config configs/fast.py --seeds 0 1 --config.train.epochs=4
+  python -m fer_jax.sweep --config configs/ablation.py --variants reference muon --seeds 0 1
+  all of configs/ablation.py, first the teachers of one of its variants:
+  python -m fer_jax.sweep --config configs/ablation.py --variants reference --seeds 0 1 2 --workdir experiments/ablation
+  python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
 """
 
 

@@ -19,7 +19,7 @@ from fer_jax import config as config_lib
 from fer_jax import metrics as metrics_lib
 from fer_jax.cli import UserError
 from fer_jax.devices import Devices, memory_told, stop_requests
-from fer_jax.experiment import build, evaluator, ready_batches, step_function
+from fer_jax.experiment import build, check_sources, evaluator, ready_batches, step_function
 from fer_jax.history import best_record, ending
 from fer_jax.loader import Batch, Examples, Render
 from fer_jax.logs import SCALARS, Clock, EpochProgress, EventLog
@@ -73,6 +73,8 @@ def train(
     parts = build(config)  # what is wrong with it shows before the data is read and the folder made
     devices = Devices()
     devices.check_batch_size(config.train.batch_size)
+    if not (run / "config.json").exists():  # one that goes on has what it learnt from
+        check_sources(config)
     if not devices.first:  # one process speaks for all
         say = lambda line: None  # noqa: E731
     with ThreadPoolExecutor(1) as beside:  # it compiles for as long as the pictures take to be read

@@ -46,8 +46,7 @@ def check(config: "ConfigDict", search: "Search") -> None:
     for one in map(functools.partial(config_lib.with_values, config), [{}, *tried]):
         experiment.build(one)
         devices.Devices().check_batch_size(one.train.batch_size)
-        for run in (*one.data.teachers, *([one.train.init_from] if one.train.init_from else [])):
-            config_lib.read(Path(run))
+        experiment.check_sources(one)
     for split in ("train", "valid"):
         data.load(config.data.dir, split)
 

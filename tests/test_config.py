@@ -71,8 +71,14 @@ def test_overrides_take_the_type_of_the_field() -> None:
     ("path", "overrides", "message"),
     [
         ("configs/none.py", [], r"no config file configs/none\.py"),
-        ("configs/base.py", ["--config.lr=1"], r"no such field.*lr"),
-        ("configs/base.py", ["--config.optim.lr=1"], r"no such field.*lr"),
+        ("configs/base.py", ["--config.lr=1"], r"no such field: lr$"),
+        ("configs/base.py", ["--config.optim.lr=1"], r"no such field: optim\.lr; optim has .*learning_rate"),
+        (
+            "configs/base.py",
+            ["--config.seed=1", "--config.train.epoch=1"],
+            r"train\.epoch; did you mean train\.epochs\?",
+        ),
+        ("configs/base.py", ["--config.trian.epochs=1"], r"did you mean train\.epochs\?"),
         ("configs/base.py", ["--config.seed=x"], r"configs/base\.py: .*seed"),
         ("configs/base.py", ["--config.optim.nesterov", "false"], r"--config\.field=value"),
         ("configs/base.py", ["--config.seed", "3"], r"--config\.field=value"),

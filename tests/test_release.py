@@ -174,7 +174,7 @@ def test_the_training_command_of_the_card_gives_the_config_again(config: ConfigD
     assert (option, folder) == ("--workdir", f"experiments/{run}")
     assert f"--config.seed={config.seed}" in train
     assert config_lib.load(f"configs/{file}", shlex.split(train)[7:]).to_json() == config.to_json()
-    assert again == f"python -m fer_jax.release --run experiments/{run} --out pretrained/it --checkpoint latest"
+    assert again == f"python -m fer_jax.release --run experiments/{run} --out pretrained/it-again --checkpoint latest"
 
 
 def test_half_is_said_in_the_card_and_kept(tiny: tuple[Path, Path, Evaluation]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from scipy.special import log_softmax
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fer_jax import config as config_lib
 from fer_jax import data, experiment, inference, labels, loader, logs, train_step
 from fer_jax import metrics as metrics_lib
 from fer_jax import train as train_lib
@@ -185,15 +186,21 @@ def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path:
         ({"width": 2.0}, r"another network \(model.width: 1.0 there, 2.0 now\)"),
         ({"antialias": True}, r"another network \(model.antialias: False there, True now\)"),  # of the same shape
         ({"depth": 2}, r"another network \(model.depth: 1 there, 2 now\)"),  # here of the same shape too
-        ({}, "no run in"),
     ],
 )
 def test_what_a_run_cannot_begin_with_gets_one_line(config, whole: Path, tmp_path: Path, fields, message) -> None:
-    config.train.init_from = str(whole if fields else tmp_path / "nowhere")
+    config.train.init_from = str(whole)
     config.model.update(fields)
     with pytest.raises(UserError, match=message) as error:
         train(config, tmp_path / "run", quiet)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fields", [{"train.init_from": "nowhere"}, {"data.teachers": ("nowhere",)}])
+def test_a_run_that_another_should_begin_with_is_missed_before_the_folder_is_made(config, tmp_path, fields) -> None:
+    with pytest.raises(UserError, match="no run in nowhere"):
+        train(config_lib.with_values(config, fields), tmp_path / "run", quiet)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_average_begins_with_the_network_too(config, whole: Path) -> None:
