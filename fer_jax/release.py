@@ -122,17 +122,8 @@ def commands(run: Path, out: Path, config: "ConfigDict", checkpoint: str) -> str
         f"--config.{field}={tuple(value) if isinstance(value, list) else value}" for field, value in changed.items()
     ]
     train = ["python", "-m", "fer_jax.main", "--config", f"configs/{name}", "--workdir", str(folder), *overrides]
-    again = [
-        "python",
-        "-m",
-        "fer_jax.release",
-        "--run",
-        str(folder),
-        "--out",
-        f"{out}-again",
-        "--checkpoint",
-        checkpoint,
-    ]
+    again = ["python", "-m", "fer_jax.release", "--run", str(folder)]
+    again += ["--out", f"{out}-again", "--checkpoint", checkpoint]
     return f"{shlex.join(train)}\n{shlex.join(again)}"
 
 

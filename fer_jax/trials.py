@@ -75,9 +75,8 @@ def run(
         except optuna.TrialPruned:
             raise
         except (_InterruptedError, KeyboardInterrupt) as error:
-            signals.append(
-                "SIGTERM" if isinstance(error, _TerminatedError) else "SIGINT"
-            )  # unless one was noted before
+            # the first that is noted is the one that is told of
+            signals.append("SIGTERM" if isinstance(error, _TerminatedError) else "SIGINT")
             study_lib.give_back(study, trial.number, lost=False)
             raise
         except BaseException:
@@ -90,21 +89,25 @@ def run(
     def told(study: optuna.Study, trial: FrozenTrial) -> None:
         say(_standing(study, trial, trials))
 
+    def train_one() -> None:
+        nonlocal taken
+        taken = False
+        try:
+            # the errors of a trial hold its arrays on the device until they are collected
+            study.optimize(objective, n_trials=1, callbacks=[told], gc_after_trial=True)
+        except _InterruptedError:
+            pass
+        except Exception:  # Optuna's, which cannot note what came of a trial that has ended
+            if not taken:
+                raise
+            say("  it was taken for lost: whoever did so goes on with it")
+
     before = ""
     try:
         with _termination():
             while not signals and (todo := study_lib.share(study, trials)) != "end":
                 if todo == "train":
-                    taken = False
-                    try:
-                        # the errors of a trial hold its arrays on the device until they are collected
-                        study.optimize(objective, n_trials=1, callbacks=[told], gc_after_trial=True)
-                    except _InterruptedError:
-                        pass
-                    except Exception:  # Optuna's, which cannot note what came of a trial that has ended
-                        if not taken:
-                            raise
-                        say("  it was taken for lost: whoever did so goes on with it")
+                    train_one()
                 else:
                     if before != todo:
                         say("waiting for the last trials, which other processes train")

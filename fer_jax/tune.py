@@ -42,10 +42,11 @@ def check(config: "ConfigDict", search: "Search") -> None:
     from fer_jax import config as config_lib
     from fer_jax import data, devices, experiment, search_space
 
+    device = devices.Devices()
     tried = [{name: value} for name, of in search.space.items() for value in search_space.ends(of)]
     for one in map(functools.partial(config_lib.with_values, config), [{}, *tried]):
         experiment.build(one)
-        devices.Devices().check_batch_size(one.train.batch_size)
+        device.check_batch_size(one.train.batch_size)
         experiment.check_sources(one)
     for split in ("train", "valid"):
         data.load(config.data.dir, split)
