@@ -3,54 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from changed_pictures import all_at_once, draw, highest_correlation, lighter, mirrored, moved, paler
 from conftest import run_python
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from fer_jax import data, repeats
-
-
-def draw(count: int, seed: int) -> np.ndarray:
-    """Unlike pictures with soft shapes, as faces have them: u8[N, 48, 48], 40 to 200."""
-    soft = gaussian_filter(np.random.default_rng(seed).normal(size=(count, 48, 48)), (0, 2.5, 2.5))
-    soft -= soft.min(axis=(1, 2), keepdims=True)
-    return (40 + 160 * soft / soft.max(axis=(1, 2), keepdims=True)).round().astype(np.uint8)
-
-
-def moved(images: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Cut out elsewhere: the pixels that come in are the ones next to the border."""
-    rows = np.clip(np.arange(48) - down, 0, 47)
-    columns = np.clip(np.arange(48) - right, 0, 47)
-    return images[:, rows][:, :, columns]
-
-
-def lighter(images: np.ndarray) -> np.ndarray:
-    return images + np.uint8(30)
-
-
-def paler(images: np.ndarray) -> np.ndarray:
-    return (images * 0.5 + 60).round().astype(np.uint8)
-
-
-def mirrored(images: np.ndarray) -> np.ndarray:
-    return images[:, :, ::-1]
-
-
-def all_at_once(images: np.ndarray) -> np.ndarray:
-    return mirrored(moved(paler(images), 1, -1))
-
-
-def highest_correlation(image: np.ndarray, other: np.ndarray) -> float:
-    """By numpy's own correlation of the overlap, 18 times."""
-    found = []
-    for turned in (image, image[:, ::-1]):
-        for down in (-1, 0, 1):
-            for right in (-1, 0, 1):
-                here = turned[max(-down, 0) : 48 - max(down, 0), max(-right, 0) : 48 - max(right, 0)]
-                there = other[max(down, 0) : 48 - max(-down, 0), max(right, 0) : 48 - max(-right, 0)]
-                if here.std() > 0 and there.std() > 0:
-                    found.append(np.corrcoef(here.ravel(), there.ravel())[0, 1])
-    return max(found, default=0.0)
 
 
 @pytest.mark.parametrize("change", [np.array, lighter, paler, mirrored, all_at_once])
@@ -62,42 +20,10 @@ def test_changed_copies_are_found(change: Callable[[np.ndarray], np.ndarray]) ->
     assert repeats.exact(images, others).tolist() == [False] * 300 + [change is np.array] * 5
 
 
-@pytest.mark.parametrize("down", [-1, 0, 1])
-@pytest.mark.parametrize("right", [-1, 0, 1])
-def test_shifts_by_one_pixel_are_undone(down: int, right: int) -> None:
-    others = draw(40, seed=2)
-    for images in (moved(others, down, right), mirrored(moved(others, down, right))):
-        pairs = repeats.correlating(images, others)
-        assert pairs.image.tolist() == pairs.other.tolist() == list(range(40))
-        assert pairs.shifted.all() == pairs.shifted.any() == bool(down or right)
-        assert pairs.mirrored.all() == pairs.mirrored.any() == (images[0, 0, 0] != moved(others, down, right)[0, 0, 0])
-
-
 def test_a_shift_by_three_pixels_is_another_picture() -> None:
     others = draw(40, seed=3)
     for down, right in ((0, 3), (3, 0), (-3, 3)):
         assert (repeats.near(moved(others, down, right), others) == -1).all()
-
-
-def test_equals_numpy_correlation_pair_by_pair() -> None:
-    """Pictures with a common part, so that correlations of all heights occur, down to the threshold and below."""
-    rng = np.random.default_rng(4)
-    share = rng.uniform(0.3, 1, (20, 1, 1))
-    images = (share * all_at_once(draw(20, seed=5)) + (1 - share) * draw(20, seed=6)).round().astype(np.uint8)
-    others = draw(20, seed=5)
-    others[:3] = 200 + (others[:3] > 190)  # hardly any contrast
-    images[:3] = others[:3] + (images[:3] > 190)
-    expected = np.array([[highest_correlation(image, other) for other in others] for image in images])
-    threshold = 0.8
-    pairs = repeats.correlating(images, others, threshold)
-    assert 5 < len(pairs.image) < 20
-    assert list(zip(pairs.image, pairs.other, strict=True)) == [
-        tuple(pair) for pair in np.argwhere(expected >= threshold)
-    ]
-    np.testing.assert_allclose(pairs.correlation, expected[pairs.image, pairs.other], atol=1e-5)
-
-    swapped = repeats.correlating(others, images, threshold)
-    assert set(zip(swapped.other, swapped.image, strict=True)) == set(zip(pairs.image, pairs.other, strict=True))
 
 
 def test_the_nearest_is_chosen_and_an_exact_one_first() -> None:
