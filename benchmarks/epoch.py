@@ -44,7 +44,7 @@ def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measu
     machine.check_batch_size(batch_size)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, data.SIDE, data.SIDE), dtype=np.uint8)
-    examples = Examples(images, np.eye(8, dtype=np.float32)[rng.integers(0, 8, count)], np.arange(count))
+    examples = Examples(images, np.eye(8, dtype=np.float32)[rng.integers(0, 8, count)])
     step_fn = experiment.step_function(config, parts, machine, examples)
     state = machine.replicate(parts.init())
     waited = 0.0

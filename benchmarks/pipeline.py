@@ -39,7 +39,7 @@ def measurements(batch: int, seconds: float) -> Iterator[measure.Record]:
     count = max(4096, 2 * batch)
     images = rng.integers(0, 256, (count, data.SIDE, data.SIDE), dtype=np.uint8)
     target = np.eye(8, dtype=np.float32)[rng.integers(0, 8, count)]
-    examples = Examples(images, target, np.arange(count))
+    examples = Examples(images, target)
     machine = devices.Devices()
     pictures = machine.replicate(images)
     start = time.perf_counter()

@@ -81,7 +81,8 @@ def get_config() -> ConfigDict:
     config.model.stochastic_depth = 0.0
 
     config.optim = ConfigDict()
-    # adam, adamw, sgd, lion or muon (for the convolutions; the other weights go by Adam).
+    # adam, adamw (the same: weight_decay makes the difference), sgd, lion or muon (for the convolutions; the other
+    # weights go by Adam).
     config.optim.name = "muon"
     # Before the schedule's factor.
     config.optim.learning_rate = 4e-3

@@ -6,7 +6,7 @@ lies where in the arrays that are packed.
 """
 
 import logging as std_logging
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,11 +115,14 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def history(manager: ocp.CheckpointManager) -> list[dict[str, Any]]:
-    """The records of all epochs of the run so far; [] before its first checkpoint."""
-    step = manager.latest_step()
-    if step is None:
-        return []
-    return _progress(manager, step)["history"]
+    """The records of all epochs up to the latest checkpoint that can be read; [] where none can.
+
+    A run that goes on may just have replaced it, and that the best one can be read is enough for who asks for that.
+    """
+    for step in sorted(manager.all_steps(), reverse=True):
+        with suppress(OSError, KeyError, ValueError):
+            return _progress(manager, step)["history"]
+    return []
 
 
 def _progress(manager: ocp.CheckpointManager, step: int) -> Progress:

@@ -115,7 +115,7 @@ def claim(run: Path, config: ConfigDict, lock: bool = True) -> AbstractContextMa
     Args:
         run: the run folder.
         config: the config.
-        lock: keep other processes out (of the processes of one run, one does).
+        lock: keep other processes out and write (of the processes of one run, one does; the others only look).
 
     Returns:
         What keeps them out, until it is closed or the process ends in whatever way.
@@ -129,7 +129,7 @@ def claim(run: Path, config: ConfigDict, lock: bool = True) -> AbstractContextMa
         raise UserError(f"{run} holds a released network, which cannot be trained on; choose another --workdir")
     held: AbstractContextManager[Any] = hold(run) if lock else nullcontext()
     try:
-        _write(run, config)
+        _write(run, config, lock)
     except UserError:
         with held:
             raise
@@ -147,7 +147,7 @@ def hold(run: Path) -> AbstractContextManager[Any]:
         raise UserError(f"cannot write {run}: {error.strerror}; choose another --workdir") from None
 
 
-def _write(run: Path, config: ConfigDict) -> None:
+def _write(run: Path, config: ConfigDict, locked: bool) -> None:
     path = run / "config.json"
     new = as_json(config)
     if path.is_file():
@@ -159,6 +159,8 @@ def _write(run: Path, config: ConfigDict) -> None:
             raise UserError(f"{run} holds a run of another config ({changes(old, new)}); choose another --workdir")
     try:
         run.mkdir(parents=True, exist_ok=True)
+        if not locked:  # another run's processes may be at work here
+            return
         (run / RESULT).unlink(missing_ok=True)  # of the other config, whose checkpoints somebody has deleted
         with atomic.replacing(path) as partial:
             partial.write_text(json.dumps(new, indent=2) + "\n")

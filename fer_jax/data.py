@@ -106,11 +106,15 @@ def _decode(folder: Path) -> Split:
         path = folder / names[row]
         try:
             with Image.open(path) as picture:
+                right, bottom = boxes[row][2:]
+                if right > picture.width or bottom > picture.height:
+                    it_is = f"{path}, which is {picture.width}x{picture.height}"
+                    raise UserError(f"{csv}, row {row + 1}: the box {boxes[row]} is larger than {it_is}")
                 cut = picture.convert("L").crop(boxes[row])
                 if cut.size != (SIDE, SIDE):
                     cut = cut.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
                 return np.asarray(cut)
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
             reason = "no such picture" if isinstance(error, FileNotFoundError) else "not a readable picture"
             raise UserError(f"{csv}, row {row + 1}: {reason}: {path}; generate the folder again") from None
 
@@ -124,8 +128,8 @@ def _decode(folder: Path) -> Split:
 
 def _parse_box(text: str, where: str) -> tuple[int, int, int, int]:
     try:
-        left, top, right, bottom = ast.literal_eval(text)
-        if not (0 <= left < right and 0 <= top < bottom):
+        box = left, top, right, bottom = ast.literal_eval(text)
+        if any(type(edge) is not int for edge in box) or not (0 <= left < right and 0 <= top < bottom):
             raise ValueError
     except (ValueError, SyntaxError, TypeError):
         raise UserError(f"{where}: the box {text!r} is not '(left, top, right, bottom)'") from None

@@ -3,7 +3,6 @@
 import hashlib
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -57,21 +56,31 @@ def teach(examples: Examples, options: ConfigDict, kept: Path, begun: bool, say:
         say: is told what takes time.
 
     Raises:
-        UserError: a teacher cannot be read.
+        UserError: a teacher cannot be read, or what they said when the run began.
     """
     if not options.teachers:
         return examples
-    said = None
     if begun:
-        with suppress(OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile), np.load(kept) as stored:
-            said = stored["said"]
-    if said is None or len(said) != len(examples.images):
+        said = _kept(kept, len(examples.images))
+    else:
         say(f"asking {len(options.teachers)} teacher(s) about {len(examples.images):,} pictures, once for this run")
         said = taught(options.teachers, examples.images)
         with atomic.replacing(kept) as partial, open(partial, "wb") as file:
             np.savez(file, said=said)
     target = (1 - options.teacher_share) * examples.target + options.teacher_share * said
     return examples._replace(target=target.astype(np.float32))
+
+
+def _kept(kept: Path, count: int) -> np.ndarray:
+    try:
+        with np.load(kept) as stored:
+            said = stored["said"]
+        if said.shape != (count, len(labels.EMOTIONS)):
+            raise ValueError
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        reason = f"{kept} is missing or damaged, which holds what the teachers said when the run began"
+        raise UserError(f"{reason}; bring it back, or choose another --workdir") from None
+    return said
 
 
 def taught(teachers: list[str] | tuple[str, ...], images: np.ndarray) -> np.ndarray:

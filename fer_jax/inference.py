@@ -1,5 +1,6 @@
 """A trained network from its run folder, and what it says of pictures."""
 
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from fer_jax.data import SIDE
 from fer_jax.devices import Devices, memory_told
 from fer_jax.experiment import Parts, build
 from fer_jax.labels import EMOTIONS
-from fer_jax.loader import Examples
+from fer_jax.loader import Batch, Examples
 
 
 class Network(NamedTuple):
@@ -81,15 +82,20 @@ def log_probabilities(network: Network, images: np.ndarray, flip: bool = False) 
 
     With `flip` the probabilities are the mean of those of the picture and of its mirror image.
     """
+    parts = network.parts
+    # one program for both views
+    step = jax.jit(partial(train_step.predict_step, model=parts.model, render=parts.render_device))
     if flip:
-        return calibration.average([log_probabilities(network, view) for view in (images, images[:, :, ::-1])])
+        return calibration.average([_view(network, step, view) for view in (images, images[:, :, ::-1])])
+    return _view(network, step, images)
+
+
+def _view(network: Network, step: Callable[[Any, Batch], jax.Array], images: np.ndarray) -> np.ndarray:
     devices = Devices()
     batch_size = devices.round_up(min(network.config.train.eval_batch_size, len(images)))
-    examples = Examples(images, np.zeros((len(images), len(EMOTIONS)), np.float32), np.arange(len(images)))
-    render = network.parts.render
-    step = jax.jit(partial(train_step.predict_step, model=network.parts.model, render=network.parts.render_device))
+    examples = Examples(images, np.zeros((len(images), len(EMOTIONS)), np.float32))
     logits = []
-    batches = loader.eval_batches(examples, render, batch_size=batch_size)
+    batches = loader.eval_batches(examples, network.parts.render, batch_size=batch_size)
     bar = tqdm(total=len(images), desc=f"predicting with {network.run.name}", unit="img", leave=False, disable=None)
     with bar, closing(loader.prefetch(batches, devices.shard)) as ready:
         for batch in ready:

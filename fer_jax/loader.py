@@ -29,7 +29,6 @@ class Examples(NamedTuple):
 
     images: np.ndarray  # u8[N, 48, 48]
     target: np.ndarray  # f32[N, 8]
-    rows: np.ndarray  # i64[N], where each stands in its Split
 
 
 class Batch(NamedTuple):
@@ -49,7 +48,7 @@ class Batch(NamedTuple):
 def select(split: Split, mode: str) -> Examples:
     """The pictures that a label mode or protocol keeps, with their targets."""
     target, keep = labels.targets(split.votes, mode)
-    return Examples(split.images[keep], target[keep], np.flatnonzero(keep))
+    return Examples(split.images[keep], target[keep])
 
 
 class Render(NamedTuple):

@@ -259,12 +259,14 @@ def main() -> int:
             gather(planned, args.checkpoint, args.workdir)
         if ending.signal:
             print(f"{ending.signal}: all is saved; the same command goes on from there")
-            return 0
-    if rows := gather(planned, args.checkpoint, args.workdir):
-        print(f"\n{document.to_text(sweep_report.table(rows, sweep_report.TOLD))}\n")
-        print(f"results: {args.workdir / 'results.csv'}, {args.workdir / 'report.html'}")
-    if elsewhere:
-        print(f"other processes had {elsewhere} of the {len(runs)} runs; the same command gathers the table once more")
+            break
+    else:
+        if rows := gather(planned, args.checkpoint, args.workdir):
+            print(f"\n{document.to_text(sweep_report.table(rows, sweep_report.TOLD))}\n")
+            print(f"results: {args.workdir / 'results.csv'}, {args.workdir / 'report.html'}")
+        if elsewhere:
+            had = f"other processes had {elsewhere} of the {len(runs)} runs"
+            print(f"{had}; the same command gathers the table once more")
     if failed:
         raise UserError(f"{len(failed)} of {len(runs)} runs failed, the first: {failed[0]}")
     return 0

@@ -52,7 +52,8 @@ def pool(groups: Sequence[Sequence[float]]) -> Pooled:
     """How far seeds of one variant are apart, over all variants: each has few, and they spread much alike."""
     freedom = sum(len(values) - 1 for values in groups)
     squares = sum(float(np.var(values)) * len(values) for values in groups)
-    return Pooled(math.sqrt(squares / freedom) if squares else float("nan"), freedom)  # seeds alike tell nothing
+    differ = any(len(set(values)) > 1 for values in groups)  # seeds alike tell nothing
+    return Pooled(math.sqrt(squares / freedom) if differ else float("nan"), freedom)
 
 
 def difference(values: Sequence[float], reference: Sequence[float], pooled: Pooled) -> tuple[float, float, float]:

@@ -1,4 +1,5 @@
 import gc
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -121,6 +122,24 @@ def test_a_damaged_checkpoint_gets_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
     del error
     gc.collect()  # orbax's other reads were broken off and complain: here, and not in some later test
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_history_is_that_of_the_latest_checkpoint_that_can_be_read(tmp_path: Path) -> None:
+    save_all(tmp_path, {1: 0.9, 2: 0.5})
+    with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
+        assert checkpoint.history(manager) == [2]
+    for file in (tmp_path / "checkpoints" / "step_2" / "progress").iterdir():
+        file.write_text('{"history": [2')
+    with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
+        assert checkpoint.history(manager) == [1]
+        assert restore(tmp_path, "best").step == 1
+    with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
+        manager.all_steps()
+        shutil.rmtree(tmp_path / "checkpoints" / "step_2")  # by the process that trains, meanwhile
+        assert checkpoint.history(manager) == [1]
+        shutil.rmtree(tmp_path / "checkpoints" / "step_1" / "progress")
+        assert checkpoint.history(manager) == []
 
 
 def test_half_written_checkpoints_are_not_seen(tmp_path: Path) -> None:

@@ -312,6 +312,15 @@ def test_folders_without_a_run_get_one_line(tmp_path: Path) -> None:
         config.claim(tmp_path / "config.json" / "run", ConfigDict())
 
 
-def test_a_process_that_does_not_lock_makes_the_folder_too(tmp_path: Path) -> None:
-    with config.claim(tmp_path / "new" / "run", ConfigDict({"seed": 0}), lock=False):
-        assert config.read(tmp_path / "new" / "run").seed == 0
+def test_a_process_that_does_not_lock_makes_the_folder_and_writes_nothing(tmp_path: Path) -> None:
+    run = tmp_path / "new" / "run"
+    with config.claim(run, ConfigDict({"seed": 0}), lock=False):
+        assert list(run.iterdir()) == []
+    with config.claim(run, ConfigDict({"seed": 1})):
+        (run / config.RESULT).write_text("{}")
+        with config.claim(run, ConfigDict({"seed": 0}), lock=False):  # of a run that its own first process gives up
+            assert config.read(run).seed == 1
+            assert (run / config.RESULT).exists()
+    (run / "checkpoints" / "step_3").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"another config \(seed: 1 there, 0 now\)"):
+        config.claim(run, ConfigDict({"seed": 0}), lock=False)

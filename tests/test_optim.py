@@ -22,9 +22,24 @@ def schedule_config(**fields) -> ConfigDict:
 
 def test_step_schedule_is_the_papers() -> None:
     config = vgg13.get_config()
-    schedule = optim.create_schedule(0.05, config.schedule, steps_per_epoch=10, epochs=100)
+    schedule = optim.create_schedule(config.optim.learning_rate, config.schedule, steps_per_epoch=10, epochs=100)
     at = [0, 199, 200, 399, 400, 999]
-    np.testing.assert_allclose([schedule(step) for step in at], [0.05, 0.05, 0.025, 0.025, 0.005, 0.005], rtol=1e-6)
+    rates = 0.05 * np.array([1, 1, 0.5, 0.5, 0.1, 0.1])
+    np.testing.assert_allclose([schedule(step) for step in at], (1 - 0.9) * rates, rtol=1e-6)
+
+
+def test_the_papers_steps_are_those_of_its_momentum_with_unit_gain() -> None:
+    """The velocity of the authors' code (CNTK) is 0.9 of itself and 0.1 of the gradient, the step 0.05 times that."""
+    config = vgg13.get_config()
+    optimizer = optim.create_optimizer(config.optim, optax.constant_schedule(config.optim.learning_rate))
+    params = {"kernel": jnp.ones((3, 2))}
+    state, velocity = optimizer.init(params), np.zeros((3, 2))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        gradient = rng.normal(size=(3, 2)).astype(np.float32)
+        update, state = optimizer.update({"kernel": jnp.asarray(gradient)}, state, params)
+        velocity = 0.9 * velocity + 0.1 * gradient
+        np.testing.assert_allclose(update["kernel"], -0.05 * velocity, rtol=1e-4, atol=1e-7)
 
 
 def test_cosine_schedule_equals_optax() -> None:

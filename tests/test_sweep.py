@@ -104,7 +104,7 @@ def test_spread_and_difference_by_hand() -> None:
     expected = stats.ttest_ind(groups[0], groups[1]).confidence_interval(0.95)
     two = sweep_report.difference(groups[0], groups[1], sweep_report.pool(groups[:2]))
     assert two[1:] == pytest.approx((expected.low, expected.high))
-    for nothing in ([[1.0], [2.0]], [[1.0, 1.0], [2.0]]):
+    for nothing in ([[1.0], [2.0]], [[1.0, 1.0], [2.0]], [[0.1] * 3, [0.7] * 3]):  # the mean of the last rounds
         assert np.isnan(sweep_report.difference([1.0], [2.0], sweep_report.pool(nothing))[1:]).all()
 
 

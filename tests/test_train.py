@@ -220,7 +220,7 @@ def test_a_step_draws_from_the_runs_seed_as_jax_reads_it(config) -> None:
         return logits_of(rngs["dropout"]) + 0 * variables["params"]["w"], {}
 
     target = np.eye(8, dtype=np.float32)[:4]
-    examples = loader.Examples(np.zeros((4, 48, 48), np.uint8), target, np.arange(4))
+    examples = loader.Examples(np.zeros((4, 48, 48), np.uint8), target)
     batch = loader.Batch(np.zeros((4, 48, 48, 1), np.float32), target, np.ones(4, np.float32), None)
     call = jax.tree.map(lambda rows: rows[None], batch)
     variables = {"params": {"w": np.zeros(8, np.float32)}, "batch_stats": {}}
