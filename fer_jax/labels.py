@@ -3,8 +3,8 @@
 One table, `MODES`, says of every way to read the votes which pictures it keeps, what target it makes,
 whether a label is drawn anew each time a picture is used, and which loss goes with it. The rules are those
 of Barsoum et al. 2016, "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
-Distribution", section 3 (https://arxiv.org/abs/1608.01041), in detail as in the
-authors' code, src/ferplus.py of https://github.com/microsoft/FERPlus. This module needs numpy alone.
+Distribution", section 3 (https://arxiv.org/abs/1608.01041), in detail as in the authors' code, src/ferplus.py of
+https://github.com/microsoft/FERPlus. This module needs numpy alone.
 """
 
 from collections.abc import Callable

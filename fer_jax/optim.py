@@ -127,8 +127,7 @@ def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Grad
     """Clip, add L2, scale by `optim.name`, add decoupled decay, scale by -rate: each part only where set.
 
     `l2` is added to the gradient before the scaling, as torch.optim's `weight_decay` does for Adam and SGD;
-    `weight_decay` after it, as AdamW does (Loshchilov & Hutter 2019). Without it
-    "adamw" is "adam".
+    `weight_decay` after it, as AdamW does (Loshchilov & Hutter 2019). Without it "adamw" is "adam".
 
     Raises:
         ValueError: unknown `optim.name`.
