@@ -10,12 +10,13 @@ shared the card (docs/results.md).
 
 from ml_collections import ConfigDict
 
-from configs import base
+import fer_jax
 
 
 def get_config() -> ConfigDict:
     """The residual network at full resolution, squeeze-and-excitation, AdamW, thirty epochs, all set for a GPU."""
-    config = base.get_config()
+    config = fer_jax.default_config()
+    config.data.label_mode = "crossentropy"
     config.augment.recipe = "strong"
     config.augment.renderer = "device"
     config.model.name = "resnet9"
@@ -24,8 +25,13 @@ def get_config() -> ConfigDict:
     config.model.squeeze_excite = True
     config.model.antialias = True
     config.optim.name = "adamw"
-    config.optim.momentum = 0.9
+    config.optim.learning_rate = 0.004
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.998
+    config.schedule.name = "cosine"
+    config.schedule.warmup_epochs = 1.0
     config.train.epochs = 30
-    # An epoch in one call: 27,953 pictures in batches of 128.
+    # An epoch in one call: 27,953 images in batches of 128.
     config.train.steps_per_call = 218
     return config

@@ -11,26 +11,20 @@ judgement, not tuned.
 
 from ml_collections import ConfigDict
 
-from configs import base
+import fer_jax
 
 
 def get_config() -> ConfigDict:
     """Adam at 1e-3 with cosine decay and L2 1e-7, batch 64, dropout 0.4, at most 20 epochs, patience 8."""
-    config = base.get_config()
+    config = fer_jax.default_config()
     config.data.label_mode = "clean"
     config.augment.recipe = "emotion_cnn"
     config.model.name = "emotion_cnn"
-    config.model.antialias = False
     config.model.dropout = 0.4
-    config.optim.name = "adam"
-    config.optim.learning_rate = 1e-3
-    config.optim.weight_decay = 0.0
-    config.optim.l2 = 1e-7
-    config.optim.clip_norm = 0.0
-    config.optim.ema_decay = 0.0
+    config.optim.momentum = 0.95
+    config.optim.l2 = 1e-07
     config.schedule.name = "cosine"
     config.schedule.warmup_epochs = 1.0
-    config.train.epochs = 20
     config.train.batch_size = 64
     config.train.patience = 8
     return config

@@ -9,18 +9,25 @@ included: 4 minutes), and the best of them reached 81.3 % validation accuracy wi
 
 from ml_collections import ConfigDict
 
-from configs import base
+import fer_jax
 
 
 def get_config() -> ConfigDict:
     """The tiny residual network, ten short epochs."""
-    config = base.get_config()
+    config = fer_jax.default_config()
     config.data.dir = "sample/data"
+    config.data.label_mode = "crossentropy"
     config.augment.recipe = "ferplus"
     config.model.name = "resnet_tiny"
-    config.model.antialias = False
+    config.model.dropout = 0.2
     config.optim.name = "adamw"
-    config.optim.learning_rate = 3e-3
+    config.optim.learning_rate = 0.003
+    config.optim.momentum = 0.95
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.998
+    config.schedule.name = "cosine"
+    config.schedule.warmup_epochs = 1.0
     config.train.epochs = 10
     config.train.batch_size = 32
     return config

@@ -9,18 +9,29 @@ quote: this search has not been run to its end, only a smaller one (docs/results
 
 from ml_collections import ConfigDict
 
-from configs import base
+import fer_jax
 from fer_jax.search_space import Range, Search
 
 
 def get_config() -> ConfigDict:
     """The values of all fields that are not searched."""
-    config = base.get_config()
-    config.train.epochs = 4
-    # Or what remembers the validation pictures that stand in the training set too would look better than it is.
+    config = fer_jax.default_config()
+    config.data.label_mode = "crossentropy"
+    # A network that remembers the validation images with duplicates in training would look better than it is.
     config.data.drop_repeats = True
+    config.augment.recipe = "strong"
+    config.model.dropout = 0.2
+    config.model.antialias = True
+    config.optim.name = "muon"
+    config.optim.learning_rate = 0.004
+    config.optim.momentum = 0.95
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.998
+    config.schedule.name = "cosine"
     # A whole epoch would be a quarter of the trial.
     config.schedule.warmup_epochs = 0.5
+    config.train.epochs = 4
     return config
 
 

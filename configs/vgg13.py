@@ -13,28 +13,21 @@ weights begin by Glorot's uniform rule, here by He's normal one as in all our ne
 
 from ml_collections import ConfigDict
 
-from configs import base
+import fer_jax
 
 
 def get_config() -> ConfigDict:
     """SGD at 0.005 with momentum 0.9, half after 20 and a tenth after 40 of 100 epochs, batch 32, input 64x64."""
-    config = base.get_config()
-    config.data.label_mode = "majority"
+    config = fer_jax.default_config()
     config.image.size = 64
     config.image.normalize = "ferplus"
     config.augment.recipe = "ferplus"
     config.model.name = "vgg13"
-    config.model.antialias = False
     config.model.dropout = 0.5
     config.optim.name = "sgd"
     config.optim.learning_rate = 0.005
-    config.optim.momentum = 0.9
     config.optim.nesterov = False
-    config.optim.weight_decay = 0.0
-    config.optim.clip_norm = 0.0
-    config.optim.ema_decay = 0.0
     config.schedule.name = "step"
-    config.schedule.warmup_epochs = 0.0
     config.schedule.boundaries = (20, 40)
     config.schedule.scales = (0.5, 0.1)
     config.train.epochs = 100

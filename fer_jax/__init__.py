@@ -1,1 +1,34 @@
-"""Train, judge and use networks that read emotion from a face, on FER+, with JAX."""
+"""Train, evaluate and use networks that read emotion from faces, on FER+, with JAX.
+
+The names below are loaded when they are first used: importing fer_jax loads neither jax nor pandas.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fer_jax.config import load as load_config
+    from fer_jax.labels import EMOTIONS
+    from fer_jax.schema import default_config
+
+__version__ = "0.2.0"
+__all__ = ["EMOTIONS", "__version__", "default_config", "load_config"]
+
+_PLACES = {
+    "EMOTIONS": ("fer_jax.labels", "EMOTIONS"),
+    "default_config": ("fer_jax.schema", "default_config"),
+    "load_config": ("fer_jax.config", "load"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'fer_jax' has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

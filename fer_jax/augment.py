@@ -21,12 +21,12 @@ import numpy as np
 from jax import lax
 
 from fer_jax import jpeg as jpeg_lib
+from fer_jax.data import SIDE
 from fer_jax.recipes import RECIPES, Draw, unchanged
 
 Array = np.ndarray | jax.Array
 A = TypeVar("A", np.ndarray, jax.Array)
 
-SOURCE = 48  # side of a FER2013 picture, in pixels
 ERASED_AREA = (0.02, 0.2)  # of the picture
 ERASED_ASPECT = 0.3  # height / width at least; at most its inverse
 CHUNK = 24  # pictures per turn of the numpy renderer, so that its intermediate arrays stay in the cache
@@ -79,8 +79,8 @@ def identity(n: int, size: int) -> AugmentParams:
 
 def _params(draw: Draw, size: int) -> AugmentParams:
     """From [-1, 1]^2 to pixels, whose centres lie at (2 k + 1) / size - 1 for k = 0 ... size - 1."""
-    linear = draw.to_source[:, :2, :2] * (SOURCE / size)
-    middle = draw.to_source[:, :2, 2] * (SOURCE / 2) + (SOURCE - 1) / 2
+    linear = draw.to_source[:, :2, :2] * (SIDE / size)
+    middle = draw.to_source[:, :2, 2] * (SIDE / 2) + (SIDE - 1) / 2
     offset = middle - linear.sum(axis=2) * ((size - 1) / 2)
     matrix = np.concatenate([linear, offset[:, :, None]], axis=2)
     rest = (draw.brightness, draw.contrast, None, draw.gamma, draw.blur)
@@ -151,20 +151,20 @@ def _compressed(images: np.ndarray, jpeg: np.ndarray) -> np.ndarray:
 
 
 def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    if size == SOURCE:  # a picture that stays as it is need not be interpolated
+    if size == SIDE:  # a picture that stays as it is need not be interpolated
         warped = levels.astype(np.float32)
-        moved = np.flatnonzero((matrix != identity(1, SOURCE).matrix).any(axis=(1, 2)))
+        moved = np.flatnonzero((matrix != identity(1, SIDE).matrix).any(axis=(1, 2)))
     else:
         warped = np.empty((len(levels), size, size), np.float32)
         moved = np.arange(len(levels))
     cell, x, y = _cells(matrix[moved], size, np)
-    cell += (moved * SOURCE**2).astype(np.int32)[:, None, None]
+    cell += (moved * SIDE**2).astype(np.int32)[:, None, None]
     flat = levels.reshape(-1)
 
     def pixels(step: int) -> np.ndarray:
         return flat.take(cell + step, mode="clip")  # nothing to clip; the default mode is slower
 
-    upper, lower = (_mix(pixels(row), pixels(row + 1), x) for row in (0, SOURCE))
+    upper, lower = (_mix(pixels(row), pixels(row + 1), x) for row in (0, SIDE))
     warped[moved] = _mix(upper, lower, y)
     return warped
 
@@ -178,7 +178,7 @@ def _warp_device(levels: jax.Array, matrix: jax.Array, size: int) -> jax.Array:
         return jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds").reshape(cell.shape)
 
     def add_row(row: jax.Array, upper: jax.Array) -> jax.Array:
-        lower = _mix(pixels(row * SOURCE), pixels(row * SOURCE + 1), x)
+        lower = _mix(pixels(row * SIDE), pixels(row * SIDE + 1), x)
         return _mix(upper, lower, jnp.where(row == 0, 1, y))
 
     # A loop because XLA fuses nothing into it or out of it. Otherwise it computes the cells anew for each pixel it
@@ -198,12 +198,12 @@ def _cells(matrix: A, size: int, xp: ModuleType) -> tuple[A, A, A]:
     def along(axis: int) -> tuple[A, A]:
         dx, dy, offset = (matrix[:, axis, k, None] for k in range(3))
         edge = (dx * steps)[:, None, :] + (dy * steps + (offset + 0.5))[:, :, None]
-        centre = abs(edge - 2 * SOURCE * xp.rint(edge * (0.5 / SOURCE))) - 0.5  # mirrored into -0.5..47.5
-        low = xp.clip(xp.floor(centre), 0, SOURCE - 2)
+        centre = abs(edge - 2 * SIDE * xp.rint(edge * (0.5 / SIDE))) - 0.5  # mirrored into -0.5..47.5
+        low = xp.clip(xp.floor(centre), 0, SIDE - 2)
         return low, xp.clip(centre - low, 0, 1)
 
     (x_low, x), (y_low, y) = along(0), along(1)
-    return (y_low * SOURCE + x_low).astype(np.int32), x, y
+    return (y_low * SIDE + x_low).astype(np.int32), x, y
 
 
 def _mix(a: A, b: A, share: A) -> A:
@@ -265,7 +265,7 @@ def _ranks(images: A, xp: ModuleType) -> A:
 
 def _standardize(x: A, brightness: A, contrast: A, gamma: A | None, xp: ModuleType) -> A:
     """Ranks to [-1, 1], less their least-squares plane 1, x, y, to unit variance; a flat picture becomes 0."""
-    x = x * (2 / SOURCE**2) - 1
+    x = x * (2 / SIDE**2) - 1
     ramp = xp.arange(x.shape[1], dtype=np.float32) - (x.shape[1] - 1) / 2
     across, down = x.mean(axis=1), x.mean(axis=2)
 

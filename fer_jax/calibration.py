@@ -1,14 +1,13 @@
-"""Whether a model's probabilities mean what they say, and what mends them: temperature, averages of several.
+"""Calibration of probabilities: reliability, and temperature scaling.
 
 All of it works on log probabilities, which are their own logits.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 
 from fer_jax.scores import BINS, Judged, confidence_bins
 
@@ -62,18 +61,3 @@ def fit_temperature(log_probabilities: np.ndarray, label: np.ndarray) -> float:
 def apply_temperature(log_probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Log probabilities, f64[N, 8], flatter for a temperature above 1, sharper below; never another prediction."""
     return log_softmax(np.asarray(log_probabilities, np.float64) / temperature, axis=1)
-
-
-def average(several: Sequence[np.ndarray]) -> np.ndarray:
-    """The logarithm of the mean probability: of an ensemble, or of one model on a picture and its mirror image.
-
-    Args:
-        several: one or more log probabilities, float[N, 8] each, of the same pictures.
-
-    Returns:
-        f64[N, 8].
-
-    Raises:
-        ValueError: none, or shapes that differ.
-    """
-    return logsumexp(np.stack(several).astype(np.float64), axis=0) - np.log(len(several))

@@ -6,6 +6,7 @@ lies where in the arrays that are packed.
 """
 
 import logging as std_logging
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +17,26 @@ from absl import logging
 from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from fer_jax import packing
-from fer_jax.cli import UserError
-
-Progress = dict[str, Any]
+from fer_jax import packing, run_folder
+from fer_jax.errors import UserError, one_line
+from fer_jax.history import EpochRecord, as_json, from_json
+from fer_jax.shapes import mismatch, named_leaves
 
 ANOTHER_VERSION = "if another version of fer_jax saved it, use that one, or train anew"
 
 
+class Progress(NamedTuple):
+    """The state of a run outside its arrays, saved as JSON with each checkpoint."""
+
+    history: list[EpochRecord]
+    steps_per_epoch: int
+    pictures: str = ""  # digest of images and targets; "" in runs that are older than it
+    code: Sequence[Mapping[str, Any]] = ()  # of the code that trained: version, commit, and the step it started from
+    layouts: list[Any] | None = None  # of the arrays that are packed; see `packing.layouts`
+
+
 class Restored(NamedTuple):
-    """What was saved at a step."""
+    """A checkpoint that was read."""
 
     step: int
     tree: Any
@@ -53,7 +64,7 @@ def open_manager(run: Path, read_only: bool = False) -> ocp.CheckpointManager:
         cleanup_tmp_directories=not read_only,
         step_prefix="step",
     )
-    return ocp.CheckpointManager((run / "checkpoints").absolute(), options=options)
+    return ocp.CheckpointManager((run / run_folder.CHECKPOINTS).absolute(), options=options)
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progress, accuracy: float | None) -> None:
@@ -61,8 +72,8 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progres
     if step in manager.all_steps():
         return
     metrics = None if accuracy is None else {"accuracy": accuracy, "step": step}
-    progress = {**progress, "layouts": packing.layouts(tree)}
-    args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(progress))
+    stored = progress._asdict() | {"history": as_json(progress.history), "layouts": packing.layouts(tree)}
+    args = ocp.args.Composite(tree=ocp.args.StandardSave(tree), progress=ocp.args.JsonSave(stored))
     manager.save(step, args=args, metrics=metrics, force=True)
 
 
@@ -86,44 +97,38 @@ def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sha
     try:
         _check_arrays(where, like)
         progress = _progress(manager, step)
-        if progress.pop("layouts") != packing.layouts(like):
+        if progress.layouts != packing.layouts(like):
             raise ValueError(f"its biases, scales or statistics have other names; {ANOTHER_VERSION}")
         restored = manager.restore(step, args=ocp.args.Composite(tree=ocp.args.StandardRestore(abstract)))
     except (ValueError, KeyError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"checkpoint {where} cannot be restored: {reason}") from None
+        raise UserError(f"checkpoint {where} cannot be restored: {one_line(error)}") from None
     return Restored(step, restored["tree"], progress)
 
 
-def _check_arrays(where: Path, like: Any) -> None:
-    """A ValueError that names the first array that does not fit: orbax would stop midway, with reads under way."""
+def _check_arrays(folder: Path, like: Any) -> None:
+    """Raise a ValueError that names the first array that does not fit; orbax would stop amid its reads."""
     with closing(ocp.StandardCheckpointHandler()) as handler:
-        saved, expected = _shapes(handler.metadata(where / "tree")), _shapes(like)
-    if odd := saved.keys() ^ expected.keys():
-        name = min(odd)
-        where_it_is = "there and was not expected" if name in saved else "not there"
-        raise ValueError(f"{name} is {where_it_is}; {ANOTHER_VERSION}")
-    for name, shape in expected.items():
-        if saved[name] != shape:
-            raise ValueError(f"{name} is {list(saved[name])} there, and {list(shape)} was expected")
+        # orbax makes dicts of named tuples, and lists of tuples: their leaves have the same names with this separator
+        stored, expected = (
+            {name: str(list(leaf.shape)) for name, leaf in named_leaves(tree, ".").items()}
+            for tree in (handler.metadata(folder / "tree"), like)
+        )
+    if problem := mismatch(stored, expected):
+        raise ValueError(f"{problem}; {ANOTHER_VERSION}")
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """By the names of the leaves, in which orbax makes dicts of named tuples and of tuples lists."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in leaves}
-
-
-def history(manager: ocp.CheckpointManager) -> list[dict[str, Any]]:
+def history(manager: ocp.CheckpointManager) -> list[EpochRecord]:
     """The records of all epochs up to the latest checkpoint that can be read; [] where none can.
 
-    A run that goes on may just have replaced it, and that the best one can be read is enough for who asks for that.
+    A run that is still training may just have replaced it, and to use the best one it need not be readable.
     """
     for step in sorted(manager.all_steps(), reverse=True):
         with suppress(OSError, KeyError, ValueError):
-            return _progress(manager, step)["history"]
+            return _progress(manager, step).history
     return []
 
 
 def _progress(manager: ocp.CheckpointManager, step: int) -> Progress:
-    return manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
+    stored = manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
+    fields = {name: value for name, value in stored.items() if name in Progress._fields}
+    return Progress(**{**fields, "history": from_json(stored["history"])})

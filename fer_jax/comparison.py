@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from fer_jax.scores import Interval, Judged, bootstrap_weights, confusion_figures, interval, weighted_confusion
+from fer_jax.confusion import confusion_metrics
+from fer_jax.scores import Interval, Judged, bootstrap_weights, interval, weighted_confusion
 
 
 class Comparison(NamedTuple):
@@ -45,7 +46,7 @@ def compare(a: Judged, b: Judged, seed: int = 0, replicas: int = 1000) -> Compar
         raise ValueError("models can only be compared on the same pictures in the same order")
 
     def difference(weights: np.ndarray) -> np.ndarray:
-        of_a, of_b = (confusion_figures(weighted_confusion(model, weights)) for model in (a, b))
+        of_a, of_b = (confusion_metrics(weighted_confusion(model, weights)) for model in (a, b))
         return np.stack([of_a[name] - of_b[name] for name in ("accuracy", "macro_f1")])
 
     count = len(a.label)

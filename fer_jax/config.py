@@ -1,24 +1,19 @@
-"""Configs: a Python file with `get_config()`, overrides from the command line, and the run folder's config.json."""
+"""Configs: a Python file with `get_config()`, overrides from the command line, fields by their dotted names."""
 
 import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from filelock import FileLock, Timeout
 from ml_collections import ConfigDict, config_flags
 
-from fer_jax import atomic
-from fer_jax.cli import UserError
+from fer_jax import schema, shipped
+from fer_jax.errors import UserError, one_line
 
-WEIGHTS = "weights.safetensors"  # of a released network, in place of checkpoints; see fer_jax.weights
-RESULT = "result.json"  # what came of a finished run of a sweep; see fer_jax.sweep
-
-# Fields that the config.json of older runs lacks, with what those runs did.
-ADDED = {
+# Fields that the config.json of older runs lacks, with the values that describe those runs.
+LATER_FIELDS = {
     "augment.cutmix": 0.0,
     "augment.erase": 0.0,
     "augment.mixup": 0.0,
@@ -38,51 +33,104 @@ ADDED = {
     "train.init_from": "",
     "train.steps_per_call": 1,
 }
+SHOWN = 60  # characters of a value in an error
 
 
-def load(path: str, overrides: Sequence[str]) -> ConfigDict:
-    """The config of a file, with `--config.a.b=value` overrides, as ml_collections reads them.
+def find(name: str) -> Path:
+    """The config file of that path, or the shipped config of that name, for example "base".
 
     Raises:
-        UserError: no such file, an error in it, an unknown field, a value of the wrong type, or an argument
+        UserError: neither exists.
+    """
+    path, configs = Path(name).expanduser(), shipped.configs()
+    if path.is_file():
+        return path
+    if name in configs:
+        return configs[name]
+    hint = difflib.get_close_matches(path.stem, configs, 1)
+    suggestion = f"did you mean {hint[0]}? " if hint else ""
+    raise UserError(f"no config file {name}: {suggestion}give a file, or a shipped config ({', '.join(configs)})")
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of a file or of a shipped name, with `--config.a.b=value` overrides as ml_collections reads them.
+
+    Raises:
+        UserError: no such file, an error in it, an unknown or missing field, a value of the wrong type, or an argument
             that is no override.
     """
     for argument in overrides:
         if not (argument.startswith("--config.") and "=" in argument):
-            # "--config.x false" would set x to True and leave "false" lying about.
+            # "--config.x false" would set x to True and leave "false" unused.
             raise UserError(f"unknown argument {argument!r}: overrides are written --config.field=value")
-    if not Path(path).is_file():
-        raise UserError(f"no config file {path}: give one of configs/*.py")
+    path = find(name)
     values = flags.FlagValues()
     arguments = ["fer_jax", f"--config={path}", *overrides]
     flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
         values(arguments)
     except flags.Error as error:
-        raise UserError(f"{path}: {_one_line(error)}") from None
+        raise UserError(f"{path}: {one_line(error)}") from None
     except (AttributeError, KeyError) as error:
-        wanted = [argument.removeprefix("--config.").split("=")[0] for argument in overrides]
-        fields = flatten(load(path, []).to_dict()) if wanted else {}
-        unknown = next((name for name in wanted if name not in fields), None)
-        raise UserError(f"{path}: {no_such_field(unknown, fields) if unknown else _one_line(error)}") from None
+        fields = flatten(load(name).to_dict()) if overrides else {}
+        names = [argument.removeprefix("--config.").split("=")[0] for argument in overrides]
+        unknown = next((field for field in names if field not in fields), None)
+        raise UserError(f"{path}: {unknown_field(unknown, fields) if unknown else one_line(error)}") from None
     except Exception as error:  # whatever the user's file raised while it ran
-        raise UserError(f"{path}: {type(error).__name__}: {_one_line(error)}") from None
+        raise UserError(f"{path}: {type(error).__name__}: {one_line(error)}") from None
     if not isinstance(flag.value, ConfigDict):
         raise UserError(f"{path}: get_config() must return an ml_collections.ConfigDict")
-    return flag.value
+    try:
+        return conform(flag.value)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
-def no_such_field(name: str, fields: Collection[str]) -> str:
-    """What to tell of a dotted name that is not among the fields of a config."""
+def conform(config: ConfigDict) -> ConfigDict:
+    """The config with each value in the type of its field in `schema.default_config()`.
+
+    A whole number may stand for a fraction, and 10.0 for 10.
+
+    Raises:
+        ValueError: an unknown or missing field, or a value of another type.
+    """
+    default = schema.default_config()
+    fields, expected = flatten(config.to_dict()), flatten(default.to_dict())
+    for name in fields:
+        if name not in expected:
+            raise ValueError(unknown_field(name, expected))
+    if missing := [name for name in expected if name not in fields]:
+        raise ValueError(f"the field {missing[0]} is missing: start from fer_jax.default_config() and change fields")
+    return with_values(default, {name: _typed(name, value, expected[name]) for name, value in fields.items()})
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    kind, number = type(default), isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and number:
+        return float(value)
+    if kind is int and number and float(value).is_integer():
+        return int(value)
+    if kind is tuple and isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
+        return tuple(value)
+    if kind in (bool, str) and isinstance(value, kind):
+        return value
+    kinds = {
+        float: "a number",
+        int: "a whole number",
+        tuple: "a tuple of numbers or names",
+        bool: "True or False",
+        str: "text",
+    }
+    raise ValueError(f"{name}={shown(value)} must be {kinds[kind]}")
+
+
+def unknown_field(name: str, fields: Collection[str]) -> str:
+    """The error text for a dotted name that is not among the fields of a config, with the nearest name."""
     section, _, last = name.rpartition(".")
-    beside = [field.removeprefix(f"{section}.") for field in fields if section and field.startswith(f"{section}.")]
-    if near := difflib.get_close_matches(last if beside else name, beside or fields, 1):
-        return f"no such field: {name}; did you mean {f'{section}.' * bool(beside)}{near[0]}?"
-    return f"no such field: {name}" + f"; {section} has {', '.join(beside)}" * bool(beside)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    siblings = [field.removeprefix(f"{section}.") for field in fields if section and field.startswith(f"{section}.")]
+    if nearest := difflib.get_close_matches(last if siblings else name, siblings or fields, 1):
+        return f"no such field: {name}; did you mean {f'{section}.' * bool(siblings)}{nearest[0]}?"
+    return f"no such field: {name}" + f"; {section} has {', '.join(siblings)}" * bool(siblings)
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
@@ -105,99 +153,26 @@ def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
     return changed
 
 
-class BusyError(UserError):
-    """Another process trains in the run folder."""
-
-
-def claim(run: Path, config: ConfigDict, lock: bool = True) -> AbstractContextManager[Any]:
-    """Make the run folder this config's: write its config.json, or check the one that is there.
-
-    Args:
-        run: the run folder.
-        config: the config.
-        lock: keep other processes out and write (of the processes of one run, one does; the others only look).
-
-    Returns:
-        What keeps them out, until it is closed or the process ends in whatever way.
-
-    Raises:
-        BusyError: another process holds it.
-        UserError: the folder is another config's (the differing fields are named), is a released network's, or
-            cannot be written.
-    """
-    if (run / WEIGHTS).exists():
-        raise UserError(f"{run} holds a released network, which cannot be trained on; choose another --workdir")
-    held: AbstractContextManager[Any] = hold(run) if lock else nullcontext()
-    try:
-        _write(run, config, lock)
-    except UserError:
-        with held:
-            raise
-    return held
-
-
-def hold(run: Path) -> AbstractContextManager[Any]:
-    """Keep other processes from training in a run folder, which is made; see `claim`."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        return FileLock(run / ".lock", is_singleton=True).acquire(blocking=False)  # this process may hold it twice
-    except Timeout:
-        raise BusyError(f"another process trains in {run}; wait for it, or choose another --workdir") from None
-    except OSError as error:
-        raise UserError(f"cannot write {run}: {error.strerror}; choose another --workdir") from None
-
-
-def _write(run: Path, config: ConfigDict, locked: bool) -> None:
-    path = run / "config.json"
-    new = as_json(config)
-    if path.is_file():
-        old = as_json(read(run))
-        if old == new:
-            return
-        # a run that ended before its first checkpoint leaves nothing worth keeping
-        if any((run / "checkpoints").glob("step_*")):
-            raise UserError(f"{run} holds a run of another config ({changes(old, new)}); choose another --workdir")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        if not locked:  # another run's processes may be at work here
-            return
-        (run / RESULT).unlink(missing_ok=True)  # of the other config, whose checkpoints somebody has deleted
-        with atomic.replacing(path) as partial:
-            partial.write_text(json.dumps(new, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another --workdir") from None
-
-
-def changes(old: dict[str, Any], new: dict[str, Any]) -> str:
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """The fields in which two nested dicts differ, with both values, as text."""
-    was, now = flatten(old), flatten(new)
-    fields = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-    return ", ".join(f"{name}: {_shown(was, name)} there, {_shown(now, name)} now" for name in fields)
+    before, after = flatten(old), flatten(new)
+
+    def text(fields: dict[str, Any], name: str) -> str:
+        return shown(fields[name]) if name in fields else "missing"
+
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return ", ".join(f"{name}: {text(before, name)} there, {text(after, name)} now" for name in names)
 
 
-def _shown(fields: dict[str, Any], name: str) -> str:
-    return repr(fields[name]) if name in fields else "missing"
+def shown(value: Any) -> str:
+    """A value as an error shows it, at most `SHOWN` characters long."""
+    return one_line(repr(value), SHOWN)
 
 
-def read(run: Path) -> ConfigDict:
-    """The config that a run folder was trained with, with the fields that came later.
-
-    Raises:
-        UserError: the folder has no readable config.json.
-    """
-    path = run / "config.json"
-    try:
-        return completed(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise UserError(f"no run in {run}: {path} is missing; train one with python -m fer_jax.main") from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read: {_one_line(error)}") from None
-
-
-def completed(fields: Any) -> ConfigDict:
-    """The config that was kept as JSON, with the fields that came later."""
+def with_later_fields(fields: Any) -> ConfigDict:
+    """The config that a run has stored as JSON, with the fields that came later."""
     config = ConfigDict(fields)
-    for field, value in ADDED.items():
+    for field, value in LATER_FIELDS.items():
         section, name = field.split(".")
         if section in config and name not in config[section]:
             config[section][name] = value

@@ -9,13 +9,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from fer_jax.data import SIDE
+
 # How far below the threshold the correlation of the blurred pictures may lie. At 0.92 this lost nothing: of all pairs
 # of a validation and a training picture of FER+, 1,006 correlate so, and their blurred pictures 0.89 or more; nor did
 # it for 3,000 training pictures with all (3,906 pairs). Training pictures moved by (1, 1) keep 0.88 blurred, each one.
 MARGIN = 0.05
 
 CHUNK = 128  # pictures compared with all others at a time; bounds memory
-SIDE = 48  # of the pictures, in pixels
 
 # [pixel, window]: sums over 8 pixels, every 4 pixels. A blur that a shift by one pixel hardly changes.
 _BLUR = np.array([[4 * window <= pixel < 4 * window + 8 for window in range(11)] for pixel in range(SIDE)], np.float32)

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fer_jax import atomic, labels
-from fer_jax.cli import UserError
+from fer_jax.errors import UserError
 
 SIDE = 48  # of the stored pictures, in pixels
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer_jax import calibration, repeats, scores
-from fer_jax.cli import UserError
+from fer_jax import calibration, duplicates, scores
 from fer_jax.data import Split
+from fer_jax.errors import UserError
 from fer_jax.labels import EMOTIONS, PROTOCOLS
 from fer_jax.scores import Interval, Judged
 
-# Pictures by what training and selection saw of them in other splits (see fer_jax.repeats), and what tables call them.
+# Pictures by what training and selection saw of them in other splits (see fer_jax.duplicates), and what tables call them.
 SUBSETS = {
     "all": "all pictures",
     "unseen": "without exact repeats",
@@ -44,8 +44,8 @@ def subsets(split: Split, used: list[Split]) -> dict[str, np.ndarray]:
     found = {"all": np.ones(len(split.images), bool)}
     if used:
         seen = np.concatenate([other.images for other in used])
-        found["unseen"] = ~repeats.exact(split.images, seen)
-        found["unseen_near"] = repeats.near(split.images, seen) < 0
+        found["unseen"] = ~duplicates.exact(split.images, seen)
+        found["unseen_near"] = duplicates.near(split.images, seen) < 0
     return found
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fer_jax import style
-from fer_jax.history import best_record
+from fer_jax.history import EpochRecord, best_record
 from fer_jax.labels import EMOTIONS
 from fer_jax.style import BLUE, GREY, ORANGE, SKY, SMALL, TEXT, TINY, VERMILLION, percent, with_counts
 
@@ -140,36 +140,36 @@ def class_bars(f1: Mapping[str, Interval], counts: Sequence[int], title: str) ->
     return figure
 
 
-def training_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
+def training_curves(history: Sequence[EpochRecord], title: str) -> Figure:
     """Loss, accuracy, macro F1 and learning rate by epoch, from the records of `fer_jax.history`, at least one.
 
     The best epoch, by validation accuracy, is marked.
     """
     figure = style.chart(6.1, "Training", title, len(history), "epoch")
-    epoch = [record["epoch"] for record in history]
+    epoch = [record.epoch for record in history]
     best = best_record(history)
     panels = figure.subplots(2, 2, sharex=True)
     looks = {"train": (ORANGE, "s", "--", "training (while it learns)"), "valid": (BLUE, "o", "-", "validation")}
     every = max(len(history) // 12, 1)
     for axes, name in zip(panels.flat, ("loss", "accuracy", "macro_f1"), strict=False):
         for split, (colour, marker, dash, label) in looks.items():
-            values = [record[split][name] for record in history]
+            values = [getattr(record, split)[name] for record in history]
             axes.plot(epoch, values, color=colour, marker=marker, linestyle=dash, markevery=every, label=label)
         if name != "loss":
             axes.yaxis.set_major_formatter(percent)
         style.label(axes, "", name.replace("_f1", " F1"))
     rate = panels[1, 1]
-    rate.plot(epoch, [record["learning_rate"] for record in history], color="black", marker=".", markevery=every)
+    rate.plot(epoch, [record.learning_rate for record in history], color="black", marker=".", markevery=every)
     style.label(rate, "", "learning rate")
     rate.yaxis.set_major_formatter("{x:g}")
     rate.set_xlim(0.4, epoch[-1] + 0.6)
     rate.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     for axes in panels.flat:
-        axes.axvline(best["epoch"], color=GREY, linestyle=":", linewidth=1.5)
+        axes.axvline(best.epoch, color=GREY, linestyle=":", linewidth=1.5)
     rate.set_ylim(bottom=0)
     for axes in panels[1]:
         axes.set_xlabel("epoch", fontsize=TEXT)
-    note = f"best epoch {best['epoch']}: {best['valid']['accuracy']:.1%}"
+    note = f"best epoch {best.epoch}: {best.valid['accuracy']:.1%}"
     panels[0, 1].plot([], [], color=GREY, linestyle=":", label=note)
     figure.align_ylabels()
     figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=SMALL)

@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 from scipy.ndimage import gaussian_filter
 
 from fer_jax.labels import EMOTIONS, VOTES
-from fer_jax.style import BLUE, DPI, ORANGE, SMALL, TEXT, TINY, TITLE, WIDTH, counted, percent, wrapped
+from fer_jax.style import BLUE, DPI, ORANGE, SMALL, TEXT, TINY, TITLE, WIDTH, percent, wrapped
+from fer_jax.text import counted
 
 PALE = "#E3E3E3"
 MARGIN = 0.1  # inches

@@ -27,7 +27,7 @@ class Mode(NamedTuple):
     select: Callable[[np.ndarray], Targets]
     sampled: bool = False  # draw one label from the target each time the picture is used
     loss: str = "cross_entropy"  # a key of fer_jax.losses.LOSSES
-    marks: bool = False  # targets are marks, not distributions: they can be neither softened nor mixed
+    multi_hot: bool = False  # targets are multi-hot, not distributions: they can be neither softened nor mixed
 
 
 def targets(votes: np.ndarray, mode: str) -> Targets:
@@ -158,7 +158,7 @@ MODES = {
     "majority": Mode(_majority),
     "probability": Mode(_crossentropy, sampled=True),
     "crossentropy": Mode(_crossentropy),
-    "multi_target": Mode(_multi_target, loss="multi_target", marks=True),
+    "multi_target": Mode(_multi_target, loss="multi_target", multi_hot=True),
     # half `crossentropy`, half `majority`: our own
     "mixture": Mode(_mixture),
     # what others report on, and train on, beside `majority`

@@ -67,7 +67,7 @@ class Render(NamedTuple):
         return augment.render(images, params, size=self.size, normalize=self.normalize), None
 
 
-def chances(target: np.ndarray, balance: float) -> np.ndarray:
+def sampling_probabilities(target: np.ndarray, balance: float) -> np.ndarray:
     """How probably a picture is the next to be drawn, f64[N] of sum 1: proportional to n_class^-balance.
 
     Args:
@@ -94,7 +94,7 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Augmented batches from `start_step` on, without end; an epoch is N // batch_size of them.
 
-    In an epoch every picture comes once at most; balanced, pictures are drawn independently by their `chances`.
+    In an epoch every picture comes once at most; balanced, pictures are drawn independently by their `sampling_probabilities`.
 
     Args:
         examples: of the training split.
@@ -102,7 +102,7 @@ def train_batches(
         batch_size: over all processes.
         seed: of the run; with the step it fixes the batch.
         sampled: draw each picture's label from its target (label mode `probability`).
-        balance: see `chances`; 0 shuffles.
+        balance: see `sampling_probabilities`; 0 shuffles.
         mixup: alpha of the Beta(alpha, alpha) that `Batch.share` is drawn from; 0: nothing is mixed. Zhang et al. 2017
             (https://arxiv.org/abs/1710.09412).
         cutmix: the probability that a picture gets a `Batch.box`, see `cut_boxes`; not together with mixup.
@@ -151,7 +151,7 @@ def cut_boxes(rng: np.random.Generator, n: int, size: int, probability: float) -
 def _order(rng: np.random.Generator, target: np.ndarray, balance: float) -> np.ndarray:
     """The numbers of an epoch's pictures, i64[N]."""
     if balance:
-        return rng.choice(len(target), len(target), p=chances(target, balance))
+        return rng.choice(len(target), len(target), p=sampling_probabilities(target, balance))
     return rng.permutation(len(target))
 
 

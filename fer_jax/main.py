@@ -1,58 +1,51 @@
-"""Train a network on FER+ folders, or go on with a run that was interrupted.
+"""Train a network on FER+ folders, or resume a run that was interrupted.
 
-The run folder gets config.json, checkpoints/ (latest and best) and TensorBoard event files. Starting again with
-the same command resumes from the latest checkpoint. Any field of the config can be overridden.
+The run folder gets config.json, history.csv (one row an epoch), checkpoints/ (latest and best) and TensorBoard event
+files. The same command resumes from the latest checkpoint. Any field of the config can be overridden; fer_jax/schema.py
+explains them all.
 """
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax import cli
+from fer_jax import cli, run_folder
+from fer_jax import config as config_lib
 
-EXAMPLE = """examples:
-  python -m fer_jax.main --config configs/base.py
-  python -m fer_jax.main --config configs/emotion_cnn.py --workdir experiments/seed1 --config.seed=1
-  tensorboard --logdir experiments
-"""
+EXAMPLES = [
+    "--config configs/base.py",
+    "--config emotion_cnn --workdir experiments/seed1 --config.seed=1",
+    "--config base --config.schedule.boundaries='(10, 15)' --config.schedule.scales='(0.1, 0.01)'",
+    "tensorboard --logdir experiments",
+]
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fer_jax.main",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = cli.parser("main", __doc__, EXAMPLES, allow_abbrev=False)
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="CONFIG",
+        help="a config file, or the name of a shipped config, for example base",
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="a config, one of configs/*.py")
     parser.add_argument(
         "--workdir",
         type=Path,
         metavar="DIR",
         help="the run folder (default: experiments/<name of the config>)",
     )
-    # argparse would not list these: it only passes them on
-    parser.add_argument_group("overrides", "--config.field=value sets a field, for example --config.train.epochs=3")
-    args, overrides = parser.parse_known_args()
+    cli.add_overrides(parser, "sets a field, for example --config.train.epochs=3")
+    args, overrides = parser.parse_known_args(argv)
+    config = config_lib.load(args.config, overrides)  # a mistyped field shows before jax is imported
+    run = args.workdir or run_folder.default_workdir(args.config)
 
-    from fer_jax import config as config_lib
-
-    config = config_lib.load(args.config, overrides)
-    run = args.workdir or Path("experiments") / Path(args.config).stem
-
-    # jax takes a second to import: --help and a mistyped field need not wait for it
-    import jax
-
-    from fer_jax import devices
+    from fer_jax import runtime
     from fer_jax.train import train
 
-    devices.tune_cpu()
-    devices.join()
-    devices.cache_compilations()
+    runtime.start(distributed=True)
     ending = train(config, run)
-    if ending.finished and jax.process_index() == 0:
-        print(f"run folder: {run}; evaluate it with: python -m fer_jax.evaluate --run {run} --split valid")
+    if ending.finished and runtime.is_first_process():
+        print(f"run folder: {run}; evaluate it with: {cli.command('evaluate')} --run {run} --split valid")
     return 0
 
 

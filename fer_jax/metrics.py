@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fer_jax.confusion import confusion_metrics
 from fer_jax.labels import EMOTIONS
 
 NEVER = np.iinfo(np.int32).max
@@ -60,29 +61,8 @@ def count_batch(loss: jax.Array, logits: jax.Array, target: jax.Array, mask: jax
     return zeros()._replace(loss=loss_sum, examples=mask.sum(), confusion=confusion)
 
 
-def scores(confusion: np.ndarray) -> dict[str, float]:
-    """Accuracy, precision, recall and F1 of a confusion matrix int[C, C] of [label, prediction].
-
-    `precision`, `recall` and `f1` are weighted by label frequency, `macro_f1` is the plain mean over the classes. All
-    in 0..1; a figure whose denominator is zero is 0, and a class that was neither labelled nor predicted stays out of
-    the macro mean (both as scikit-learn does).
-    """
-    confusion = np.asarray(confusion, np.float64)
-    hits, labels, predictions = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-
-    def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-        return np.divide(numerator, denominator, out=np.zeros_like(hits), where=denominator > 0)
-
-    total = max(confusion.sum(), 1)
-    f1 = ratio(2 * hits, labels + predictions)
-    by_class = {"precision": ratio(hits, predictions), "recall": ratio(hits, labels), "f1": f1}
-    weighted = {name: float((values * labels).sum() / total) for name, values in by_class.items()}
-    present = labels + predictions > 0
-    macro_f1 = float(f1[present].mean()) if present.any() else 0.0
-    return {"accuracy": float(hits.sum() / total), **weighted, "macro_f1": macro_f1}
-
-
 def summary(metrics: Metrics) -> dict[str, float]:
-    """`scores` of the confusion matrix with the mean `loss` per example."""
+    """The mean `loss` per example, and the `confusion_metrics` of all classes together."""
     loss = float(metrics.loss) / max(int(metrics.examples), 1)
-    return {"loss": loss, **scores(np.asarray(metrics.confusion))}
+    found = confusion_metrics(np.asarray(metrics.confusion)[..., None])
+    return {"loss": loss, **{name: float(values[0]) for name, values in found.items() if "/" not in name}}

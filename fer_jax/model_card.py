@@ -7,11 +7,11 @@ import numpy as np
 
 from fer_jax import config as config_lib
 from fer_jax import models, report, scores, tables
-from fer_jax.config import WEIGHTS
 from fer_jax.document import Block, Heading, Text
 from fer_jax.evaluation import Evaluation
 from fer_jax.inference import Network
 from fer_jax.labels import EMOTIONS
+from fer_jax.run_folder import WEIGHTS
 
 WEAKEST = 3  # classes that are named for their low recall
 SWITCHES = ("width", "depth", "squeeze_excite", "antialias")  # fields of config.model that make another network
@@ -86,7 +86,7 @@ def _section(title: str, text: str) -> list[Block]:
 
 def _details(network: Network, weights_bytes: int, half: bool) -> str:
     config, size = network.config, network.config.image.size
-    epochs = sum(record["step"] <= network.step for record in network.history)
+    epochs = sum(record.step <= network.step for record in network.history)
     kernels, averaged = ", kernels in float16" if half else "", ""
     if config.optim.swa_epochs and epochs > config.train.epochs - config.optim.swa_epochs:
         averaged = f", mean of the weights of the last {config.optim.swa_epochs:g} epochs"
@@ -96,7 +96,7 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
     if teachers := config.data.teachers:
         begun += f", {config.data.teacher_share:.0%} of each target from {', '.join(f'`{run}`' for run in teachers)}"
     model = config.model
-    switched = [f"`model.{of}={model[of]}`" for of in SWITCHES if model[of] != config_lib.ADDED[f"model.{of}"]]
+    switched = [f"`model.{of}={model[of]}`" for of in SWITCHES if model[of] != config_lib.LATER_FIELDS[f"model.{of}"]]
     lines = [
         f"**Network:** `{config.model.name}` of `fer_jax/models.py` (JAX, Flax){' with ' if switched else ''}"
         f"{', '.join(switched)}, "
@@ -120,7 +120,7 @@ def _training_data(network: Network) -> str:
     return (
         "[FER+](https://arxiv.org/abs/1608.01041) (Barsoum et al. 2016): the training pictures of FER2013 with crowd "
         f"votes, as the label mode `{config.data.label_mode}` of `fer_jax/labels.py` chooses and reads them{left_out}; "
-        f"{last['step'] // last['epoch']:,} batches of {config.train.batch_size} pictures an epoch. No others."
+        f"{last.step // last.epoch:,} batches of {config.train.batch_size} pictures an epoch. No others."
     )
 
 

@@ -5,6 +5,7 @@
 enter it in both tables, and give it a config; `init` must know the names of its parameters.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -103,13 +104,15 @@ def create_model(
     """The module of that name, computing in `dtype` ("float32" or "bfloat16"); the rest is as in `ResNet`.
 
     Raises:
-        ValueError: unknown name or dtype, or the model has no such part.
+        KeyError: `name` is not in `MODELS`.
+        ValueError: the model lacks one of the other fields.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model.name {name!r}: choose one of {', '.join(MODELS)}")
-    if dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"unknown model.dtype {dtype!r}: choose float32 or bfloat16")
-    model = MODELS[name](dropout=dropout, dtype=jnp.dtype(dtype))
+    try:
+        model = MODELS[name](dropout=dropout, dtype=jnp.dtype(dtype))
+    except TypeError as error:
+        raise ValueError(f"the model {name} must take dropout and dtype, as EmotionCNN does ({error})") from None
+    if "train" not in inspect.signature(model.__call__).parameters:
+        raise ValueError(f"the model {name} must be called with (x, train), as EmotionCNN is")
     switches: dict[str, Any] = {
         "width": width,
         "depth": depth,
@@ -121,7 +124,7 @@ def create_model(
         if hasattr(model, switch):
             model = model.clone(**{switch: value})
         elif value != (off := getattr(ResNet, switch)):
-            raise ValueError(f"model.{switch}={value}: {name} cannot do that, leave it at {off} or choose a resnet")
+            raise ValueError(f"model.{switch}={value}: {name} has no such part; leave it at {off} or choose a resnet")
     return model
 
 

@@ -14,7 +14,7 @@ import onnx
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from onnx import TensorProto, helper, numpy_helper
 
-from fer_jax.cli import UserError
+from fer_jax.errors import UserError
 
 OPSET, IR_VERSION = 18, 8  # of 2022: what is installed somewhere reads them
 BATCH = "batch"

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from fer_jax.shapes import named_leaves
+
 
 @struct.dataclass
 class Packed:
@@ -24,13 +26,12 @@ class Packed:
 
 def pack(tree: Any) -> Packed:
     """What `unpack` makes the tree of again. TypeError where vectors are of several dtypes."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    named = named_leaves(tree)
     vectors = [jnp.ravel(leaf) for leaf in named.values() if jnp.ndim(leaf) < 2]
     return Packed(
         kernels={name: leaf for name, leaf in named.items() if jnp.ndim(leaf) >= 2},
         vectors=jax.lax.concatenate(vectors, 0) if vectors else None,
-        structure=structure,
+        structure=jax.tree.structure(tree),
         shapes=tuple((name, jnp.shape(leaf)) for name, leaf in named.items()),
     )
 

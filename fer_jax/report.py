@@ -1,8 +1,7 @@
 """The report of an evaluation as a page: what was found, in tables, pictures and words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,8 +10,9 @@ from fer_jax import calibration, comparison, figures, galleries, scores, tables
 from fer_jax.data import Split
 from fer_jax.document import Block, Heading, Picture, Table, Text
 from fer_jax.evaluation import SUBSETS, Evaluation
-from fer_jax.inference import Saliency
+from fer_jax.history import EpochRecord
 from fer_jax.labels import EMOTIONS
+from fer_jax.saliency import Saliency
 
 GALLERY = 8  # pictures in each
 
@@ -33,7 +33,7 @@ HOW = [
 ]
 
 
-def page(result: Evaluation, split: Split, history: Sequence[Mapping[str, Any]], maps: Saliency | None) -> list[Block]:
+def page(result: Evaluation, split: Split, history: Sequence[EpochRecord], maps: Saliency | None) -> list[Block]:
     """The whole report of one model.
 
     Args:

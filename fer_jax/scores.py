@@ -13,6 +13,7 @@ from scipy.special import logsumexp, xlogy
 from sklearn import metrics as sk
 
 from fer_jax import labels
+from fer_jax.confusion import confusion_metrics, ratio
 from fer_jax.labels import EMOTIONS
 
 CLASSES = len(EMOTIONS)
@@ -121,7 +122,7 @@ def figures(judged: Judged) -> dict[str, float]:
         result |= {prefix + name: value for name, value in zip(("precision", "recall", "f1"), means, strict=False)}
     auc = {c: sk.roc_auc_score(label == c, judged.log_probabilities[:, c]) for c in labelled if len(labelled) > 1}
     result["roc_auc"] = np.mean(list(auc.values())) if auc else np.nan
-    result |= {name: _ratio(np.nansum(term), (~np.isnan(term)).sum()) for name, term in _per_picture(judged).items()}
+    result |= {name: ratio(np.nansum(term), (~np.isnan(term)).sum()) for name, term in _per_picture(judged).items()}
     gap = np.bincount(confidence_bins(judged), judged.hit - judged.confidence)
     result["ece"] = np.abs(gap).sum() / len(label)
 
@@ -134,18 +135,13 @@ def figures(judged: Judged) -> dict[str, float]:
     return {name: float(value) for name, value in result.items()}
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
-    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, np.float64), denominator)
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, otherwise, np.float64), where=denominator > 0)
-
-
 def _per_picture(judged: Judged) -> dict[str, np.ndarray]:
     """The figures that are a mean over pictures: f64[N] each, nan for a picture that has none."""
     rows = np.arange(len(judged.label))
     logs, label, votes = judged.log_probabilities, judged.label, judged.votes
     top2 = np.argsort(-logs, axis=1, kind="stable")[:, :2]
     emotions = votes[:, :CLASSES]
-    q = _ratio(emotions, emotions.sum(axis=1, keepdims=True))
+    q = ratio(emotions, emotions.sum(axis=1, keepdims=True))
     all_votes = np.maximum(votes.sum(axis=1), 1)
     return {
         "top2_accuracy": (top2 == label[:, None]).any(axis=1).astype(np.float64),
@@ -222,15 +218,15 @@ def weighted_figures(judged: Judged, weights: np.ndarray, auc: bool = True) -> d
     Returns:
         The names of `figures`: f64[R] each.
     """
-    result = confusion_figures(weighted_confusion(judged, weights))
+    result = confusion_metrics(weighted_confusion(judged, weights))
     for name, term in _per_picture(judged).items():
-        result[name] = _ratio(np.nan_to_num(term) @ weights, ~np.isnan(term) @ weights)
+        result[name] = ratio(np.nan_to_num(term) @ weights, ~np.isnan(term) @ weights)
     gap = _sums(confidence_bins(judged), BINS, judged.hit - judged.confidence) @ weights
     result["ece"] = np.abs(gap).sum(axis=0) / weights.sum(axis=0)
     if not auc:
         return result
     areas = np.stack([_weighted_auc(judged, c, weights) for c in range(CLASSES)])
-    result["roc_auc"] = _ratio(np.nansum(areas, axis=0), (~np.isnan(areas)).sum(axis=0))
+    result["roc_auc"] = ratio(np.nansum(areas, axis=0), (~np.isnan(areas)).sum(axis=0))
     return result | {f"roc_auc/{emotion}": values for emotion, values in zip(EMOTIONS, areas, strict=True)}
 
 
@@ -245,28 +241,6 @@ def weighted_confusion(judged: Judged, weights: np.ndarray) -> np.ndarray:
     return (sums @ weights).reshape(CLASSES, CLASSES, -1)
 
 
-def confusion_figures(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """The figures that a confusion matrix holds: f64[R] each, of f64[8, 8, R]."""
-    hits, labelled, predicted = np.einsum("iir->ir", confusions), confusions.sum(axis=1), confusions.sum(axis=0)
-    total = labelled.sum(axis=0)
-    per_class = {
-        "precision": _ratio(hits, predicted, otherwise=0),
-        "recall": _ratio(hits, labelled, otherwise=0),
-        "f1": _ratio(2 * hits, labelled + predicted, otherwise=0),
-    }
-    seen = labelled + predicted > 0
-    result = {
-        "accuracy": hits.sum(axis=0) / total,
-        "balanced_accuracy": per_class["recall"].sum(axis=0) / (labelled > 0).sum(axis=0),
-    }
-    for name, values in per_class.items():
-        result[name] = (values * labelled).sum(axis=0) / total
-        result[f"macro_{name}"] = values.sum(axis=0) / seen.sum(axis=0)
-        of_class = zip(EMOTIONS, np.where(seen, values, np.nan), strict=True)
-        result |= {f"{name}/{emotion}": value for emotion, value in of_class}
-    return result
-
-
 def _weighted_auc(judged: Judged, which: int, weights: np.ndarray) -> np.ndarray:
     """One class against the rest: the share of pairs (of it, of the rest) in the right order, ties half; f64[R]."""
     score, positive = judged.log_probabilities[:, which], judged.label == which
@@ -276,4 +250,4 @@ def _weighted_auc(judged: Judged, which: int, weights: np.ndarray) -> np.ndarray
     below = np.cumsum(_sums(place, 2 * len(distinct) + 1, ~positive) @ weights, axis=0)
     weight = weights[positive]
     won = (weight * (below[2 * group] + below[2 * group + 1])).sum(axis=0) / 2
-    return _ratio(won, weight.sum(axis=0) * below[-1])
+    return ratio(won, weight.sum(axis=0) * below[-1])

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax import config as config_lib
-from fer_jax.cli import UserError
+from fer_jax.errors import UserError, one_line
 
 
 class Range(NamedTuple):
@@ -44,9 +44,9 @@ def load(path: str, config: ConfigDict) -> Search:
         UserError: the file has no search, or a field or range of it makes no sense.
     """
     try:
-        search = runpy.run_path(path).get("get_search", lambda: None)()
+        search = runpy.run_path(str(config_lib.find(path))).get("get_search", lambda: None)()
     except Exception as error:  # whatever the user's file raised while it ran
-        raise UserError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: {type(error).__name__}: {one_line(error)}") from None
     if not (isinstance(search, Search) and isinstance(search.space, Mapping) and search.space):
         raise UserError(
             f"{path}: get_search() must return a fer_jax.search_space.Search of one field or more; see configs/tune.py"
@@ -65,7 +65,7 @@ def _typed(config: ConfigDict, name: str, dimension: Dimension) -> Dimension:
     """The dimension with its values as the config holds them; ValueError where it cannot hold them."""
     fields = config_lib.flatten(config.to_dict())
     if name not in fields:
-        raise ValueError(config_lib.no_such_field(name, fields))
+        raise ValueError(config_lib.unknown_field(name, fields))
 
     def held(value: Any) -> Any:
         try:
@@ -79,7 +79,7 @@ def _typed(config: ConfigDict, name: str, dimension: Dimension) -> Dimension:
             raise ValueError(f"{name}: {dimension!r} is neither a Range nor a list of choices")
         choices = [held(value) for value in dimension]
         if len({repr(choice) for choice in choices}) < len(choices):
-            raise ValueError(f"{name}: a choice stands there twice: {choices}")
+            raise ValueError(f"{name}: a choice is given twice: {choices}")
         return choices
     if isinstance(fields[name], bool) or not isinstance(fields[name], int | float):
         raise ValueError(f"{name}: a Range is for numbers; give a list of choices")

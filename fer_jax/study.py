@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fer_jax import config as config_lib
 from fer_jax import search_space
-from fer_jax.cli import UserError
+from fer_jax.errors import UserError
 from fer_jax.search_space import Search
 
 HEARTBEAT_S, GRACE_S = 10, 60
@@ -96,9 +96,9 @@ def open_study(url: str, name: str, sampler: str, search: Search, config: Config
     if known is None:
         study.set_user_attr("made_from", made_from)
         return study
-    known |= {"config": config_lib.as_json(config_lib.completed(known["config"]))}
+    known |= {"config": config_lib.as_json(config_lib.with_later_fields(known["config"]))}
     if known != made_from:
-        changes = config_lib.changes(known, made_from)
+        changes = config_lib.differences(known, made_from)
         raise UserError(f"the study {name!r} in this storage is of another search ({changes}); choose another --study")
     return study
 
@@ -132,7 +132,7 @@ def _open_storage(url: str) -> RDBStorage:
             return storage()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = storage_error(error) or str(error.__cause__ or error)
-        driver = "; for PostgreSQL pip install -e '.[tune]' and write postgresql+psycopg://..."
+        driver = "; for PostgreSQL pip install 'fer_jax[tune]' and write postgresql+psycopg://..."
         shown = address.render_as_string(hide_password=True)
         missing = driver * isinstance(error, ImportError)
         raise UserError(f"--storage {shown} cannot be opened: {reason}{missing}") from None

@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
-from configs import base
-from fer_jax import atomic, document, evaluate, figures, study_figures
+from fer_jax import atomic, cli, document, figures, schema, study_figures
 from fer_jax import config as config_lib
 from fer_jax import study as study_lib
 from fer_jax.document import Block, Heading, Picture, Table, Text
 from fer_jax.search_space import Range, Search
+from fer_jax.write import write as write_report
 
 SHOWN = 10  # best trials on the terminal; the report has all
 
@@ -42,13 +42,13 @@ def write(folder: Path, study: optuna.Study, search: Search, config: ConfigDict,
         best, tuned = complete[0], folder / "tuned.py"
         values = study_lib.values(best, search.space)
         facts |= {"trial": study_lib.origin(best), "accuracy": best.value, "values": values}
-        command = f"python -m fer_jax.main --config {tuned}"
+        command = f"{cli.command('main')} --config {tuned}"
         if config.data.drop_repeats and "data.drop_repeats" not in values:  # that was for judging the trials
             command += " --config.data.drop_repeats=False"
         say(f"train the best trial's config: {command}")
         blocks[1:1] = [Text(_caution(search)), Text(f"Train the best: {command}")]
         blocks += pictures(study, complete, search)
-    evaluate.write(folder, f"Study {study.study_name}", blocks, facts)
+    write_report(folder, f"Study {study.study_name}", blocks, facts)
     if complete:
         whole = config_lib.with_values(config, values)
         with atomic.replacing(tuned) as partial:
@@ -127,8 +127,8 @@ def pictures(study: optuna.Study, complete: list[FrozenTrial], search: Search) -
 
 
 def tuned_config(config: ConfigDict, searched: Sequence[str], best: FrozenTrial, about: str, command: str) -> str:
-    """The text of a config file: configs/base.py with what was searched, and with what else differs from it."""
-    fields, usual = (config_lib.flatten(values.to_dict()) for values in (config, base.get_config()))
+    """The text of a config file: the neutral config with the fields that were searched, and all others that differ."""
+    fields, usual = (config_lib.flatten(values.to_dict()) for values in (config, schema.default_config()))
     found = [f"    config.{name} = {fields[name]!r}\n" for name in searched]
     others = [
         f"    config.{name} = {value!r}\n"
@@ -144,14 +144,12 @@ def tuned_config(config: ConfigDict, searched: Sequence[str], best: FrozenTrial,
 It has the epochs of the tuning: for longer training add --config.train.epochs=...
 """
 
-from ml_collections import ConfigDict
-
-from configs import base
+import fer_jax
 
 
-def get_config() -> ConfigDict:
-    """The fields that were searched, then those that the tuning had set."""
-    config = base.get_config()
+def get_config():
+    """The fields that were searched, then all others that differ from the neutral config."""
+    config = fer_jax.default_config()
 {"".join(found)}
 {"".join(others)}    return config
 '''

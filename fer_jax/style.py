@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fer_jax.text import counted
+
 WIDTH, DPI = 7.0, 110  # inches, dots per inch
 TITLE, TEXT, SMALL, TINY = 12.0, 11.0, 10.0, 9.0  # points; 9 are 7 pixels where the figure is 400 wide
 BLUE, ORANGE, VERMILLION, SKY, GREY = "#0072B2", "#E69F00", "#D55E00", "#56B4E9", "#737373"
@@ -28,11 +30,6 @@ def chart(height: float, shown: str, title: str, count: float, noun: str = "pict
 def wrapped(title: str) -> str:
     """The title in lines that fit the width of a figure."""
     return textwrap.fill(title, 66)
-
-
-def counted(count: float, noun: str) -> str:
-    """1 picture, 3,199 pictures."""
-    return f"{count:,.0f} {noun}{'' if count == 1 else 's'}"
 
 
 def with_counts(names: Iterable[str], counts: Iterable[float]) -> list[str]:

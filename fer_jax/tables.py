@@ -43,6 +43,15 @@ def show(name: str, interval: Interval) -> str:
     return f"{value:.4f} ({low:.3f} to {high:.3f})"
 
 
+def verdict(result: Evaluation) -> str:
+    """The result in one line."""
+    metrics, count = result.figures[result.headline], result.counts[result.headline]["all"]
+    text = f"{result.name}: accuracy {show('accuracy', metrics['all']['accuracy'])} on {count:,} {result.split} images"
+    if "unseen_near" in metrics:
+        text += f", {metrics['unseen_near']['accuracy'].value:.2%} without duplicates"
+    return f"{text} ({result.headline})"
+
+
 def main_table(result: Evaluation) -> Table:
     """Every figure under every protocol."""
     rows = [["pictures", *(f"{result.counts[protocol]['all']:,}" for protocol in PROTOCOLS)]]

@@ -1,34 +1,63 @@
-"""A training run: epochs, evaluation, early stopping, logs, checkpoints, and going on where one left off.
+"""A training run: epochs, evaluation, early stopping, logs, checkpoints, and resuming from them.
 
-All side effects of training are here, in `fer_jax.logs` and in `fer_jax.checkpoint`.
+All side effects of training are here, in `fer_jax.event_log` and in `fer_jax.checkpoint`.
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from fer_jax import augment, checkpoint, data, examples, loader, models, train_step
+from fer_jax import (
+    atomic,
+    augment,
+    checkpoint,
+    data,
+    inference,
+    loader,
+    models,
+    provenance,
+    run_folder,
+    setup,
+    teachers,
+    train_step,
+    training_set,
+)
 from fer_jax import config as config_lib
+from fer_jax import history as history_lib
 from fer_jax import metrics as metrics_lib
-from fer_jax.cli import UserError
-from fer_jax.devices import Devices, memory_told, stop_requests
-from fer_jax.experiment import build, check_sources, evaluator, ready_batches, step_function
-from fer_jax.history import best_record, ending
+from fer_jax.checkpoint import Progress
+from fer_jax.checks import check, check_sources
+from fer_jax.devices import Devices, memory_errors
+from fer_jax.errors import UserError
+from fer_jax.event_log import EventLog
+from fer_jax.history import SCALARS, EpochRecord, best_record
 from fer_jax.loader import Batch, Examples, Render
-from fer_jax.logs import SCALARS, Clock, EpochProgress, EventLog
 from fer_jax.metrics import Metrics
+from fer_jax.progress import Clock, EpochProgress
+from fer_jax.runtime import stop_requests
+from fer_jax.setup import Parts
 from fer_jax.train_step import TrainState
 
+Say = Callable[[str], None]
+StopAfter = Callable[[EpochRecord], bool]
 
-def _say(line: str) -> None:
+HISTORY = "history.csv"  # in the run folder
+
+
+def _print(line: str) -> None:
     print(line, flush=True)  # a log file should show it now
+
+
+def _never(record: EpochRecord) -> bool:
+    return False
 
 
 class DivergenceError(UserError):
@@ -36,208 +65,307 @@ class DivergenceError(UserError):
 
 
 class Ending(NamedTuple):
-    """How a run ended."""
+    """The end of a run."""
 
     how: str  # "complete", "stopped early", "pruned", or "interrupted"
     signal: str = ""  # that came, if any: the caller should end too, also where the run was just finished
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to train."""
+        """True where nothing is left to train."""
         return self.how != "interrupted"
 
 
-@memory_told("lower train.batch_size or train.eval_batch_size, or set model.dtype=bfloat16, in another --workdir")
-def train(
-    config: ConfigDict,
-    run: Path,
-    say: Callable[[str], None] = _say,
-    stop_after: Callable[[dict[str, Any]], bool] = lambda record: False,
-) -> Ending:
+class _Inputs(NamedTuple):
+    """The data of a run and what follows from them."""
+
+    training: Examples
+    valid: Examples
+    digest: str  # of both
+    steps_per_epoch: int
+    initial: TrainState
+
+
+class _Position(NamedTuple):
+    """How far a run is."""
+
+    state: TrainState
+    totals: Metrics  # of the epoch under way
+    step: int
+    history: list[EpochRecord]
+    code: list[dict[str, Any]]  # see checkpoint.Progress
+    resumed: bool
+    clock: Clock | None = None  # of the epoch trained last
+
+
+class _Run(NamedTuple):
+    """Everything that stays the same while a run trains."""
+
+    config: ConfigDict
+    folder: Path
+    devices: Devices
+    parts: Parts
+    inputs: _Inputs
+    manager: ocp.CheckpointManager
+    say: Say
+    stop_after: StopAfter
+
+
+@memory_errors("lower train.batch_size or train.eval_batch_size, or set model.dtype=bfloat16, in another --workdir")
+def train(config: ConfigDict, run: Path, say: Say = _print, stop_after: StopAfter = _never) -> Ending:
     """Train `config` in the run folder, from its latest checkpoint if it has one, until it is done.
 
     Done is the last epoch, or `train.patience` epochs without a better validation accuracy. SIGTERM or Ctrl-C
     saves and returns early.
 
     Args:
-        config: all of its fields, as in configs/base.py.
+        config: all fields of `schema.default_config()`.
         run: the run folder.
-        say: is told what happens, a line at a time.
-        stop_after: is told the record of each new epoch; True ends the run there, "pruned".
+        say: gets a line for each event.
+        stop_after: gets the record of each new epoch; True ends the run there, "pruned".
 
     Raises:
         DivergenceError: loss or gradient became non-finite.
         OutOfMemoryError: the device has not enough.
         UserError: config, data or folder cannot be used.
     """
-    parts = build(config)  # what is wrong with it shows before the data is read and the folder made
+    check(config)  # a wrong config shows before the data are read and the folder is made
     devices = Devices()
     devices.check_batch_size(config.train.batch_size)
-    if not (run / "config.json").exists():  # one that goes on has what it learnt from
+    if not (run / run_folder.CONFIG).exists():  # a resumed run has what it learned from its sources
         check_sources(config)
-    if not devices.first:  # one process speaks for all
-        say = lambda line: None  # noqa: E731
-    with ThreadPoolExecutor(1) as beside:  # it compiles for as long as the pictures take to be read
-        initial = beside.submit(parts.init)
-        training = examples.training(config)
+    inputs = _read_inputs(config)
+    parts = setup.build(config, inputs.steps_per_epoch)
+    with (
+        run_folder.claim(run, config, devices.first),
+        closing(checkpoint.open_manager(run)) as manager,
+    ):
+        silent = say if devices.first else lambda line: None  # one process speaks for all
+        task = _Run(config, run, devices, parts, inputs, manager, silent, stop_after)
+        position = _restore(task)
+        if how := _ending(task, position.history):
+            task.say(_about(task, position.state))
+            task.say(_result(how, position.history))
+            return Ending(how)
+        return _train_epochs(task, position)
+
+
+def _read_inputs(config: ConfigDict) -> _Inputs:
+    """Read the data, while the initial state is computed."""
+    with ThreadPoolExecutor(1) as pool:  # it compiles for as long as the images take to be read
+        initial = pool.submit(setup.create_train_state, config)
+        training = training_set.training(config)
         valid = loader.select(data.load(config.data.dir, "valid"), "majority")
-        pictures = examples.digest(training, valid)
-    epochs, batch_size = config.train.epochs, config.train.batch_size
-    steps_per_epoch = len(training.images) // batch_size
+        digest = training_set.digest(training, valid)
+    steps_per_epoch = len(training.images) // config.train.batch_size
     if steps_per_epoch == 0 or len(valid.images) == 0:
         raise UserError(
-            f"{config.data.dir} gives {len(training.images)} training and {len(valid.images)} validation pictures; "
-            f"train.batch_size={batch_size} needs as many of the first, and one of the second"
+            f"{config.data.dir} gives {len(training.images)} training and {len(valid.images)} validation images; "
+            f"train.batch_size={config.train.batch_size} needs as many of the first, and one of the second"
         )
-    parts = build(config, steps_per_epoch)
-    evaluate = evaluator(parts, devices, config.train.eval_batch_size)
-
-    lock = config_lib.claim(run, config, devices.first)
-    with lock, closing(checkpoint.open_manager(run)) as manager:
-        tree: dict[str, Any] = {"state": initial.result(), "totals": metrics_lib.zeros()}
-        found = checkpoint.restore(manager, "latest", tree, devices.replicated)
-        if found is None and config.train.init_from:
-            tree["state"] = parts.init(_variables_of(Path(config.train.init_from), config))
-        tree = devices.replicate(tree) if found is None else found.tree
-        state, totals = tree["state"], tree["totals"]
-        step, history = (found.step, found.progress["history"]) if found else (0, [])
-        begun_with = found.progress.get("pictures", pictures) if found else pictures  # older runs did not keep it
-        if found and (found.progress["steps_per_epoch"] != steps_per_epoch or begun_with != pictures):
-            raise UserError(f"{config.data.dir} has changed since {run} was begun; choose another --workdir")
-        labelled = config.data.label_mode + (", without repeats" if config.data.drop_repeats else "")
-        about = (
-            f"{config.model.name}: {models.count_parameters(state.params):,} parameters; {len(training.images):,} "
-            f"training pictures ({labelled}), {len(valid.images):,} for validation (majority); "
-            f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
-        )
-        if how := ending(history, epochs, config.train.patience):
-            say(about)
-            say(_result(how, history))
-            return Ending(how)
-        training = examples.teach(training, config.data, run / "taught.npz", begun=found is not None, say=say)
-        step_fn = step_function(config, parts, devices, training)
-        compiled: set[int] = set()
-        with (
-            stop_requests() as stop,
-            closing(EventLog(run, step, devices.first)) as events,
-            closing(ready_batches(config, parts, devices, training, steps_per_epoch, step)) as ready,
-        ):
-            say(about)
-            if found:
-                say(f"resuming from step {step} (epoch {step / steps_per_epoch:.2f} of {epochs})")
-            else:
-                events.start(config, _sample_grid(training, parts.render, config.seed))
-            signal = ""
-            while not how and not signal:
-                clock = Clock(batch_size, step % steps_per_epoch, compiled)
-                title, left = f"epoch {len(history) + 1}/{epochs}", (epochs - len(history)) * steps_per_epoch
-                with closing(EpochProgress(title, steps_per_epoch, left, batch_size, devices.first)) as progress:
-                    state, totals, signal = _train_epoch(state, totals, step, ready, step_fn, stop, clock, progress)
-                step = int(state.step)
-                _check_finite(totals, manager)
-                saved = {"history": history, "steps_per_epoch": steps_per_epoch, "pictures": pictures}
-                if step % steps_per_epoch:  # interrupted inside the epoch
-                    checkpoint.save(manager, step, {"state": state, "totals": totals}, saved, None)
-                    break
-                counted = evaluate(train_step.eval_variables(state), valid)
-                record = {
-                    "epoch": len(history) + 1,
-                    "step": step,
-                    "train": _scalars(totals),
-                    "valid": _scalars(counted),
-                    "learning_rate": float(parts.schedule(np.float32(step - 1))),
-                    "grad_norm": float(totals.grad_norm) / steps_per_epoch,
-                    "images_per_s": clock.images_per_s(),
-                    "data_wait": clock.waiting_share(),
-                }
-                history = [*history, record]
-                totals = devices.replicate(metrics_lib.zeros())
-                tree = {"state": state, "totals": totals}
-                saved["history"] = history
-                checkpoint.save(manager, step, tree, saved, record["valid"]["accuracy"])
-                events.epoch(record, np.asarray(counted.confusion))
-                say(_line(record, epochs, best_record(history) is record))
-                pruned = stop_after(record)  # it wants every record, also the last
-                how = ending(history, epochs, config.train.patience) or ("pruned" if pruned else "")
-            manager.wait_until_finished()
-            if how:
-                events.finish(config, best_record(history))
-                say(_result(how, history))
-            else:
-                say(f"{signal}: saved at step {step}; the same command goes on from there")
-        signal = signal or stop()  # one that came after the last step too
-    return Ending(how or "interrupted", signal)
+    return _Inputs(training, valid, digest, steps_per_epoch, initial.result())
 
 
-def _variables_of(run: Path, config: ConfigDict) -> Any:
-    """The network of a run folder, to go on from; UserError unless it is the network of this config."""
-    from fer_jax import inference  # few runs need it, and it would make every start slower
+def _restore(task: _Run) -> _Position:
+    """The position of the latest checkpoint, or the start of a new run."""
+    config, inputs, devices = task.config, task.inputs, task.devices
+    tree: dict[str, Any] = {"state": inputs.initial, "totals": metrics_lib.zeros()}
+    saved = checkpoint.restore(task.manager, "latest", tree, devices.replicated)
+    version = provenance.code_version()
+    if saved is None:
+        if config.train.init_from:
+            tree["state"] = setup.create_train_state(config, _initial_variables(config))
+        tree = devices.replicate(tree)
+        return _Position(tree["state"], tree["totals"], 0, [], [{**version, "from_step": 0}], resumed=False)
+    progress = saved.progress
+    other_data = progress.pictures not in ("", inputs.digest)  # older runs did not keep it
+    if progress.steps_per_epoch != inputs.steps_per_epoch or other_data:
+        raise UserError(f"{config.data.dir} has changed since {task.folder} was started; choose another --workdir")
+    code = [dict(entry) for entry in progress.code]
+    if not code or {name: code[-1].get(name) for name in version} != version:
+        code.append({**version, "from_step": saved.step})
+    return _Position(saved.tree["state"], saved.tree["totals"], saved.step, progress.history, code, resumed=True)
 
-    network = inference.restore(run, "best")
-    there, here = (config_lib.as_json(of) for of in (network.config, config))
-    free = ("dropout", "dtype", "stochastic_depth")  # what the weights need not know of
-    there, here = (
-        {"model": {name: value for name, value in of["model"].items() if name not in free}, "image": of["image"]}
-        for of in (there, here)
+
+def _initial_variables(config: ConfigDict) -> Any:
+    """The network that `train.init_from` names; UserError unless it is the network of this config."""
+    network = inference.restore(config.train.init_from, "best")
+    free = ("dropout", "dtype", "stochastic_depth")  # the weights do not depend on these fields
+    other, own = (
+        {"model": {name: value for name, value in json["model"].items() if name not in free}, "image": json["image"]}
+        for json in map(config_lib.as_json, (network.config, config))
     )
-    if there != here:
-        raise UserError(f"train.init_from={run} holds another network ({config_lib.changes(there, here)})")
+    if other != own:
+        differences = config_lib.differences(other, own)
+        raise UserError(f"train.init_from={config.train.init_from} holds another network ({differences})")
     return network.variables
 
 
+def _train_epochs(task: _Run, position: _Position) -> Ending:
+    """Train epoch by epoch until the run is done or a signal comes, and save after each."""
+    config, inputs, devices = task.config, task.inputs, task.devices
+    steps_per_epoch = inputs.steps_per_epoch
+    training = teachers.with_soft_targets(inputs.training, config.data, task.folder, position.resumed, task.say)
+    step_function = setup.step_function(config, task.parts, devices, training)
+    evaluate = setup.evaluator(task.parts.network, devices, config.train.eval_batch_size)
+    compiled: set[int] = set()
+    how = signal = ""
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_requests())
+        events = stack.enter_context(closing(EventLog(task.folder, position.step, devices.first)))
+        batches = setup.ready_batches(config, task.parts, devices, training, steps_per_epoch, position.step)
+        ready = stack.enter_context(closing(batches))
+        task.say(_about(task, position.state))
+        if position.resumed:
+            epoch = f"{position.step / steps_per_epoch:.2f} of {config.train.epochs}"
+            task.say(f"resuming from step {position.step} (epoch {epoch})")
+        else:
+            events.start(config, _sample_grid(training, task.parts.network.render, config.seed))
+        while not how and not signal:
+            position, signal = _train_epoch(task, position, ready, step_function, stop, compiled)
+            if position.step % steps_per_epoch:  # interrupted inside the epoch
+                _save(task, position, accuracy=None)
+                break
+            counted = evaluate(train_step.eval_variables(position.state), inputs.valid)
+            position = _finish_epoch(task, position, counted, events)
+            pruned = task.stop_after(position.history[-1])  # it gets every record, also the last
+            how = _ending(task, position.history) or ("pruned" if pruned else "")
+        task.manager.wait_until_finished()
+        if how:
+            events.finish(config, best_record(position.history))
+            task.say(_result(how, position.history))
+        else:
+            task.say(f"{signal}: saved at step {position.step}; the same command resumes from there")
+    # A signal after the last step counts too.
+    return Ending(how or "interrupted", signal or stop())
+
+
 def _train_epoch(
-    state: TrainState,
-    totals: Metrics,
-    step: int,
+    task: _Run,
+    position: _Position,
     ready: Iterator[Batch],
-    step_fn: Callable[..., tuple[TrainState, Metrics]],
+    step_function: Callable[..., tuple[TrainState, Metrics]],
+    stop: Callable[[], str],
+    compiled: set[int],
+) -> tuple[_Position, str]:
+    """The position after the epoch's last step, or after the step at which a signal came, and the signal's name."""
+    steps, batch_size = task.inputs.steps_per_epoch, task.config.train.batch_size
+    epoch, epochs = len(position.history) + 1, task.config.train.epochs
+    clock = Clock(batch_size, position.step % steps, compiled)
+    title, left = f"epoch {epoch}/{epochs}", (epochs - epoch + 1) * steps
+    with closing(EpochProgress(title, steps, left, batch_size, task.devices.first)) as progress:
+        state, totals, signal = _train_steps(position, ready, step_function, stop, clock, progress)
+    _check_finite(totals, task.manager)
+    return position._replace(state=state, totals=totals, step=int(state.step), clock=clock), signal
+
+
+def _train_steps(
+    position: _Position,
+    ready: Iterator[Batch],
+    step_function: Callable[..., tuple[TrainState, Metrics]],
     stop: Callable[[], str],
     clock: Clock,
     progress: EpochProgress,
 ) -> tuple[TrainState, Metrics, str]:
-    """The state and the epoch's metrics after its last step, or after the one where the signal named last came."""
+    """The state and the epoch's metrics after its last step, or after the step at which the signal named last came."""
+    state, totals = position.state, position.totals
     signal, alone = "", jax.process_count() == 1
-    position = step % progress.steps
-    while position < progress.steps:
+    done = position.step % progress.steps
+    while done < progress.steps:
         batches = clock.wait_for(ready)
         if compiles := clock.compiles(batches):
             jax.block_until_ready(totals)
-            clock.tick(position)
-        done, previous = position, totals
-        state, totals = step_fn(state, totals, batches)
-        position += len(batches.mask)
+            clock.tick(done)
+            progress.note("compiling")
+        finished, previous = done, totals
+        state, totals = step_function(state, totals, batches)
+        done += len(batches.mask)
         if compiles:
-            done, previous = position, totals
-        # One call stays in flight, so the device is busy while the host looks around.
+            finished, previous = done, totals
+        # One call stays in flight, so the device is busy while the host works.
         jax.block_until_ready(previous)
-        clock.tick(done, counts=not compiles)
+        clock.tick(finished, counts=not compiles)
         if progress.due() and int(previous.steps):
             # Several processes must all stop at one step: they do at the epoch's end.
             if alone and int(previous.bad_step) != metrics_lib.NEVER:
                 break
-            progress.show(done, metrics_lib.summary(previous), clock.images_per_s())
+            progress.show(finished, metrics_lib.summary(previous), clock.images_per_s())
         if signal := stop():
             break
     jax.block_until_ready(totals)
-    clock.tick(position)
+    clock.tick(done)
     return state, totals, signal
 
 
-def _result(how: str, history: list[dict[str, Any]]) -> str:
+def _finish_epoch(task: _Run, position: _Position, counted: Metrics, events: EventLog) -> _Position:
+    """Record a whole epoch: checkpoint, history.csv, TensorBoard, a line; then the position with its totals at zero."""
+    clock = position.clock
+    assert clock is not None  # an epoch has just been trained
+    record = EpochRecord(
+        epoch=len(position.history) + 1,
+        step=position.step,
+        train=_scalars(position.totals),
+        valid=_scalars(counted),
+        learning_rate=float(task.parts.schedule(np.float32(position.step - 1))),
+        grad_norm=float(position.totals.grad_norm) / task.inputs.steps_per_epoch,
+        images_per_s=clock.images_per_s(),
+        data_wait=clock.waiting_share(),
+    )
+    totals = task.devices.replicate(metrics_lib.zeros())
+    position = position._replace(totals=totals, history=[*position.history, record])
+    _save(task, position, accuracy=record.valid["accuracy"])
+    if task.devices.first:
+        with atomic.replacing(task.folder / HISTORY) as partial:
+            partial.write_text(history_lib.as_csv(position.history))
+    events.epoch(record, np.asarray(counted.confusion))
+    task.say(_line(record, task.config.train.epochs, best_record(position.history) is record))
+    return position
+
+
+def _save(task: _Run, position: _Position, accuracy: float | None) -> None:
+    progress = Progress(position.history, task.inputs.steps_per_epoch, task.inputs.digest, position.code)
+    tree = {"state": position.state, "totals": position.totals}
+    checkpoint.save(task.manager, position.step, tree, progress, accuracy)
+
+
+def _ending(task: _Run, history: list[EpochRecord]) -> str:
+    return history_lib.ending(history, task.config.train.epochs, task.config.train.patience)
+
+
+def _about(task: _Run, state: TrainState) -> str:
+    config, inputs = task.config, task.inputs
+    labels = config.data.label_mode + (", without duplicates" if config.data.drop_repeats else "")
+    return (
+        f"{config.model.name}: {models.count_parameters(state.params):,} parameters; {len(inputs.training.images):,} "
+        f"training images ({labels}), {len(inputs.valid.images):,} for validation (majority); "
+        f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
+    )
+
+
+def _result(how: str, history: list[EpochRecord]) -> str:
     best = best_record(history)
-    return f"{how}: best validation accuracy {best['valid']['accuracy']:.2%}, epoch {best['epoch']}"
+    return f"{how}: best validation accuracy {best.valid['accuracy']:.2%}, epoch {best.epoch}"
+
+
+def _line(record: EpochRecord, epochs: int, better: bool) -> str:
+    train, valid = record.train, record.valid
+    return (
+        f"epoch {record.epoch}/{epochs}: train loss {train['loss']:.4f}, accuracy {train['accuracy']:.2%}; "
+        f"validation loss {valid['loss']:.4f}, accuracy {valid['accuracy']:.2%}, macro F1 {valid['macro_f1']:.2%}; "
+        f"{record.images_per_s:.0f} images/s{' *' if better else ''}"
+    )
 
 
 def _sample_grid(examples: Examples, render: Render, seed: int) -> np.ndarray:
-    """The first training pictures, each as it is and in seven augmented versions: u8[H, W]."""
+    """The first training images, each as it is and in seven augmented versions: u8[H, W]."""
     count = min(8, len(examples.images))
     images = np.repeat(examples.images[:count], 8, axis=0)
     rng = np.random.default_rng((seed, 0, 0, 4))
     params = augment.sample(rng, len(images), render.recipe, render.size, render.erase)
     draw = partial(augment.render, size=render.size, normalize=render.normalize)
-    pictures = draw(images, params)
-    pictures[::8] = draw(images[::8], augment.identity(count, render.size))
-    return augment.grid(pictures, columns=8)
+    rendered = draw(images, params)
+    rendered[::8] = draw(images[::8], augment.identity(count, render.size))
+    return augment.grid(rendered, columns=8)
 
 
 def _scalars(counted: Metrics) -> dict[str, float]:
@@ -245,7 +373,7 @@ def _scalars(counted: Metrics) -> dict[str, float]:
     return {name: summary[name] for name in SCALARS}
 
 
-def _check_finite(totals: Metrics, manager: Any) -> None:
+def _check_finite(totals: Metrics, manager: ocp.CheckpointManager) -> None:
     if (bad := int(totals.bad_step)) != metrics_lib.NEVER:
         manager.wait_until_finished()
         last = manager.latest_step()
@@ -254,12 +382,3 @@ def _check_finite(totals: Metrics, manager: Any) -> None:
             f"loss or gradient is not finite at step {bad}; {kept}; lower "
             "optim.learning_rate or set optim.clip_norm, in another --workdir"
         )
-
-
-def _line(record: dict[str, Any], epochs: int, better: bool) -> str:
-    train, valid = record["train"], record["valid"]
-    return (
-        f"epoch {record['epoch']}/{epochs}: train loss {train['loss']:.4f}, accuracy {train['accuracy']:.2%}; "
-        f"validation loss {valid['loss']:.4f}, accuracy {valid['accuracy']:.2%}, macro F1 {valid['macro_f1']:.2%}; "
-        f"{record['images_per_s']:.0f} images/s{' *' if better else ''}"
-    )

@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import jax
 import optuna
 from ml_collections import ConfigDict
 from optuna.trial import FrozenTrial, TrialState
 
-from fer_jax import checkpoint, style
+from fer_jax import checkpoint, run_folder
 from fer_jax import config as config_lib
 from fer_jax import study as study_lib
-from fer_jax.cli import UserError
+from fer_jax.checks import check
 from fer_jax.devices import OutOfMemoryError
-from fer_jax.experiment import build
-from fer_jax.history import best_record
+from fer_jax.errors import UserError
+from fer_jax.history import EpochRecord, best_record
 from fer_jax.search_space import Search
+from fer_jax.text import counted
 from fer_jax.train import DivergenceError, Ending, train
 
 LOOK_EVERY_S = 2.0  # while others train the last trials, or this one
@@ -100,7 +100,7 @@ def run(
         except Exception:  # Optuna's, which cannot note what came of a trial that has ended
             if not taken:
                 raise
-            say("  it was taken for lost: whoever did so goes on with it")
+            say("  another process took over this trial because this one stopped responding")
 
     before = ""
     try:
@@ -117,10 +117,10 @@ def run(
         signals.append("SIGTERM")
     except Exception as error:
         if reason := study_lib.storage_error(error):
-            raise UserError(f"the storage is lost: {reason}; the same command goes on from there") from None
+            raise UserError(f"the storage is lost: {reason}; the same command resumes from there") from None
         raise
     if signals:
-        say(f"{signals[0]}: the same command goes on from there")
+        say(f"{signals[0]}: the same command resumes from there")
 
 
 def _accuracy(
@@ -141,16 +141,16 @@ def _accuracy(
     say(f"trial {number}: {study_lib.shown(values)}")
     tried = config_lib.with_values(config, values)
     try:
-        build(tried)
-    except UserError as error:  # each value can be trained by itself; see fer_jax.tune.check
+        check(tried)
+    except UserError as error:  # each value can be trained by itself; see fer_jax.study_run.check_search
         say(f"  no network has these together: {error}")
         raise optuna.TrialPruned from None
     accuracies: list[float] = []
 
-    def hopeless(record: dict[str, Any]) -> bool:
+    def hopeless(record: EpochRecord) -> bool:
         if accuracies:  # the curve of the first seed alone is compared
             return False
-        trial.report(record["valid"]["accuracy"], record["epoch"])
+        trial.report(record.valid["accuracy"], record.epoch)
         return trial.should_prune()
 
     last = tried.seed + search.seeds - 1
@@ -173,26 +173,28 @@ def _accuracy(
             raise optuna.TrialPruned
         if not ending.finished or (ending.signal and seed < last):
             raise _InterruptedError
-        accuracies.append(best_record(_history(run, seeded))["valid"]["accuracy"])
+        accuracies.append(best_record(_history(run, seeded)).valid["accuracy"])
     trial.set_user_attr("accuracies", accuracies)
     return sum(accuracies) / len(accuracies)
 
 
 def _train_when_free(
-    config: ConfigDict, run: Path, say: Callable[[str], None], stop_after: Callable[[dict[str, Any]], bool]
+    config: ConfigDict, run: Path, say: Callable[[str], None], stop_after: Callable[[EpochRecord], bool]
 ) -> Ending:
     """`train`; of a trial that was taken for lost while its process only stood still, after that process."""
     while True:
         try:
             return train(config, run, say, stop_after)
-        except config_lib.BusyError:
+        except run_folder.BusyError:
             say(f"another process still trains in {run}; waiting")
             time.sleep(LOOK_EVERY_S)
 
 
-def _history(run: Path, config: ConfigDict) -> list[dict[str, Any]]:
+def _history(run: Path, config: ConfigDict) -> list[EpochRecord]:
     """Of the trial's own run: what an older study has left in its folder `train` will refuse."""
-    if not (run / "checkpoints").is_dir() or config_lib.as_json(config_lib.read(run)) != config_lib.as_json(config):
+    if not (run / run_folder.CHECKPOINTS).is_dir() or config_lib.as_json(
+        run_folder.read_config(run)
+    ) != config_lib.as_json(config):
         return []
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
         return checkpoint.history(manager)
@@ -201,7 +203,7 @@ def _history(run: Path, config: ConfigDict) -> list[dict[str, Any]]:
 def _standing(study: optuna.Study, trial: FrozenTrial, trials: int) -> str:
     """What came of a trial, and how far the study is."""
     best = study_lib.ranking(study)[0]
-    epochs = style.counted(len(trial.intermediate_values), "epoch")
+    epochs = counted(len(trial.intermediate_values), "epoch")
     result = f"{trial.value:.2%}" if trial.state == TrialState.COMPLETE else f"pruned after {epochs}"
     reached = f", best {best.value:.2%} (trial {study_lib.origin(best)})" if best.state == TrialState.COMPLETE else ""
     return f"trial {study_lib.origin(trial)}: {result}; {study_lib.progress(study, trials)}{reached}"

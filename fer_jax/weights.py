@@ -14,8 +14,10 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from fer_jax import atomic
-from fer_jax.cli import UserError
-from fer_jax.config import WEIGHTS
+from fer_jax.errors import UserError, one_line
+from fer_jax.history import EpochRecord, as_json, from_json
+from fer_jax.run_folder import WEIGHTS
+from fer_jax.shapes import mismatch, named_leaves
 
 _METADATA = "training"  # one entry alone: safetensors writes several in any order, and the same file should come out
 
@@ -27,7 +29,7 @@ class Weights(NamedTuple):
     checkpoint: str  # "best" or "latest" of the run that they are from
     step: int
     seed: int
-    history: list[dict[str, Any]]  # of all the run's epochs; see fer_jax.history
+    history: list[EpochRecord]  # all epochs of the run
 
 
 def save(folder: Path, weights: Weights, half: bool = False) -> None:
@@ -37,13 +39,14 @@ def save(folder: Path, weights: Weights, half: bool = False) -> None:
         UserError: a kernel has values that float16 does not hold.
     """
     arrays = {}
-    for name, leaf in _by_name(weights.variables).items():
+    for name, leaf in named_leaves(weights.variables).items():
         # Vectors are few and may lie beyond what float16 holds: variances do.
         with np.errstate(over="ignore"):  # the next line says it
             arrays[name] = np.array(leaf, np.float16 if half and np.ndim(leaf) > 1 else np.float32, order="C")
         if half and np.isinf(arrays[name]).any():
             raise UserError(f"{name} has values beyond what float16 holds; release it without --half")
-    training = {name: value for name, value in weights._asdict().items() if name != "variables"}
+    training = {**weights._asdict(), "history": as_json(weights.history)}
+    del training["variables"]
     with atomic.replacing(folder / WEIGHTS) as partial:
         partial.write_bytes(safetensors_numpy.save(arrays, {_METADATA: json.dumps(training)}))
 
@@ -66,41 +69,26 @@ def load(folder: Path, like: Any) -> Weights:
     Raises:
         UserError: the file is missing or damaged, or its arrays are not those of `like`.
     """
-    path, expected = folder / WEIGHTS, _by_name(like)
+    path, expected = folder / WEIGHTS, named_leaves(like)
     try:
         with safetensors.safe_open(path, "numpy") as file:
-            there = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            _check(
-                path,
-                {name: (tuple(array.get_shape()), _stored(array)) for name, array in there.items()},
-                {name: (leaf.shape, "F32") for name, leaf in expected.items()},
+            stored = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            problem = mismatch(
+                {name: f"{_stored_dtype(array)}{list(array.get_shape())}" for name, array in stored.items()},
+                {name: f"F32{list(leaf.shape)}" for name, leaf in expected.items()},
             )
+            if problem:
+                raise UserError(f"{path} is not of the network in config.json: {problem}")
             arrays = {name: file.get_tensor(name).astype(np.float32) for name in expected}
             training = json.loads((file.metadata() or {})[_METADATA])
         variables = jax.tree.unflatten(jax.tree.structure(like), arrays.values())
-        return Weights(variables, **training)
+        return Weights(variables, **{**training, "history": from_json(training["history"])})
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is missing, damaged or not from fer_jax.release ({reason}); get it anew") from None
+        reason = one_line(error)
+        raise UserError(f"{path} is missing, damaged or not from fer_jax.release ({reason}); get it again") from None
 
 
-def _stored(array: Any) -> str:
+def _stored_dtype(array: Any) -> str:
     """The dtype of an array in the file, where float16 kernels count as what they become."""
     dtype = array.get_dtype()
     return "F32" if dtype == "F16" and len(array.get_shape()) > 1 else dtype
-
-
-def _by_name(variables: Any) -> dict[str, Any]:
-    """The leaves of a tree in its order, by their path."""
-    leaves = jax.tree_util.tree_leaves_with_path(variables)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def _check(path: Path, there: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raises UserError with the first array that is missing, too many, or of another shape or dtype."""
-    for name in sorted({**there, **expected}):
-        if there.get(name) != expected.get(name):
-            found, wanted = (
-                f"{of[name][1]}{list(of[name][0])}" if name in of else "nothing" for of in (there, expected)
-            )
-            raise UserError(f"{path} is not of the network in config.json: {name} is {found}, not {wanted}")
