@@ -1,8 +1,5 @@
-"""The drawn sample: real formats and traps, determinism, and faces that show what the votes say."""
+"""The drawn sample: formats and traps of the real data, determinism, and faces that show the emotion voted for."""
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fer_generator.expressions import EMOTIONS
 from fer_generator.faces import draw_clutter, draw_faces
+from fer_generator.read_csv import EMOTIONS, VOTE_COLUMNS
 from fer_generator.synthetic import (
     NOT_A_FACE,
-    PIXEL_HEADER,
-    VOTE_HEADER,
-    OccupiedError,
+    FileConflictError,
     draw_split,
+    generator_command,
+    main,
     vote,
     write_csvs,
 )
@@ -35,36 +32,26 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tables(sample: Path) -> tuple[np.ndarray, pd.DataFrame, np.ndarray]:
     """Pixels `int[N, 2304]`, the vote table, and its counts `int[N, 10]`."""
-    pictures = pd.read_csv(sample / "fer2013.csv")
+    images = pd.read_csv(sample / "fer2013.csv")
     table = pd.read_csv(sample / "fer2013new.csv")
-    assert list(pictures.Usage) == list(table.Usage)
-    pixels = np.array([[int(grey) for grey in row.split(" ")] for row in pictures.pixels])
+    assert list(images.Usage) == list(table.Usage)
+    pixels = np.array([[int(gray) for gray in row.split(" ")] for row in images.pixels])
     return pixels, table, table.iloc[:, 2:].to_numpy()
 
 
 def test_formats(sample: Path, tables: tuple) -> None:
-    pixels, table, votes = tables
-    faces = (sample / "fer2013.csv").read_bytes().split(b"\n")
-    assert faces[0] == b"emotion,pixels,Usage"
-    assert faces[-1] == b""
+    pixels, table, _ = tables
+    lines = (sample / "fer2013.csv").read_bytes().split(b"\n")
+    assert lines[0] == b"emotion,pixels,Usage"
+    assert lines[-1] == b""
     header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
     assert (sample / "fer2013new.csv").read_text().splitlines()[0] == header
     assert list(table.Usage) == [usage for usage, n in SIZES.items() for _ in range(n)]
     assert pixels.shape == (400, 48 * 48)
-    assert pixels.min() >= 0
-    assert pixels.max() <= 255
-    assert votes.min() >= 0
-    assert {int(line[: line.index(b",")]) for line in faces[1:-1]} == set(range(7))
+    assert {int(line[: line.index(b",")]) for line in lines[1:-1]} == set(range(7))
 
 
-@pytest.mark.skipif("FER2013_DIR" not in os.environ, reason="FER2013_DIR names no folder with the real CSVs")
-@pytest.mark.parametrize(("name", "header"), [("fer2013.csv", PIXEL_HEADER), ("fer2013new.csv", VOTE_HEADER)])
-def test_headers_are_the_real_ones(name: str, header: str) -> None:
-    with open(Path(os.environ["FER2013_DIR"], name), encoding="ascii", newline="") as file:
-        assert file.readline().rstrip("\r\n") == header
-
-
-def test_nameless_rows_are_those_that_all_call_no_face(tables: tuple) -> None:
+def test_rows_without_a_name_have_ten_votes_for_no_face(tables: tuple) -> None:
     _, table, votes = tables
     nameless = table["Image name"].isna().to_numpy()
     assert (nameless == (votes[:, 9] == 10)).all()
@@ -72,9 +59,9 @@ def test_nameless_rows_are_those_that_all_call_no_face(tables: tuple) -> None:
     assert nameless[59]
 
 
-def test_numbers_rise_and_skip_some_nameless_rows_but_not_all(tables: tuple) -> None:
+def test_numbers_in_names_skip_some_nameless_rows_and_count_others(tables: tuple) -> None:
     _, table, _ = tables
-    names = table["Image name"].dropna().drop(index=52)  # row 52 bears the name of row 69
+    names = table["Image name"].dropna().drop(index=52)  # row 52 has the name of row 69
     assert names.str.fullmatch(r"fer\d{7}\.png").all()
     numbers = names.str[3:10].astype(int)
     assert numbers.is_monotonic_increasing
@@ -82,7 +69,7 @@ def test_numbers_rise_and_skip_some_nameless_rows_but_not_all(tables: tuple) -> 
     assert (numbers != numbers.index).any()  # nor a row number
 
 
-def test_one_name_stands_on_two_rows_that_differ(tables: tuple) -> None:
+def test_two_rows_with_different_images_have_the_same_name(tables: tuple) -> None:
     pixels, table, votes = tables
     names = table["Image name"]
     assert list(names.index[names.notna() & names.duplicated(keep=False)]) == [52, 69]
@@ -90,17 +77,17 @@ def test_one_name_stands_on_two_rows_that_differ(tables: tuple) -> None:
     assert votes[52].argmax() != votes[69].argmax()
 
 
-def test_ten_votes_but_for_one_picture(tables: tuple) -> None:
+def test_every_image_except_one_has_ten_votes(tables: tuple) -> None:
     _, _, votes = tables
     assert Counter(votes.sum(axis=1).tolist()) == {10: 399, 9: 1}
 
 
-def test_some_training_pictures_return_and_no_others_are_alike(tables: tuple) -> None:
+def test_only_some_training_images_have_duplicates_in_the_other_splits(tables: tuple) -> None:
     pixels, table, votes = tables
-    first: dict[bytes, int] = {}
+    first_row: dict[bytes, int] = {}
     pairs = []
-    for row, picture in enumerate(pixels.astype(np.uint8)):
-        source = first.setdefault(picture.tobytes(), row)
+    for row, image in enumerate(pixels.astype(np.uint8)):
+        source = first_row.setdefault(image.tobytes(), row)
         if source != row and pixels[row].std() > 0:
             pairs.append((source, row))
     sources = [source for source, _ in pairs]
@@ -110,26 +97,27 @@ def test_some_training_pictures_return_and_no_others_are_alike(tables: tuple) ->
 
 
 def test_same_seed_same_bytes(sample: Path, tmp_path: Path) -> None:
-    same = write_csvs(tmp_path / "same", SIZES, seed=0)
-    other = write_csvs(tmp_path / "other", SIZES, seed=1)
-    for again, changed in zip(same, other, strict=True):
-        assert again.read_bytes() == (sample / again.name).read_bytes()
-        assert changed.read_bytes() != again.read_bytes()
+    same_seed = write_csvs(tmp_path / "same", SIZES, seed=0)
+    other_seed = write_csvs(tmp_path / "other", SIZES, seed=1)
+    for same, other in zip(same_seed, other_seed, strict=True):
+        assert same.read_bytes() == (sample / same.name).read_bytes()
+        assert other.read_bytes() != same.read_bytes()
     assert sorted(path.name for path in (tmp_path / "same").iterdir()) == ["fer2013.csv", "fer2013new.csv"]
 
 
-def test_rows_do_not_depend_on_how_many_follow() -> None:
+def test_rows_do_not_depend_on_the_number_of_rows() -> None:
     long = draw_split(3, "Training", 133)
     short = draw_split(3, "Training", 104)
-    for few, many in zip(short, long, strict=True):
-        np.testing.assert_array_equal(few, many[:104])
-    for few, many in zip(draw_split(3, "PublicTest", 26, short), draw_split(3, "PublicTest", 41, long), strict=True):
-        np.testing.assert_array_equal(few, many[:26])
+    for short_field, long_field in zip(short, long, strict=True):
+        np.testing.assert_array_equal(short_field, long_field[:104])
+    short_test, long_test = draw_split(3, "PublicTest", 26, short), draw_split(3, "PublicTest", 41, long)
+    for short_field, long_field in zip(short_test, long_test, strict=True):
+        np.testing.assert_array_equal(short_field, long_field[:26])
 
 
-def test_other_content_is_refused_and_kept(tmp_path: Path) -> None:
+def test_file_with_other_content_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "fer2013new.csv").write_text("mine")
-    with pytest.raises(OccupiedError, match=r"fer2013new\.csv"):
+    with pytest.raises(FileConflictError, match=r"fer2013new\.csv"):
         write_csvs(tmp_path, {"Training": 100, "PublicTest": 25, "PrivateTest": 25}, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["fer2013new.csv"]
     assert (tmp_path / "fer2013new.csv").read_text() == "mine"
@@ -138,30 +126,48 @@ def test_other_content_is_refused_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
     [
-        (["-o", "taken"], 1, "cannot write to taken: File exists: choose another folder with -o"),
-        (["--train", "99"], 2, "error: 99 Training pictures are too few: ask for 100 or more"),
-        (["--seed", "-1"], 2, "error: --seed must be 0 or more"),
+        (["-o", "file"], 1, "error: cannot write to file: File exists; choose another folder with -o"),
+        (["-o", "."], 1, "error: fer2013new.csv has other content and is left unchanged; delete it or choose another"),
+        (["--train", "99"], 2, "error: --train must be at least 100, not 99"),
+        (["--seed", "-1"], 2, "error: --seed must be at least 0, not -1"),
     ],
 )
-def test_errors_are_one_line(tmp_path: Path, arguments: list[str], status: int, line: str) -> None:
-    (tmp_path / "taken").write_text("a file, not a folder")
-    command = [sys.executable, "-m", "fer_generator.synthetic", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == status
-    assert done.stderr.splitlines()[-1].endswith(line)
-    assert "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+def test_errors_are_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    line: str,
+) -> None:
+    for name in ("file", "fer2013new.csv"):
+        (tmp_path / name).write_text("content of a user")
+    monkeypatch.chdir(tmp_path)
+    if status == 2:
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+    else:
+        assert main([*arguments, "--train", "100", "--valid", "25", "--test", "25"]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert line in captured.err.splitlines()[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013new.csv", "file"]
 
 
-def test_votes_centre_on_a_clear_emotion_and_call_a_weak_one_neutral() -> None:
+def test_printed_command_quotes_paths() -> None:
+    command = generator_command(Path("my data/out"), Path("my data/fer2013.csv"), Path("fer2013new.csv"))
+    start = "python -m fer_generator.generate_training_data -d "
+    assert command == f"{start}'my data/out' -fer 'my data/fer2013.csv' -ferplus fer2013new.csv"
+
+
+def test_votes_are_for_a_clear_emotion_and_neutral_for_a_weak_one() -> None:
     emotion = np.repeat(np.arange(8), 500)
     clear = vote(np.random.default_rng(0), emotion, np.ones(4000)).reshape(8, 500, 10).mean(1)
     weak = vote(np.random.default_rng(0), emotion, np.full(4000, 0.15)).reshape(8, 500, 10).mean(1)
     np.testing.assert_array_equal(clear.argmax(1), np.arange(8))
     assert (clear.max(1) > 7).all()
     assert (weak.argmax(1) == 0).all()
-    second = {EMOTIONS[e]: (*EMOTIONS, "unknown", "NF")[clear[e].argsort()[-2]] for e in range(8)}
+    second = {name: VOTE_COLUMNS[counts.argsort()[-2]] for name, counts in zip(EMOTIONS, clear, strict=True)}
     assert second["fear"] == "surprise"
     assert second["surprise"] == "fear"
     assert second["disgust"] == "anger"
@@ -169,28 +175,27 @@ def test_votes_centre_on_a_clear_emotion_and_call_a_weak_one_neutral() -> None:
     assert second["contempt"] == second["sadness"] == "neutral"
 
 
-def test_taggers_see_that_a_thing_is_no_face() -> None:
+def test_most_votes_for_clutter_are_for_no_face() -> None:
     votes = vote(np.random.default_rng(0), np.full(500, NOT_A_FACE), np.full(500, 0.5))
     assert votes[:, :8].sum() == 0
     assert (votes[:, 9] > 5).mean() > 0.9
-    assert 0 < (votes[:, 9] == 10).sum() < 500  # so some of them have a name
+    assert 0 < (votes[:, 9] == 10).sum() < 500  # some of these images have a name
 
 
 def faces(seed: int, emotion: int, intensity: float, n: int = 40) -> np.ndarray:
-    """The same n people for the same seed."""
-    drawn = draw_faces(np.random.default_rng(seed), np.full(n, emotion), np.full(n, intensity))
-    return drawn.astype(np.float64)
+    """Images of n people, the same people for the same seed, `f64[n, 48, 48]`."""
+    images = draw_faces(np.random.default_rng(seed), np.full(n, emotion), np.full(n, intensity))
+    return images.astype(np.float64)
 
 
 def test_face_does_not_depend_on_its_batch() -> None:
     emotion, intensity = np.arange(23) % 8, np.linspace(0, 1, 23)
-    many = draw_faces(np.random.default_rng(0), emotion, intensity)
-    few = draw_faces(np.random.default_rng(0), emotion[:7], intensity[:7])
-    assert many.dtype == np.uint8
-    assert many.shape == (23, 48, 48)
-    np.testing.assert_array_equal(few, many[:7])
-    things = draw_clutter(np.random.default_rng(0), 9)
-    np.testing.assert_array_equal(draw_clutter(np.random.default_rng(0), 4), things[:4])
+    images = draw_faces(np.random.default_rng(0), emotion, intensity)
+    assert images.dtype == np.uint8
+    assert images.shape == (23, 48, 48)
+    np.testing.assert_array_equal(draw_faces(np.random.default_rng(0), emotion[:7], intensity[:7]), images[:7])
+    clutter = draw_clutter(np.random.default_rng(0), 9)
+    np.testing.assert_array_equal(draw_clutter(np.random.default_rng(0), 4), clutter[:4])
 
 
 @pytest.mark.parametrize("emotion", range(1, 8))
@@ -202,32 +207,23 @@ def test_expression_grows_from_the_resting_face(emotion: int) -> None:
     assert (change_full > change_half).mean() > 0.9
 
 
-def test_people_differ_more_than_their_expressions_do() -> None:
-    """So that no template of grey values can tell the emotions apart."""
-    emotions = np.array([faces(0, emotion, 1) for emotion in range(8)])
-    between_emotions = np.abs(emotions[1:] - emotions[0]).mean()
-    between_people = np.abs(emotions - np.roll(emotions, 1, axis=1)).mean()
-    assert between_people > 2 * between_emotions
-
-
-def test_each_emotion_changes_faces_in_its_own_way() -> None:
-    """What an emotion changes in a face tells it in people never seen; the grey values themselves do not."""
+def test_change_from_the_resting_face_predicts_the_emotion_and_gray_values_do_not() -> None:
+    """Nearest template, with templates from other people: of the change from the resting face, and of the image."""
 
     def changes(seed: int) -> np.ndarray:
         rest = faces(seed, 0, 0, 60)
         change = np.array([faces(seed, emotion, 1, 60) - rest for emotion in range(1, 8)]).reshape(7, 60, -1)
         return change / np.linalg.norm(change, axis=2, keepdims=True)
 
-    def nearest_template(known: np.ndarray, unseen: np.ndarray) -> float:
-        template = known.mean(1)
+    def images(seed: int) -> np.ndarray:
+        image = np.array([faces(10 * seed + emotion, emotion, 1, 60) for emotion in range(1, 8)])
+        image -= image.mean((2, 3), keepdims=True)
+        return image.reshape(7, 60, -1) / image.std((2, 3)).reshape(7, 60, 1) / 48
+
+    def accuracy(train: np.ndarray, test: np.ndarray) -> float:
+        template = train.mean(1)
         template /= np.linalg.norm(template, axis=1, keepdims=True)
-        return float(((unseen @ template.T).argmax(-1) == np.arange(7)[:, None]).mean())
+        return float(((test @ template.T).argmax(-1) == np.arange(7)[:, None]).mean())
 
-    def greys(seed: int) -> np.ndarray:
-        grey = np.array([faces(10 * seed + emotion, emotion, 1, 60) for emotion in range(1, 8)])
-        grey -= grey.mean((2, 3), keepdims=True)
-        return grey.reshape(7, 60, -1) / grey.std((2, 3)).reshape(7, 60, 1) / 48
-
-    by_change, by_grey = nearest_template(changes(1), changes(2)), nearest_template(greys(1), greys(2))
-    assert by_change > 0.4  # chance is 1 in 7
-    assert by_grey < 0.25
+    assert accuracy(changes(1), changes(2)) > 0.4  # chance is 1 in 7
+    assert accuracy(images(1), images(2)) < 0.25
