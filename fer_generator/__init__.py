@@ -1,1 +1,1 @@
-"""From the two FER+ CSV files, or from drawn faces, to the folders that fer_jax reads."""
+"""The generator of image folders for fer_jax, from the two FER+ CSV files or from drawn sample faces."""

@@ -1,8 +1,9 @@
-"""Puts split folders into a data folder, all of them or none, and knows those that it put there.
+"""All split folders of a data folder, or none of them.
 
-They are made in a hidden folder beside their place and then moved, the training folder last: where it is, all
-are. Each carries `generated.json`, which marks it as made here. A run killed at any time leaves at most the
-hidden folder, or moved folders without the training folder; the next run mends both.
+The split folders are built in a hidden staging folder and then moved to their place, the training folder last. So
+all of them are complete where a training folder exists. Each carries `generated.json`, the record of the run that
+made it. A run that is killed leaves at most the staging folder, or some moved folders without the training folder.
+The next run repairs both.
 """
 
 import json
@@ -19,86 +20,86 @@ from fer_generator.read_csv import SPLIT_FOLDERS, UserError
 if sys.platform != "win32":
     import fcntl
 
-MARK = "generated.json"
-UNFINISHED = ".generate_training_data.unfinished"
+RECORD = "generated.json"
+STAGING = ".generate_training_data.unfinished"
 FOLDERS = tuple(SPLIT_FOLDERS.values())  # the training folder first
 
 
 @contextmanager
-def reserved(out_dir: Path) -> Iterator[Path]:
-    """Yields the path for unfinished folders in `out_dir`, locked against other runs and free of leftovers.
+def staging_folder(out_dir: Path) -> Iterator[Path]:
+    """Lock `out_dir` against other runs and yield the path of its staging folder, free of leftovers.
 
-    Afterwards that path is gone, and so is `out_dir` if it was made here and nothing was moved into it.
+    Afterwards the staging folder is gone. So is `out_dir`, if it was made here and is still empty.
 
     Raises:
         UserError: another run is writing to `out_dir`.
-        OSError: it cannot be written.
+        OSError: `out_dir` cannot be written.
     """
-    made = [folder for folder in (out_dir, *out_dir.parents) if not folder.exists()]
-    work = out_dir / UNFINISHED
+    new_folders = [folder for folder in (out_dir, *out_dir.parents) if not folder.exists()]
+    staging = out_dir / STAGING
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(out_dir):
-            if work.exists():
-                shutil.rmtree(work)
+        with _lock(out_dir):
+            if staging.exists():
+                shutil.rmtree(staging)
             try:
-                yield work
+                yield staging
             finally:
-                shutil.rmtree(work, ignore_errors=True)
+                shutil.rmtree(staging, ignore_errors=True)
     finally:
-        for folder in made:
+        for folder in new_folders:
             with suppress(OSError):  # not empty
                 folder.rmdir()
 
 
-def finished_record(out_dir: Path) -> dict[str, Any] | None:
-    """What `move_in` was told of the folders in `out_dir`; None unless they are all there and of one run."""
-    marks = {name: out_dir / name / MARK for name in FOLDERS if (out_dir / name / MARK).is_file()}
-    texts = {mark.read_text() for mark in marks.values()}
+def read_record(out_dir: Path) -> dict[str, Any] | None:
+    """Return the record of the folders in `out_dir`; None unless all are complete and from one run."""
+    paths = {name: out_dir / name / RECORD for name in FOLDERS if (out_dir / name / RECORD).is_file()}
+    texts = {path.read_text() for path in paths.values()}
     if len(texts) != 1:
         return None
     try:
         record = json.loads(texts.pop())
-        whole = record["pictures"].keys() == marks.keys() and all(
+        complete = record["pictures"].keys() == paths.keys() and all(
             (out_dir / name / "label.csv").is_file()
-            and sum(entry.endswith(".png") for entry in os.listdir(out_dir / name)) == pictures
-            for name, pictures in record["pictures"].items()
+            and sum(entry.endswith(".png") for entry in os.listdir(out_dir / name)) == image_count
+            for name, image_count in record["pictures"].items()
         )
-    except (ValueError, KeyError, TypeError, AttributeError):  # an edited mark
+    except (ValueError, KeyError, TypeError, AttributeError):  # an edited record
         return None
-    return record if whole else None
+    return record if complete else None
 
 
 def refuse_foreign(out_dir: Path) -> None:
-    """Raises UserError if a folder with the name of a split is there, holds something and has no mark."""
+    """Raise UserError if `out_dir` has a split folder that is not empty and carries no record."""
     for name in FOLDERS:
         folder = out_dir / name
-        if folder.exists() and not (folder / MARK).exists() and not (folder.is_dir() and not os.listdir(folder)):
+        if folder.exists() and not (folder / RECORD).exists() and not (folder.is_dir() and not os.listdir(folder)):
             raise UserError(
-                f"{folder} was not made by this command (it has no {MARK}) and stays as it is: move it away "
-                f"or choose another folder with -d"
+                f"{folder} was not made by this command (it has no {RECORD}) and is left unchanged; move it "
+                f"away or choose another folder with -d"
             )
 
 
-def move_in(work: Path, out_dir: Path, record: dict[str, Any]) -> None:
-    """Marks the folders named in record["pictures"] (name -> number of PNGs) and moves them to `out_dir`.
+def publish(staging: Path, out_dir: Path, record: dict[str, Any]) -> None:
+    """Write the record into the folders in record["pictures"] (name -> number of PNGs) and move them to `out_dir`.
 
-    Folders of an earlier run go first, so a training folder never stands beside folders of another run.
+    Folders of an earlier run are removed first, so a training folder is never next to folders of another run.
     """
     for name in record["pictures"]:
-        (work / name / MARK).write_text(json.dumps(record))
-    replaced = work / "replaced"
+        (staging / name / RECORD).write_text(json.dumps(record))
+    replaced = staging / "replaced"
     replaced.mkdir()
     for name in FOLDERS:
-        if (out_dir / name / MARK).exists():
+        if (out_dir / name / RECORD).exists():
             os.rename(out_dir / name, replaced / name)
     for name in reversed(FOLDERS):
         if name in record["pictures"]:
-            os.rename(work / name, out_dir / name)
+            os.rename(staging / name, out_dir / name)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
@@ -107,7 +108,9 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder}: another run is writing here; wait until it ends") from None
+            raise UserError(
+                f"{folder}: another run is writing to this folder; wait until it ends or choose another folder with -d"
+            ) from None
         except OSError:
             pass  # a file system without locks
         yield

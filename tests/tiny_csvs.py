@@ -1,4 +1,4 @@
-"""Hand-made pairs of CSVs with every trap, and an independent check of what the generator makes of them."""
+"""Hand-made pairs of CSVs with every trap, and an independent check of the folders generated from them."""
 
 import csv
 import os
@@ -23,18 +23,18 @@ class Row(NamedTuple):
     votes: list[int]
 
 
-def picture(seed: int) -> np.ndarray:
+def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (48, 48), dtype=np.uint8)
 
 
-# Lines 2 to 9 of both files: line 3 has no name, line 6 repeats the name of line 2 with another picture.
+# Lines 2 to 9 of both files: line 3 has no name, line 6 has the name of line 2 and another image.
 ROWS = [
-    Row("Training", "fer0000000.png", picture(0), [4, 0, 0, 1, 3, 2, 0, 0, 0, 0]),
-    Row("Training", "", picture(1), [0, 0, 0, 0, 0, 0, 0, 0, 0, 10]),
-    Row("Training", "fer0000001.png", picture(2), [0, 9, 0, 0, 0, 0, 0, 0, 0, 0]),
-    Row("PublicTest", "fer0000005.png", picture(3), [0, 1, 0, 0, 0, 0, 0, 8, 1, 0]),
-    Row("Training", "fer0000000.png", picture(4), [0, 0, 10, 0, 0, 0, 0, 0, 0, 0]),
-    Row("PrivateTest", "fer0000004.png", picture(5), [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+    Row("Training", "fer0000000.png", noise(0), [4, 0, 0, 1, 3, 2, 0, 0, 0, 0]),
+    Row("Training", "", noise(1), [0, 0, 0, 0, 0, 0, 0, 0, 0, 10]),
+    Row("Training", "fer0000001.png", noise(2), [0, 9, 0, 0, 0, 0, 0, 0, 0, 0]),
+    Row("PublicTest", "fer0000005.png", noise(3), [0, 1, 0, 0, 0, 0, 0, 8, 1, 0]),
+    Row("Training", "fer0000000.png", noise(4), [0, 0, 10, 0, 0, 0, 0, 0, 0, 0]),
+    Row("PrivateTest", "fer0000004.png", noise(5), [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
     Row("Training", "fer0000003.png", np.zeros((48, 48), np.uint8), [0, 0, 0, 0, 0, 0, 0, 0, 6, 4]),
     Row("PublicTest", "fer0000006.png", np.full((48, 48), 255, np.uint8), [5, 5, 0, 0, 0, 0, 0, 0, 0, 0]),
 ]
@@ -45,7 +45,8 @@ KEPT = {
 }
 
 
-def lines_of(rows: list[Row]) -> tuple[list[str], list[str]]:
+def csv_lines(rows: list[Row]) -> tuple[list[str], list[str]]:
+    """The lines of fer2013.csv and of fer2013new.csv, with their headers."""
     fer, ferplus = [",".join(FER_HEADER)], [",".join(FERPLUS_HEADER)]
     for row in rows:
         fer.append(f"0,{' '.join(map(str, row.pixels.ravel()))},{row.usage}")
@@ -53,7 +54,7 @@ def lines_of(rows: list[Row]) -> tuple[list[str], list[str]]:
     return fer, ferplus
 
 
-def write(folder: Path, fer: list[str], ferplus: list[str]) -> tuple[Path, Path]:
+def write_csvs(folder: Path, fer: list[str], ferplus: list[str]) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True, parents=True)
     paths = folder / "fer2013.csv", folder / "fer2013new.csv"
     for path, lines in zip(paths, (fer, ferplus), strict=True):
@@ -61,41 +62,45 @@ def write(folder: Path, fer: list[str], ferplus: list[str]) -> tuple[Path, Path]
     return paths
 
 
-def make(folder: Path, rows: list[Row]) -> Summary:
-    """Writes both CSVs into `folder` and generates `folder`/data."""
-    fer, ferplus = write(folder, *lines_of(rows))
+def generate_rows(folder: Path, rows: list[Row]) -> Summary:
+    """Write both CSVs into `folder` and generate `folder`/data."""
+    fer, ferplus = write_csvs(folder, *csv_lines(rows))
     return generate(fer, ferplus, folder / "data")
 
 
-def arguments(csvs: tuple[Path, Path], out_dir: Path) -> list[str]:
+def generator_arguments(csvs: tuple[Path, Path], out_dir: Path) -> list[str]:
     return ["-d", str(out_dir), "-fer", str(csvs[0]), "-ferplus", str(csvs[1])]
 
 
-def check_output(out_dir: Path, expected: dict[str, list[Row]]) -> None:
-    """The folders hold exactly these pictures and votes, read with Pillow and the csv module."""
+def check_folders(out_dir: Path, expected: dict[str, list[Row]]) -> None:
+    """Assert that the folders hold exactly these images and votes, read with Pillow and the csv module."""
     assert sorted(os.listdir(out_dir)) == sorted(expected)
     for folder, rows in expected.items():
         assert {path.name for path in (out_dir / folder).glob("*.png")} == {row.name for row in rows}
         with open(out_dir / folder / "label.csv", newline="") as file:
-            found = list(csv.reader(file))
-        assert found == [[row.name, "(0, 0, 48, 48)", *map(str, row.votes)] for row in rows]
+            labels = list(csv.reader(file))
+        assert labels == [[row.name, "(0, 0, 48, 48)", *map(str, row.votes)] for row in rows]
         for row in rows:
             with Image.open(out_dir / folder / row.name) as image:
                 assert (image.format, image.mode, image.size) == ("PNG", "L", (48, 48))
                 np.testing.assert_array_equal(np.asarray(image), row.pixels)
 
 
-def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Inode, size and time of change of all that is in a folder."""
+def file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Inode, size and modification time of all files and folders in a folder."""
     paths = folder.rglob("*")
     return {str(path): (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
 
 
-def fails_with(capsys: pytest.CaptureFixture[str], csvs: tuple[Path, Path], out_dir: Path) -> str:
-    """The one line on stderr of a run that must end with status 1 and leave nothing."""
-    before = tree(out_dir) if out_dir.is_dir() else out_dir.exists()
-    assert main(arguments(csvs, out_dir)) == 1
-    assert (tree(out_dir) if out_dir.is_dir() else out_dir.exists()) == before
+def error_line(capsys: pytest.CaptureFixture[str], csvs: tuple[Path, Path], out_dir: Path) -> str:
+    """The one line on stderr of a run that must end with status 1 and change nothing."""
+
+    def state() -> object:
+        return file_states(out_dir) if out_dir.is_dir() else out_dir.exists()
+
+    initial_state = state()
+    assert main(generator_arguments(csvs, out_dir)) == 1
+    assert state() == initial_state
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch(r"error: [^\n]+\n", captured.err)
