@@ -26,8 +26,8 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from fer_jax import cli
-from fer_jax.cli import UserError
+from fer_jax.core import cli
+from fer_jax.core.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = ROOT / ".venv-bench" / "bin" / "python"

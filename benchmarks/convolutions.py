@@ -22,7 +22,8 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from fer_jax import cli, devices, models
+from fer_jax.core import cli, runtime
+from fer_jax.models import registry
 
 COLUMNS = ("tflops", "runs")
 
@@ -30,7 +31,7 @@ COLUMNS = ("tflops", "runs")
 def layers() -> list[tuple[int, int, int]]:
     """(side, channels in, channels out) of the ten convolutions of `emotion_cnn`."""
     shapes, before = [], 1
-    for block, width in enumerate(models.EmotionCNN.widths):
+    for block, width in enumerate(registry.EmotionCNN.widths):
         shapes += [(48 >> block, before, width), (48 >> block, width, width)]
         before = width
     return shapes
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
     parser.add_argument("--seconds", type=float, default=2, help="time for each convolution (default 2)")
     args = parser.parse_args()
-    devices.tune_cpu()
+    runtime.tune_cpu()
     measure.report(measurements(args), COLUMNS)
 
 

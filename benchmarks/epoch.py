@@ -25,10 +25,13 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from fer_jax import cli, data, devices, experiment, metrics, models
-from fer_jax import config as config_lib
-from fer_jax.cli import UserError
-from fer_jax.loader import Batch, Examples
+from fer_jax.core import cli, devices, runtime
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.data import folders
+from fer_jax.data.batching import Batch, Examples
+from fer_jax.models import registry
+from fer_jax.training import metrics, setup
 
 COLUMNS = ("data_wait", "first_epoch_s", "runs")
 
@@ -39,17 +42,17 @@ def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measu
     steps_per_epoch = count // max(batch_size, 1)
     if not steps_per_epoch:
         raise UserError(f"--images {count} must be at least train.batch_size={batch_size}: the rest fills no batch")
-    parts = experiment.build(config, steps_per_epoch)
+    parts = setup.build(config, steps_per_epoch)
     machine = devices.Devices()
     machine.check_batch_size(batch_size)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, data.SIDE, data.SIDE), dtype=np.uint8)
+    images = rng.integers(0, 256, (count, folders.SIDE, folders.SIDE), dtype=np.uint8)
     examples = Examples(images, np.eye(8, dtype=np.float32)[rng.integers(0, 8, count)])
-    step_fn = experiment.step_function(config, parts, machine, examples)
+    step_fn = setup.step_function(config, parts, machine, examples)
     state = machine.replicate(parts.init())
     waited = 0.0
 
-    prefetched = partial(experiment.ready_batches, config, parts, machine, examples, steps_per_epoch)
+    prefetched = partial(setup.ready_batches, config, parts, machine, examples, steps_per_epoch)
 
     def train(ready: Iterator[Batch]) -> None:
         """The steps of an epoch."""
@@ -81,7 +84,7 @@ def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measu
         **measure.figures([steps_per_epoch * batch_size / seconds for seconds in wall], "images_per_s"),
         "data_wait": measure.rounded(waited / sum(wall)),
         "first_epoch_s": round(first_s, 1),
-        "parameters": models.count_parameters(state.params),
+        "parameters": registry.count_parameters(state.params),
         "platform": jax.devices()[0].device_kind,
         "jax": jax.__version__,
     }
@@ -96,7 +99,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="timed after the first (default 3)")
     args, overrides = parser.parse_known_args()
     config = config_lib.load(args.config, overrides)
-    devices.tune_cpu()
+    runtime.tune_cpu()
     measure.report(measurements(args, config), COLUMNS)
 
 

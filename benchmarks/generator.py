@@ -26,7 +26,7 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
 from benchmarks import measure
 from fer_generator.generate_training_data import generate
 from fer_generator.read_csv import SIDE, SPLIT_FOLDERS
-from fer_jax import cli
+from fer_jax.core import cli
 
 
 def plain(fer_csv: Path, ferplus_csv: Path, out_dir: Path) -> None:

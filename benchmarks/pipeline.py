@@ -3,7 +3,7 @@
     python benchmarks/pipeline.py
     python benchmarks/pipeline.py --batch 1024 --seconds 5
 
-Batches of fer_jax.loader.train_batches from pictures in memory: rendered by numpy on one core, and by XLA on all of
+Batches of fer_jax.data.batching.train_batches from pictures in memory: rendered by numpy on one core, and by XLA on all of
 them, the host drawing the next batch meanwhile. The recipe emotion_cnn augments half of the pictures; for figures on
 every picture the recipe is ferplus (the same work: draw, warp, normalise). The parts are timed alone as well: drawing
 the parameters, and the two renderers. torch_pipeline.py times torchvision, and compare.py runs both by turns.
@@ -26,9 +26,10 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from fer_jax import augment, data, devices, loader
-from fer_jax.augment import AugmentParams
-from fer_jax.loader import Array, Batch, Examples, Render
+from fer_jax.core import devices, runtime
+from fer_jax.data import augment, batching, folders
+from fer_jax.data.augment import AugmentParams
+from fer_jax.data.batching import Array, Batch, Examples, Render
 
 RECIPES = {"emotion_cnn": "half of the pictures augmented", "ferplus": "every picture augmented"}
 COLUMNS = ("cpu_s", "compile_s", "runs")
@@ -37,37 +38,37 @@ COLUMNS = ("cpu_s", "compile_s", "runs")
 def measurements(batch: int, seconds: float) -> Iterator[measure.Record]:
     rng = np.random.default_rng(0)
     count = max(4096, 2 * batch)
-    images = rng.integers(0, 256, (count, data.SIDE, data.SIDE), dtype=np.uint8)
+    images = rng.integers(0, 256, (count, folders.SIDE, folders.SIDE), dtype=np.uint8)
     target = np.eye(8, dtype=np.float32)[rng.integers(0, 8, count)]
     examples = Examples(images, target)
     machine = devices.Devices()
     pictures = machine.replicate(images)
     start = time.perf_counter()
-    numbers, unchanged = np.arange(batch, dtype=np.int32), augment.identity(batch, data.SIDE)
+    numbers, unchanged = np.arange(batch, dtype=np.int32), augment.identity(batch, folders.SIDE)
     device = jax.jit(render).lower(pictures, numbers, unchanged).compile()
     compile_s = round(time.perf_counter() - start, 2)
     on_all, timed = f"device renderer, {measure.cores()} cores", partial(measure_rate, batch, seconds)
     for recipe, share in RECIPES.items():
         whole, parts = f"pipeline, {share}", f"part of the pipeline, {share}"
-        batches = partial(loader.train_batches, examples, batch_size=batch, seed=0, sampled=False)
-        drawn = augment.sample(rng, batch, recipe, data.SIDE)
+        batches = partial(batching.train_batches, examples, batch_size=batch, seed=0, sampled=False)
+        drawn = augment.sample(rng, batch, recipe, folders.SIDE)
 
         with measure.one_core(), threadpool_limits(1):
-            made = batches(Render(recipe, "scale", data.SIDE, on_device=False))
+            made = batches(Render(recipe, "scale", folders.SIDE, on_device=False))
             yield timed(whole, "host renderer, 1 core", partial(next, made))
-            yield timed(parts, "drawing, 1 core", partial(augment.sample, rng, batch, recipe, data.SIDE))
-            host = partial(augment.render, images[:batch], drawn, size=data.SIDE, normalize="scale")
+            yield timed(parts, "drawing, 1 core", partial(augment.sample, rng, batch, recipe, folders.SIDE))
+            host = partial(augment.render, images[:batch], drawn, size=folders.SIDE, normalize="scale")
             yield timed(parts, "host renderer, 1 core", host)
 
-        made = batches(Render(recipe, "scale", data.SIDE, on_device=True))
-        with closing(loader.prefetch(made, machine.shard)) as ready:
+        made = batches(Render(recipe, "scale", folders.SIDE, on_device=True))
+        with closing(batching.prefetch(made, machine.shard)) as ready:
             yield timed(whole, on_all, partial(render_next, device, pictures, ready)) | {"compile_s": compile_s}
             same = repeat(next(ready))
         yield timed(parts, on_all, partial(render_next, device, pictures, same))
 
 
 def render(pictures: Array, numbers: Array, drawn: AugmentParams) -> jax.Array:
-    return augment.render_device(pictures[numbers], drawn, size=data.SIDE, normalize="scale")
+    return augment.render_device(pictures[numbers], drawn, size=folders.SIDE, normalize="scale")
 
 
 def render_next(device: Callable[..., jax.Array], pictures: Array, batches: Iterator[Batch]) -> None:
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="pictures per batch (default 256)")
     parser.add_argument("--seconds", type=float, default=3, help="time for each measurement (default 3)")
     args = parser.parse_args()
-    devices.tune_cpu()
+    runtime.tune_cpu()
     measure.report(measurements(args.batch, args.seconds), COLUMNS)
 
 

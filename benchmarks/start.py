@@ -8,7 +8,7 @@ Runs `python -m fer_jax.main` on the drawn sample faces in a terminal of its own
 progress bar shows figures for the first time: they are the loss and accuracy of that step (where a step is quicker than
 half a second, the bar waits until then). Cold: with an empty cache folder, so that all is compiled (and matplotlib
 lists the fonts); warm: the same command again. The pictures are decoded before (make sample, one run).
-Memory: the largest resident set of one epoch with its evaluation. The import: fer_jax.labels in a fresh Python.
+Memory: the largest resident set of one epoch with its evaluation. The import: fer_jax.data.labels in a fresh Python.
 """
 
 import argparse
@@ -28,8 +28,8 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from fer_jax import cli
-from fer_jax.cli import UserError
+from fer_jax.core import cli
+from fer_jax.core.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = b"loss "  # in the progress bar once a step is done
@@ -94,11 +94,11 @@ def peak_mib(command: list[str], cache: Path) -> float:
 
 
 def import_labels() -> float:
-    """Seconds that importing fer_jax.labels takes in a fresh Python."""
+    """Seconds that importing fer_jax.data.labels takes in a fresh Python."""
     done = subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, capture_output=True, text=True, check=True)
     seconds, *others = done.stdout.split()
     if others:
-        raise UserError("importing fer_jax.labels imports jax")
+        raise UserError("importing fer_jax.data.labels imports jax")
     return float(seconds)
 
 

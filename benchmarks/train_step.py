@@ -24,16 +24,18 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from fer_jax import cli, devices, experiment, losses, models, train_step
-from fer_jax import config as config_lib
-from fer_jax.cli import UserError
-from fer_jax.loader import Batch
+from fer_jax.core import cli, devices, runtime
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.data.batching import Batch
+from fer_jax.models import registry
+from fer_jax.training import losses, setup, train_step
 
 COLUMNS = ("cpu_s", "compile_s", "compile_cpu_s", "fusions", "runs")
 
 
 def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measure.Record]:
-    parts = experiment.build(config)
+    parts = setup.build(config, 1)
     machine = devices.Devices()
     how = f"fer_jax, {config.optim.name}"
     if jax.device_count() > 1:
@@ -77,7 +79,7 @@ def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measu
             "compile_s": round(compile_s, 1),
             "compile_cpu_s": round(compile_cpu_s, 1),
             "fusions": (compiled.as_text() or "").count(" fusion("),
-            "parameters": models.count_parameters(state.params),
+            "parameters": registry.count_parameters(state.params),
             "platform": jax.devices()[0].device_kind,
             "jax": jax.__version__,
         }
@@ -93,7 +95,7 @@ def main() -> None:
     )
     parser.add_argument("--devices", type=int, metavar="N", help="split the batch over N devices made of this CPU")
     parser.add_argument("--seconds", type=float, default=8, help="time for each measurement (default 8)")
-    parser.add_argument("--untuned", action="store_true", help="leave out devices.tune_cpu, to see what it does")
+    parser.add_argument("--untuned", action="store_true", help="leave out runtime.tune_cpu, to see what it does")
     args, overrides = parser.parse_known_args()
     config = config_lib.load(args.config, overrides)
     if args.devices:
@@ -102,7 +104,7 @@ def main() -> None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", args.devices)
     if not args.untuned:
-        devices.tune_cpu()
+        runtime.tune_cpu()
     measure.report(measurements(args, config), COLUMNS)
 
 

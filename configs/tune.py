@@ -10,7 +10,7 @@ quote: this search has not been run to its end, only a smaller one (docs/results
 from ml_collections import ConfigDict
 
 import fer_jax
-from fer_jax.search_space import Range, Search
+from fer_jax.search.space import Range, Search
 
 
 def get_config() -> ConfigDict:

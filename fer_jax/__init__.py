@@ -7,17 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fer_jax.config import load as load_config
-    from fer_jax.labels import EMOTIONS
-    from fer_jax.schema import default_config
+    from fer_jax.core.config import load as load_config
+    from fer_jax.core.schema import default_config
+    from fer_jax.data.labels import EMOTIONS
 
 __version__ = "0.2.0"
 __all__ = ["EMOTIONS", "__version__", "default_config", "load_config"]
 
 _PLACES = {
-    "EMOTIONS": ("fer_jax.labels", "EMOTIONS"),
-    "default_config": ("fer_jax.schema", "default_config"),
-    "load_config": ("fer_jax.config", "load"),
+    "EMOTIONS": ("fer_jax.data.labels", "EMOTIONS"),
+    "default_config": ("fer_jax.core.schema", "default_config"),
+    "load_config": ("fer_jax.core.config", "load"),
 }
 
 

@@ -13,8 +13,8 @@ Every image that a protocol keeps is counted exactly once:
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax import cli, run_folder
-from fer_jax.labels import PROTOCOLS
+from fer_jax.core import cli, run_folder
+from fer_jax.data.labels import PROTOCOLS
 
 EXAMPLES = [
     "--run experiments/base --split valid --protocol majority",
@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for run in runs:
         run_folder.read_config(run)  # a missing run shows before jax is imported
 
-    from fer_jax import runtime
-    from fer_jax.evaluate_runs import evaluate_runs
+    from fer_jax.core import runtime
+    from fer_jax.reporting.evaluate_runs import evaluate_runs
 
     runtime.start()
     evaluate_runs(

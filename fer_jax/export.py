@@ -11,7 +11,7 @@ Read the network's model card before you build on it: it says how often it is wr
 
 from collections.abc import Sequence
 
-from fer_jax import cli, run_folder
+from fer_jax.core import cli, run_folder
 
 EXAMPLES = [
     "--run base --out experiments/base.onnx",
@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", metavar="DIR", help="the data folder, to fit the calibration temperature")
     args = parser.parse_args(argv)
 
-    from fer_jax import runtime
-    from fer_jax.onnx_export import export
+    from fer_jax.core import runtime
+    from fer_jax.deploy.onnx_export import export
 
     runtime.start()
     export(run_folder.find(args.run), args.checkpoint, args.out, args.data)

@@ -1,15 +1,15 @@
 """Train a network on FER+ folders, or resume a run that was interrupted.
 
 The run folder gets config.json, history.csv (one row an epoch), checkpoints/ (latest and best) and TensorBoard event
-files. The same command resumes from the latest checkpoint. Any field of the config can be overridden; fer_jax/schema.py
+files. The same command resumes from the latest checkpoint. Any field of the config can be overridden; fer_jax/core/schema.py
 explains them all.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax import cli, run_folder
-from fer_jax import config as config_lib
+from fer_jax.core import cli, run_folder
+from fer_jax.core import config as config_lib
 
 EXAMPLES = [
     "--config configs/base.py",
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = config_lib.load(args.config, overrides)  # a mistyped field shows before jax is imported
     run = args.workdir or run_folder.default_workdir(args.config)
 
-    from fer_jax import runtime
+    from fer_jax.core import runtime
     from fer_jax.train import train
 
     runtime.start(distributed=True)

@@ -1,9 +1,10 @@
 """Predict the expressions in image files of faces: a probability for each of the eight emotions.
 
-An image should show one face, cut out as in FER2013: from the forehead to below the chin, and little around it. Faces are
-not searched for. Colours become grey, and transparent areas too. An image that is not square is cut to its middle; it is
-then scaled to 48x48 pixels. Of folders every image is taken: write the sheet elsewhere. Several --run are averaged.
-Prints the two likeliest emotions of each image; --csv keeps all eight, --sheet shows the images as the network sees them.
+An image should show one face, cut out as in FER2013: from the forehead to below the chin, and little around it. Faces
+are not searched for. Colours become grey, and transparent areas too. An image that is not square is cut to its middle;
+it is then scaled to 48x48 pixels. Of folders every image is taken: write the sheet elsewhere. Several --run are
+averaged. Prints the two likeliest emotions of each image; --csv keeps all eight, --sheet shows the images as the
+network sees them.
 
 The emotions are the names that people would give the expression, not what the person feels. The network's model card
 says how often it is wrong and what it must not be used for.
@@ -12,7 +13,7 @@ says how often it is wrong and what it must not be used for.
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax import cli, run_folder
+from fer_jax.core import cli, run_folder
 
 EXAMPLES = [
     "face.jpg",
@@ -38,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     runs = [run_folder.find(run) for run in args.run or ["best"]]
 
-    from fer_jax import runtime
-    from fer_jax.prediction_files import predict_files
+    from fer_jax.core import runtime
+    from fer_jax.faces.prediction_files import predict_files
 
     runtime.start()
     predict_files(args.images, runs, args.checkpoint, args.flip, args.csv, args.sheet)

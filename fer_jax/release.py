@@ -8,7 +8,7 @@ released files, on the validation images.
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax import cli, run_folder
+from fer_jax.core import cli, run_folder
 
 EXAMPLES = [
     "--run experiments/base --out experiments/released/mine",
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_folder.check_replaceable(args.out)  # a fault in the folders shows before jax is imported
     run_folder.read_config(run)
 
-    from fer_jax import runtime
-    from fer_jax.release_network import release_and_print
+    from fer_jax.core import runtime
+    from fer_jax.deploy.release import release_and_print
 
     runtime.start()
     release_and_print(run, args.out, args.checkpoint, args.data, args.half)

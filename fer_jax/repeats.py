@@ -8,7 +8,7 @@ the counts are too low rather than too high.
 
 from collections.abc import Sequence
 
-from fer_jax import cli
+from fer_jax.core import cli
 
 SHEET = 120  # pairs on a sheet
 EXAMPLES = ["--data data --sheet experiments/near_duplicates.png"]
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
 
-    from fer_jax import duplicates_report
+    from fer_jax.reporting import duplicates_report
 
     duplicates_report.write(args.data, args.sheet, SHEET)
     return 0

@@ -11,7 +11,7 @@ share out the runs.
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax import cli
+from fer_jax.core import cli
 
 WORKDIR = Path("experiments/sweep")
 EXAMPLES = [
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(set(args.seeds)) < len(args.seeds):
         parser.error("the same seed is given twice")
 
-    from fer_jax import runtime
-    from fer_jax.sweep_runs import sweep
+    from fer_jax.core import runtime
+    from fer_jax.search.sweep import sweep
 
     runtime.start()
     sweep(args.config, overrides, args.seeds, args.variants, args.workdir, args.checkpoint)

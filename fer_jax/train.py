@@ -1,6 +1,6 @@
 """A training run: epochs, evaluation, early stopping, logs, checkpoints, and resuming from them.
 
-All side effects of training are here, in `fer_jax.event_log` and in `fer_jax.checkpoint`.
+All side effects of training are here, in `fer_jax.reporting.event_log` and in `fer_jax.training.checkpoint`.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,36 +15,27 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from fer_jax import (
-    atomic,
-    augment,
-    checkpoint,
-    data,
-    inference,
-    loader,
-    models,
-    provenance,
-    run_folder,
-    setup,
-    teachers,
-    train_step,
-    training_set,
-)
-from fer_jax import config as config_lib
-from fer_jax import history as history_lib
-from fer_jax import metrics as metrics_lib
-from fer_jax.checkpoint import Progress
-from fer_jax.checks import check, check_sources
-from fer_jax.devices import Devices, memory_errors
-from fer_jax.errors import UserError
-from fer_jax.event_log import EventLog
-from fer_jax.history import SCALARS, EpochRecord, best_record
-from fer_jax.loader import Batch, Examples, Render
-from fer_jax.metrics import Metrics
-from fer_jax.progress import Clock, EpochProgress
-from fer_jax.runtime import stop_requests
-from fer_jax.setup import Parts
-from fer_jax.train_step import TrainState
+from fer_jax import inference
+from fer_jax.core import atomic, provenance, run_folder
+from fer_jax.core import config as config_lib
+from fer_jax.core.devices import Devices, memory_errors
+from fer_jax.core.errors import UserError
+from fer_jax.core.runtime import stop_requests
+from fer_jax.data import augment, batching, folders, training_set
+from fer_jax.data.batching import Batch, Examples, Render
+from fer_jax.inference import teachers
+from fer_jax.models import registry
+from fer_jax.reporting.event_log import EventLog
+from fer_jax.training import checkpoint, setup, train_step
+from fer_jax.training import history as history_lib
+from fer_jax.training import metrics as metrics_lib
+from fer_jax.training.checkpoint import Progress
+from fer_jax.training.checks import check, check_sources
+from fer_jax.training.history import SCALARS, EpochRecord, best_record
+from fer_jax.training.metrics import Metrics
+from fer_jax.training.progress import Clock, EpochProgress
+from fer_jax.training.setup import Parts
+from fer_jax.training.train_step import TrainState
 
 Say = Callable[[str], None]
 StopAfter = Callable[[EpochRecord], bool]
@@ -155,7 +146,7 @@ def _read_inputs(config: ConfigDict) -> _Inputs:
     with ThreadPoolExecutor(1) as pool:  # it compiles for as long as the images take to be read
         initial = pool.submit(setup.create_train_state, config)
         training = training_set.training(config)
-        valid = loader.select(data.load(config.data.dir, "valid"), "majority")
+        valid = batching.select(folders.load(config.data.dir, "valid"), "majority")
         digest = training_set.digest(training, valid)
     steps_per_epoch = len(training.images) // config.train.batch_size
     if steps_per_epoch == 0 or len(valid.images) == 0:
@@ -336,7 +327,7 @@ def _about(task: _Run, state: TrainState) -> str:
     config, inputs = task.config, task.inputs
     labels = config.data.label_mode + (", without duplicates" if config.data.drop_repeats else "")
     return (
-        f"{config.model.name}: {models.count_parameters(state.params):,} parameters; {len(inputs.training.images):,} "
+        f"{config.model.name}: {registry.count_parameters(state.params):,} parameters; {len(inputs.training.images):,} "
         f"training images ({labels}), {len(inputs.valid.images):,} for validation (majority); "
         f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
     )

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax import cli, run_folder
+from fer_jax.core import cli, run_folder
 
 EXAMPLES = [
     "--config tune --trials 50 --storage sqlite:///experiments/tune.db",
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not re.fullmatch(r"[\w.-]+", name):
         parser.error("--study names a folder: letters, digits, _, - and . only")
 
-    from fer_jax import runtime
-    from fer_jax.study_run import tune
+    from fer_jax.core import runtime
+    from fer_jax.search.tuning import tune
 
     runtime.start()
     folder = args.workdir or run_folder.default_workdir(name)

@@ -7,7 +7,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from fer_jax import figures
+from fer_jax.reporting import plots
 
 
 def shown_texts(figure: Figure) -> list[Text]:
@@ -25,13 +25,13 @@ def shown_texts(figure: Figure) -> list[Text]:
 
 def words(figure: Figure) -> str:
     """All texts of a figure, a line each."""
-    figures.pixels(figure)
+    plots.pixels(figure)
     return "\n".join(text.get_text() for text in shown_texts(figure))
 
 
 def check(figure: Figure) -> None:
     """Nothing is cut off or lies on something else, and no text is small."""
-    picture = figures.pixels(figure)
+    picture = plots.pixels(figure)
     edges = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
     assert all((edge == 255).all() for edge in edges), "something reaches the edge"
     boxes = {text: text.get_window_extent() for text in shown_texts(figure)}

@@ -5,9 +5,9 @@ from functools import partial
 from ml_collections import ConfigDict
 
 from configs import sample
-from fer_jax import models
+from fer_jax.models import registry
 
-models.MODELS["quick"] = partial(models.ResNet, widths=(4, 8), blocks=(0, 0))
+registry.MODELS["quick"] = partial(registry.ResNet, widths=(4, 8), blocks=(0, 0))
 
 
 def get_config() -> ConfigDict:

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from fer_jax.search_space import Search
+from fer_jax.search.space import Search
 from tests import quick
 
 

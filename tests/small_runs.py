@@ -8,20 +8,21 @@ from pathlib import Path
 
 import jax
 import pytest
+from fer_jax.experiment import build
 from ml_collections import ConfigDict
 
 from configs import sample
-from fer_jax import checkpoint, models
-from fer_jax import metrics as metrics_lib
-from fer_jax.devices import Devices
-from fer_jax.experiment import build
+from fer_jax.core.devices import Devices
+from fer_jax.models import registry
+from fer_jax.training import checkpoint
+from fer_jax.training import metrics as metrics_lib
 
 
 @contextmanager
 def small_model() -> Iterator[None]:
     """The residual network, small, among the models while this lasts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.MODELS, "small", partial(models.ResNet, widths=(4, 8), blocks=(0, 0)))
+        patch.setitem(registry.MODELS, "small", partial(registry.ResNet, widths=(4, 8), blocks=(0, 0)))
         yield
 
 

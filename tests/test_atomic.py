@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_jax import atomic
+from fer_jax.core import atomic
 
 
 def test_a_file_appears_whole_at_the_end_and_alone(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from fer_jax import augment, jpeg, recipes
-from fer_jax.augment import AugmentParams
-from fer_jax.recipes import RECIPES
+from fer_jax.data import augment, jpeg, recipes
+from fer_jax.data.augment import AugmentParams
+from fer_jax.data.recipes import RECIPES
 
 SIZES = (48, 64, 37)
 render_device = jax.jit(augment.render_device, static_argnames=("size", "normalize"))

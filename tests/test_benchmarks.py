@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, run_python
 
 from benchmarks import convolutions, measure
-from fer_jax import models
+from fer_jax.models import registry
 
 SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name != "measure.py")
 
@@ -51,7 +51,9 @@ def test_a_script_without_what_it_needs_says_so_in_one_line(tmp_path: Path) -> N
 
 
 def test_the_convolutions_are_those_of_the_network() -> None:
-    params = jax.eval_shape(lambda: models.init(models.create_model("emotion_cnn", 0.0, "float32"), 0, 48))["params"]
+    params = jax.eval_shape(lambda: registry.init(registry.create_model("emotion_cnn", 0.0, "float32"), 0, 48))[
+        "params"
+    ]
     kernels = sorted(leaf.shape for leaf in jax.tree.leaves(params) if len(leaf.shape) == 4)
     assert kernels == sorted((3, 3, before, after) for _, before, after in convolutions.layers())
     assert [side for side, _, _ in convolutions.layers()] == [48, 48, 24, 24, 12, 12, 6, 6, 3, 3]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from fer_jax import calibration, scores
+from fer_jax.evaluation import calibration
+from fer_jax.evaluation import metrics as metrics_lib
 
 
 def drawn(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -12,8 +13,8 @@ def drawn(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     return logs, label
 
 
-def judged(logs: np.ndarray, label: np.ndarray) -> scores.Judged:
-    return scores.Judged(logs, label, np.pad(10 * np.eye(8, dtype=np.int64)[label], ((0, 0), (0, 2))))
+def judged(logs: np.ndarray, label: np.ndarray) -> metrics_lib.Predictions:
+    return metrics_lib.Predictions(logs, label, np.pad(10 * np.eye(8, dtype=np.int64)[label], ((0, 0), (0, 2))))
 
 
 def test_reliability_by_hand() -> None:
@@ -42,9 +43,9 @@ def test_reliability_makes_the_calibration_error() -> None:
     bins = calibration.reliability(overconfident)
     gap = np.nansum(bins.count * np.abs(bins.accuracy - bins.confidence)) / bins.count.sum()
     assert bins.count.sum() == 2000
-    assert gap == pytest.approx(scores.figures(overconfident)["ece"])
+    assert gap == pytest.approx(metrics_lib.compute(overconfident)["ece"])
     assert gap > 0.1
-    assert scores.figures(judged(logs, label))["ece"] < 0.03  # labels are drawn from these probabilities
+    assert metrics_lib.compute(judged(logs, label))["ece"] < 0.03  # labels are drawn from these probabilities
 
 
 @pytest.mark.parametrize("distortion", [0.3, 1.0, 2.5])
@@ -58,7 +59,7 @@ def test_temperature_undoes_a_distortion(distortion: float) -> None:
     np.testing.assert_allclose(np.exp(mended).sum(axis=1), 1)
 
     def nll(t: float) -> float:
-        return scores.figures(judged(calibration.apply_temperature(distorted, t), label))["nll"]
+        return metrics_lib.compute(judged(calibration.apply_temperature(distorted, t), label))["nll"]
 
     assert nll(temperature) < min(nll(temperature * 1.01), nll(temperature / 1.01), nll(1) + 1e-9)
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax import checkpoint, packing
-from fer_jax.cli import UserError
-from fer_jax.devices import Devices
+from fer_jax.core.cli import UserError
+from fer_jax.core.devices import Devices
+from fer_jax.training import checkpoint, packing
 
 
 def tree(value: float) -> dict:

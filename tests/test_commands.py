@@ -17,7 +17,8 @@ import pytest
 from conftest import ROOT, run_python
 from PIL import Image
 
-from fer_jax import checkpoint, data, loader
+from fer_jax.data import batching, folders
+from fer_jax.training import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,9 @@ def evaluated(trained: Path) -> dict:
 def test_the_sample_is_learned_well_above_chance(evaluated: dict, trained: Path, sample_dir: Path) -> None:
     largest = max(row["count"] for row in evaluated["per_class"].values()) / evaluated["count"]
     assert evaluated["accuracy"] > largest + 0.1
-    valid = data.load(sample_dir, "valid")
+    valid = folders.load(sample_dir, "valid")
     for protocol in ("majority", "clean", "argmax"):
-        assert evaluated["protocols"][protocol]["all"]["count"] == len(loader.select(valid, protocol).images)
+        assert evaluated["protocols"][protocol]["all"]["count"] == len(batching.select(valid, protocol).images)
     confusion = np.array(evaluated["confusion"])
     assert confusion.sum() == evaluated["count"] == evaluated["protocols"]["majority"]["all"]["count"]
     assert evaluated["accuracy"] == pytest.approx(np.trace(confusion) / confusion.sum())
@@ -105,7 +106,7 @@ def test_runs_are_compared_on_the_split_that_is_asked_for(
     one, other, both = (figures(out / name) for name in ("sample, flip", "copy, flip", "ensemble"))
     assert figures(trained / "report")["split"] == "valid"  # the run's own report is left alone
     assert (one["split"], one["checkpoint"], one["protocol"], one["flip"]) == ("test", "latest", "clean", True)
-    assert one["count"] == len(loader.select(data.load(sample_dir, "test"), "clean").images)
+    assert one["count"] == len(batching.select(folders.load(sample_dir, "test"), "clean").images)
     assert one["model"] == "sample, flip"
     assert one["confusion"] == other["confusion"] == both["confusion"]  # the same network twice
     assert both["nll"] == pytest.approx(one["nll"])

@@ -6,18 +6,19 @@ from scipy import ndimage
 from scipy.special import log_softmax
 from sklearn import metrics as sk
 
-from fer_jax import comparison, scores
+from fer_jax.evaluation import comparison
+from fer_jax.evaluation import metrics as metrics_lib
 
 
-def model(label: np.ndarray, prediction: np.ndarray, confidence: np.ndarray | float = 0.6) -> scores.Judged:
+def model(label: np.ndarray, prediction: np.ndarray, confidence: np.ndarray | float = 0.6) -> metrics_lib.Predictions:
     """A model with these predictions, of pictures that all ten taggers agree on."""
     p = np.eye(8)[prediction]
     confidence = np.broadcast_to(confidence, len(label))[:, None]
     p = np.where(p > 0, confidence, (1 - confidence) / 7)
-    return scores.Judged(np.log(p), label, np.pad(10 * np.eye(8, dtype=np.int64)[label], ((0, 0), (0, 2))))
+    return metrics_lib.Predictions(np.log(p), label, np.pad(10 * np.eye(8, dtype=np.int64)[label], ((0, 0), (0, 2))))
 
 
-def random_models(rng: np.random.Generator, n: int) -> tuple[scores.Judged, scores.Judged]:
+def random_models(rng: np.random.Generator, n: int) -> tuple[metrics_lib.Predictions, metrics_lib.Predictions]:
     """Two models that err mostly on the same pictures."""
     label = rng.integers(0, 8, n)
     hard = rng.random(n) < 0.3
@@ -51,7 +52,7 @@ def test_difference_intervals_are_those_of_a_slow_paired_bootstrap() -> None:
         accuracy = [sk.accuracy_score(label, m.prediction[rows]) for m in (a, b)]
         return [accuracy[0] - accuracy[1], f1[0] - f1[1]]
 
-    weights = np.concatenate(list(scores.bootstrap_weights(80, 3, 120)), axis=1).astype(int)
+    weights = np.concatenate(list(metrics_lib.bootstrap_weights(80, 3, 120)), axis=1).astype(int)
     slow = np.percentile([difference(np.repeat(np.arange(80), w)) for w in weights.T], [2.5, 97.5], axis=0)
     assert [got.accuracy.value, got.macro_f1.value] == pytest.approx(difference(np.arange(80)))
     np.testing.assert_allclose([got.accuracy[1:], got.macro_f1[1:]], slow.T, atol=1e-12)
@@ -60,11 +61,11 @@ def test_difference_intervals_are_those_of_a_slow_paired_bootstrap() -> None:
 def test_a_paired_interval_is_narrower_than_that_of_two_separate_models() -> None:
     a, b = random_models(np.random.default_rng(1), 1000)
     paired = comparison.compare(a, b).accuracy
-    separate = [scores.with_intervals(m, replicas=300)["accuracy"] for m in (a, b)]
+    separate = [metrics_lib.with_intervals(m, replicas=300)["accuracy"] for m in (a, b)]
     variance = sum((i.high - i.low) ** 2 for i in separate)
     assert paired.high - paired.low < 0.8 * variance**0.5
     # The variance of a difference of paired hits, by its formula.
-    expected = 2 * 1.96 * np.std(a.hit.astype(float) - b.hit) / 1000**0.5
+    expected = 2 * 1.96 * np.std(a.correct.astype(float) - b.correct) / 1000**0.5
     assert paired.high - paired.low == pytest.approx(expected, rel=0.1)
 
 
@@ -76,13 +77,13 @@ def test_a_model_does_not_differ_from_itself() -> None:
 def test_other_pictures_are_not_compared() -> None:
     a, b = random_models(np.random.default_rng(3), 20)
     with pytest.raises(ValueError, match="same pictures"):
-        comparison.compare(a, scores.take(b, np.arange(19)))
+        comparison.compare(a, metrics_lib.take(b, np.arange(19)))
     with pytest.raises(ValueError, match="same pictures"):
-        comparison.compare(a, scores.take(b, np.arange(20)[::-1]))
+        comparison.compare(a, metrics_lib.take(b, np.arange(20)[::-1]))
     with pytest.raises(ValueError, match="same pictures"):
         comparison.compare(a, b._replace(votes=b.votes // 2))  # of the same labels
     with pytest.raises(ValueError, match="no pictures"):
-        comparison.compare(scores.take(a, np.arange(0)), scores.take(b, np.arange(0)))
+        comparison.compare(metrics_lib.take(a, np.arange(0)), metrics_lib.take(b, np.arange(0)))
 
 
 def test_slices_by_hand() -> None:
@@ -111,18 +112,18 @@ def test_every_picture_is_in_one_slice_and_ties_are_not_split(distinct: int) -> 
     values = rng.integers(0, distinct, 503) / 10
     for got in (comparison.slices(a, values), comparison.slices_by_value(a, values)):
         assert sum(s.count for s in got) == 503
-        assert sum(s.count * s.accuracy.value for s in got) == pytest.approx(a.hit.sum())
+        assert sum(s.count * s.accuracy.value for s in got) == pytest.approx(a.correct.sum())
         assert all(s.high < t.low for s, t in pairwise(got))
         for s in got:
             inside = (values >= s.low) & (values <= s.high)
             assert inside.sum() == s.count
-            assert a.hit[inside].mean() == pytest.approx(s.accuracy.value)
+            assert a.correct[inside].mean() == pytest.approx(s.accuracy.value)
     assert len(comparison.slices(a, values)) <= 4
     if distinct == 1000:
         assert all(abs(s.count - 503 / 4) < 5 for s in comparison.slices(a, values))
     by_value = comparison.slices_by_value(a, values)
     assert [s.low for s in by_value] == [s.high for s in by_value] == sorted(set(values))
-    assert comparison.slices(scores.take(a, np.arange(0)), values[:0]) == []
+    assert comparison.slices(metrics_lib.take(a, np.arange(0)), values[:0]) == []
 
 
 def test_picture_properties_by_hand() -> None:
@@ -152,16 +153,16 @@ def test_tagger_agreement_is_the_labels_share_of_the_votes() -> None:
     votes[1, [0, 8]] = 4, 6  # unknown leads
     votes[2] = 1
     votes[3, [0, 1]] = 5, 4  # nine votes
-    judged = scores.Judged(np.full((4, 8), -np.log(8)), np.array([3, 0, 7, 0]), votes)
-    assert comparison.tagger_agreement(judged).tolist() == [1.0, 0.4, 0.1, 0.6]
+    judged = metrics_lib.Predictions(np.full((4, 8), -np.log(8)), np.array([3, 0, 7, 0]), votes)
+    assert comparison.annotator_agreement(judged).tolist() == [1.0, 0.4, 0.1, 0.6]
 
 
 def test_confident_mistakes_and_doubtful_hits() -> None:
     prediction = np.array([0, 1, 0, 2, 0, 3])
     confidence = np.array([0.5, 0.6, 0.3, 0.9, 0.4, 0.6])
     judged = model(np.zeros(6, int), prediction, confidence)
-    assert comparison.most_confident_mistakes(judged, 2).tolist() == [3, 1]
-    assert comparison.most_confident_mistakes(judged, 9).tolist() == [3, 1, 5]
-    assert comparison.least_confident_hits(judged, 2).tolist() == [2, 4]
+    assert comparison.most_confident_errors(judged, 2).tolist() == [3, 1]
+    assert comparison.most_confident_errors(judged, 9).tolist() == [3, 1, 5]
+    assert comparison.least_confident_correct(judged, 2).tolist() == [2, 4]
     perfect = judged._replace(log_probabilities=log_softmax(np.eye(8)[[0] * 6], axis=1))
-    assert comparison.most_confident_mistakes(perfect, 3).tolist() == []
+    assert comparison.most_confident_errors(perfect, 3).tolist() == []

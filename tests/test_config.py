@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from fer_jax.experiment import build
 from ml_collections import ConfigDict
 
-from fer_jax import config
-from fer_jax.cli import UserError
-from fer_jax.experiment import build
+from fer_jax.core import config
+from fer_jax.core.cli import UserError
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").glob("*.py"))

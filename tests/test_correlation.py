@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from changed_pictures import all_at_once, draw, highest_correlation, mirrored, moved
 
-from fer_jax.correlation import correlating
+from fer_jax.data.correlation import correlating
 
 
 @pytest.mark.parametrize("down", [-1, 0, 1])

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fer_jax import data, labels, loader
-from fer_jax.cli import UserError
+from fer_jax.core.cli import UserError
+from fer_jax.data import batching, folders, labels
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_load_equals_pillow_and_the_csv_row_by_row(sample_dir: Path) -> None:
-    split = data.load(sample_dir, "valid")
+    split = folders.load(sample_dir, "valid")
     table = pd.read_csv(sample_dir / "FER2013Valid" / "label.csv", header=None)
     assert split.names.tolist() == table[0].tolist()
     np.testing.assert_array_equal(split.votes, table.iloc[:, 2:])
@@ -42,21 +42,21 @@ def test_box_is_cut_out_and_brought_to_48(folder: Path) -> None:
     Image.fromarray(picture).save(folder / "fer0000000.png")
     text = (folder / "label.csv").read_text().replace("(0, 0, 48, 48)", "(24, 48, 72, 96)", 1)
     (folder / "label.csv").write_text(text)
-    split = data.load(folder.parent, "valid")
+    split = folders.load(folder.parent, "valid")
     assert (split.images[0] == 200).all()
     text = text.replace("(24, 48, 72, 96)", "(0, 0, 96, 96)", 1)
     (folder / "label.csv").write_text(text)
-    whole = data.load(folder.parent, "valid").images[0]
+    whole = folders.load(folder.parent, "valid").images[0]
     assert whole.shape == (48, 48)
     assert whole[:20].max() == 0
     assert whole[40, 24] == 200
 
 
 def test_cache_is_used_and_notices_changes(folder: Path) -> None:
-    first = data.load(folder.parent, "valid")
+    first = folders.load(folder.parent, "valid")
     cache = folder.parent / "FER2013Valid.cache.npz"
     written = cache.stat().st_mtime_ns
-    again = data.load(folder.parent, "valid")
+    again = folders.load(folder.parent, "valid")
     assert cache.stat().st_mtime_ns == written
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
@@ -64,20 +64,20 @@ def test_cache_is_used_and_notices_changes(folder: Path) -> None:
     with np.load(cache) as stored:
         content = dict(stored)
     np.savez(cache, **{**content, "images": content["images"] + 1})
-    np.testing.assert_array_equal(data.load(folder.parent, "valid").images, first.images + 1)
+    np.testing.assert_array_equal(folders.load(folder.parent, "valid").images, first.images + 1)
 
     time.sleep(0.01)
     Image.fromarray(np.full((48, 48), 99, np.uint8)).save(folder / "fer0000003.png")
-    assert (data.load(folder.parent, "valid").images[3] == 99).all()
-    np.testing.assert_array_equal(data.load(folder.parent, "valid").images[0], first.images[0])
+    assert (folders.load(folder.parent, "valid").images[3] == 99).all()
+    np.testing.assert_array_equal(folders.load(folder.parent, "valid").images[0], first.images[0])
 
     cache.write_bytes(b"cut off")
-    assert (data.load(folder.parent, "valid").images[3] == 99).all()
+    assert (folders.load(folder.parent, "valid").images[3] == 99).all()
 
 
 def test_read_only_data_folder_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder.parent / "FER2013Valid.cache.npz").mkdir()  # nothing can be written in its place
-    assert len(data.load(folder.parent, "valid").images) == 6
+    assert len(folders.load(folder.parent, "valid").images) == 6
     assert not list(folder.parent.glob(".*"))
 
 
@@ -102,7 +102,7 @@ def test_read_only_data_folder_is_no_error(folder: Path, monkeypatch: pytest.Mon
 def test_damaged_folders_get_one_line(folder: Path, damage, message: str) -> None:
     damage(folder)
     with pytest.raises(UserError, match=message) as error:
-        data.load(folder.parent, "valid")
+        folders.load(folder.parent, "valid")
     assert "\n" not in str(error.value)
 
 
@@ -119,8 +119,8 @@ def put(file: Path, place: int, byte: int) -> None:
 
 
 def test_select_keeps_what_the_mode_keeps(folder: Path) -> None:
-    split = data.load(folder.parent, "valid")
-    examples = loader.select(split, "majority")
+    split = folders.load(folder.parent, "valid")
+    examples = batching.select(split, "majority")
     target, keep = labels.targets(split.votes, "majority")
     assert np.flatnonzero(keep).tolist() == [0, 1, 2, 3, 4]  # 5 against 5 is dropped
     np.testing.assert_array_equal(examples.images, split.images[:5])
@@ -129,6 +129,6 @@ def test_select_keeps_what_the_mode_keeps(folder: Path) -> None:
 
 @pytest.mark.parametrize(("split", "count"), [("train", 28_558), ("valid", 3_579)])
 def test_real_folders(real_dir: Path, split: str, count: int) -> None:
-    loaded = data.load(real_dir, split)
+    loaded = folders.load(real_dir, split)
     assert loaded.images.shape == (count, 48, 48)
     assert set(loaded.votes.sum(axis=1)) <= {9, 10}

@@ -4,8 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fer_jax import document
-from fer_jax.document import Block, Heading, Picture, Table, Text
+from fer_jax.reporting import document
+from fer_jax.reporting.document import Block, Heading, ImageBlock, Table, Text
 
 HOSTILE = """<script>alert("x")</script> & 'a' <img src=http://evil.invalid/x.png onerror="x"> &lt; "quoted\""""
 PNG = bytes(range(256)) + b"</figure>"
@@ -46,7 +46,7 @@ def test_html_holds_every_block_in_order() -> None:
         Heading("One"),
         Text("A paragraph."),
         Table(["", "accuracy"], [["a", "0.5"], ["b", "1.0"]], "a caption"),
-        Picture("faces", PNG, "two faces", "Their names."),
+        ImageBlock("faces", PNG, "two faces", "Their names."),
         Table(["", "x"], [["c", "2"]]),
     ]
     page = document.to_html("The title", blocks)
@@ -70,7 +70,7 @@ def test_html_holds_every_block_in_order() -> None:
 
 def test_html_takes_hostile_names_as_text() -> None:
     def page(name: str) -> Reader:
-        table, picture = Table([name, name], [[name, name]], name), Picture("x", PNG, name, name)
+        table, picture = Table([name, name], [[name, name]], name), ImageBlock("x", PNG, name, name)
         return Reader(document.to_html(name, [Heading(name), Text(name), table, picture]))
 
     read = page(HOSTILE)
@@ -84,7 +84,7 @@ def test_html_takes_hostile_names_as_text() -> None:
 
 
 def test_html_needs_nothing_from_elsewhere() -> None:
-    page = document.to_html("A", [Picture("x", PNG, "x"), Text("See http://example.org.")])
+    page = document.to_html("A", [ImageBlock("x", PNG, "x"), Text("See http://example.org.")])
     read = Reader(page)
     links = [value for _, attrs in read.tags for name, value in attrs.items() if name in ("src", "href")]
     assert len(links) == 2  # the picture, and an empty icon lest the browser asks for one
@@ -111,8 +111,8 @@ def test_markdown() -> None:
         Heading("One"),
         Text("A paragraph."),
         Table(["", "x"], [["a", "0.5"]], "a caption"),
-        Picture("faces", PNG, "two faces", "Their names."),
-        Picture("bars", PNG, "bars"),
+        ImageBlock("faces", PNG, "two faces", "Their names."),
+        ImageBlock("bars", PNG, "bars"),
     ]
     assert document.to_markdown("The title", blocks) == (
         "# The title\n\n## One\n\nA paragraph.\n\na caption\n\n|  | x |\n| --- | ---: |\n| a | 0.5 |\n\n"

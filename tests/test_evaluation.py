@@ -5,11 +5,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.special import log_softmax
 
-from fer_jax import evaluation
-from fer_jax.cli import UserError
-from fer_jax.data import Split
-from fer_jax.evaluation import Evaluation, evaluate
-from fer_jax.labels import EMOTIONS, VOTES
+from fer_jax.core.cli import UserError
+from fer_jax.data.folders import Split
+from fer_jax.data.labels import EMOTIONS, VOTES
+from fer_jax.evaluation import evaluator
+from fer_jax.evaluation.result import Evaluation, evaluate
 
 NEUTRAL, HAPPINESS, SURPRISE, SADNESS, ANGER = range(5)
 
@@ -58,26 +58,26 @@ def always_happiness(count: int) -> np.ndarray:
 def evaluated(
     log_probabilities: np.ndarray,
     keep: dict[str, np.ndarray] = ALL,
-    headline: str = "majority",
+    main_protocol: str = "majority",
     temperature: float = 1.0,
 ) -> Evaluation:
-    return evaluate("model", log_probabilities, "valid", SPLIT, keep, headline, temperature)
+    return evaluate("model", log_probabilities, "valid", SPLIT, keep, main_protocol, temperature)
 
 
 def values(result: Evaluation, protocol: str = "majority", subset: str = "all") -> dict[str, float]:
-    return {name: of.value for name, of in result.figures[protocol][subset].items()}
+    return {name: of.value for name, of in result.metrics[protocol][subset].items()}
 
 
 def test_every_protocol_keeps_its_pictures() -> None:
-    result = evaluated(oracle(), headline="clean")
+    result = evaluated(oracle(), main_protocol="clean")
     for column, protocol in ((2, "majority"), (3, "clean")):
         assert KEPT[protocol] == [row for row, picture in enumerate(PICTURES) if picture[column]]
     assert result.counts == {protocol: {"all": len(rows)} for protocol, rows in KEPT.items()}
     for protocol, rows in KEPT.items():
-        assert result.judged[protocol].label.tolist() == LABEL[rows].tolist()
-        np.testing.assert_array_equal(result.judged[protocol].votes, SPLIT.votes[rows])
+        assert result.predictions[protocol].label.tolist() == LABEL[rows].tolist()
+        np.testing.assert_array_equal(result.predictions[protocol].votes, SPLIT.votes[rows])
     assert result.rows.tolist() == KEPT["clean"]
-    assert (result.name, result.split, result.headline) == ("model", "valid", "clean")
+    assert (result.name, result.split, result.main_protocol) == ("model", "valid", "clean")
 
 
 def test_the_oracle_is_right_and_no_more_agreed_with_than_the_label() -> None:
@@ -112,7 +112,7 @@ def test_the_uniform_model_knows_nothing() -> None:
     assert {name: got[name] for name in expected} == pytest.approx(expected)
     assert values(result, "clean")["accuracy"] == 1 / 4
     assert values(result, "argmax")["accuracy"] == 3 / 8
-    assert result.figures["majority"]["all"]["nll"] == pytest.approx((log(8),) * 3)
+    assert result.metrics["majority"]["all"]["nll"] == pytest.approx((log(8),) * 3)
 
 
 def test_the_model_that_always_says_happiness() -> None:
@@ -141,7 +141,7 @@ def test_intervals_hold_the_value_and_narrow_with_the_pictures() -> None:
     result = evaluate(
         "model", always_happiness(160), "test", many, {"all": np.ones(160, bool)}, "majority", temperature=1
     )
-    accuracy = result.figures["majority"]["all"]["accuracy"]
+    accuracy = result.metrics["majority"]["all"]["accuracy"]
     assert accuracy.value == few.value == 2 / 5
     assert few.low < accuracy.low < accuracy.value < accuracy.high < few.high
     spread = (2 / 5 * 3 / 5 / 100) ** 0.5  # of the share of hits in 100 drawn pictures
@@ -161,23 +161,23 @@ def test_repeats_of_other_splits_are_left_out_and_counted() -> None:
     split = SPLIT._replace(images=images)
     others = Split(train, np.zeros((6, 10), np.int32), np.array(["a.png"] * 6))
 
-    keep = evaluation.subsets(split, [others])
-    assert list(keep) == ["all", "unseen", "unseen_near"] == list(evaluation.SUBSETS)
+    keep = evaluator.subsets(split, [others])
+    assert list(keep) == ["all", "without_exact_duplicates", "without_duplicates"] == list(evaluator.SUBSETS)
     assert np.flatnonzero(~keep["all"]).tolist() == []
-    assert np.flatnonzero(~keep["unseen"]).tolist() == [0, 4]
-    assert np.flatnonzero(~keep["unseen_near"]).tolist() == [0, 1, 4, 5, 7]
-    both = evaluation.subsets(split, [others, valid])
-    assert np.flatnonzero(~both["unseen"]).tolist() == [0, 2, 4]
-    assert np.flatnonzero(~both["unseen_near"]).tolist() == [0, 1, 2, 4, 5, 7]
-    assert list(evaluation.subsets(split, [])) == ["all"]
+    assert np.flatnonzero(~keep["without_exact_duplicates"]).tolist() == [0, 4]
+    assert np.flatnonzero(~keep["without_duplicates"]).tolist() == [0, 1, 4, 5, 7]
+    both = evaluator.subsets(split, [others, valid])
+    assert np.flatnonzero(~both["without_exact_duplicates"]).tolist() == [0, 2, 4]
+    assert np.flatnonzero(~both["without_duplicates"]).tolist() == [0, 1, 2, 4, 5, 7]
+    assert list(evaluator.subsets(split, [])) == ["all"]
 
     # A model that knows the pictures that it has seen, and says fear of all others.
     fear = EMOTIONS.index("fear")
-    result = evaluated(oracle(np.where(keep["unseen_near"], fear, LABEL)), keep)
+    result = evaluated(oracle(np.where(keep["without_duplicates"], fear, LABEL)), keep)
     assert result.counts == {
-        "majority": {"all": 5, "unseen": 4, "unseen_near": 2},
-        "clean": {"all": 4, "unseen": 2, "unseen_near": 1},
-        "argmax": {"all": 8, "unseen": 6, "unseen_near": 3},
+        "majority": {"all": 5, "without_exact_duplicates": 4, "without_duplicates": 2},
+        "clean": {"all": 4, "without_exact_duplicates": 2, "without_duplicates": 1},
+        "argmax": {"all": 8, "without_exact_duplicates": 6, "without_duplicates": 3},
     }
     accuracy = {p: [values(result, p, subset)["accuracy"] for subset in keep] for p in result.counts}
     assert accuracy == {"majority": [3 / 5, 2 / 4, 0], "clean": [3 / 4, 1 / 2, 0], "argmax": [5 / 8, 3 / 6, 0]}
@@ -186,23 +186,23 @@ def test_repeats_of_other_splits_are_left_out_and_counted() -> None:
 @pytest.mark.filterwarnings("error")
 def test_a_subset_without_pictures_has_undefined_figures() -> None:
     # Nothing is unseen under majority and clean, a picture of argmax is.
-    keep = {**ALL, "unseen": np.arange(8) == 6}
+    keep = {**ALL, "without_exact_duplicates": np.arange(8) == 6}
     result = evaluated(oracle(), keep)
-    assert result.counts == {p: {"all": len(rows), "unseen": int(6 in rows)} for p, rows in KEPT.items()}
-    assert values(result, "argmax", "unseen")["accuracy"] == 1
+    assert result.counts == {p: {"all": len(rows), "without_exact_duplicates": int(6 in rows)} for p, rows in KEPT.items()}
+    assert values(result, "argmax", "without_exact_duplicates")["accuracy"] == 1
     for protocol in ("majority", "clean"):
-        assert set(result.figures[protocol]["unseen"]) == set(result.figures[protocol]["all"])
-        assert np.isnan(list(result.figures[protocol]["unseen"].values())).all()
+        assert set(result.metrics[protocol]["without_exact_duplicates"]) == set(result.metrics[protocol]["all"])
+        assert np.isnan(list(result.metrics[protocol]["without_exact_duplicates"].values())).all()
 
 
 def test_a_protocol_that_keeps_nothing_gets_one_line() -> None:
     doubtful = split_of([{"surprise": 5, "fear": 5}, {"unknown": 10}])
     said, keep = always_happiness(2), {"all": np.ones(2, bool)}
     with pytest.raises(UserError, match=r"^no picture of valid is left under protocol majority; .* --protocol$"):
-        evaluation.fit_temperature(said, doubtful, "majority")
+        evaluator.fit_temperature(said, doubtful, "majority")
     with pytest.raises(UserError, match="no picture of test is left under protocol majority"):
         evaluate("model", said, "test", doubtful, keep, "majority", 1.0)
-    other = evaluate("model", said, "test", doubtful, keep, "clean", 1.0)  # of the headline alone it is asked
+    other = evaluate("model", said, "test", doubtful, keep, "clean", 1.0)  # of the main_protocol alone it is asked
     assert other.counts["majority"] == {"all": 0}
     assert np.isnan(other.figures["majority"]["all"]["accuracy"]).all()
 
@@ -210,13 +210,13 @@ def test_a_protocol_that_keeps_nothing_gets_one_line() -> None:
 def test_the_temperature_makes_confidence_what_is_right() -> None:
     # Happiness is right 2 times of 5, so its probability must become 2/5, and that of the others 3/35.
     said = always_happiness(8)
-    temperature = evaluation.fit_temperature(said, SPLIT, "majority")
+    temperature = evaluator.fit_temperature(said, SPLIT, "majority")
     assert temperature == pytest.approx(log(93) / log(2 / 5 / (3 / 35)), rel=1e-3)
-    assert evaluation.fit_temperature(said, SPLIT, "clean") != pytest.approx(temperature, rel=0.1)  # 2 of 4
+    assert evaluator.fit_temperature(said, SPLIT, "clean") != pytest.approx(temperature, rel=0.1)  # 2 of 4
 
     result = evaluated(said, temperature=temperature)
     assert result.temperature == temperature
-    own = result.figures["majority"]["all"]
+    own = result.metrics["majority"]["all"]
     assert result.calibrated["nll"].value == pytest.approx(-(2 * log(2 / 5) + 3 * log(3 / 35)) / 5, rel=1e-4)
     assert result.calibrated["ece"].value == pytest.approx(0, abs=1e-3)
     assert result.calibrated["nll"].value < own["nll"].value

@@ -9,15 +9,18 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from fer_jax.experiment import build
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from configs import sample
-from fer_jax import augment, data, examples, labels, models, weights
-from fer_jax import config as config_lib
-from fer_jax.cli import UserError
-from fer_jax.experiment import build
-from fer_jax.weights import Weights
+from fer_jax import examples
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.data import augment, folders, labels
+from fer_jax.inference import weights
+from fer_jax.inference.weights import Weights
+from fer_jax.models import registry
 
 HISTORY = [{"epoch": 1, "step": 4, "valid": {"accuracy": 0.5}}]
 
@@ -25,7 +28,7 @@ HISTORY = [{"epoch": 1, "step": 4, "valid": {"accuracy": 0.5}}]
 @pytest.fixture(autouse=True)
 def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The residual network, small enough to compile in a moment."""
-    monkeypatch.setitem(models.MODELS, "small", partial(models.ResNet, widths=(4, 8), blocks=(0, 0)))
+    monkeypatch.setitem(registry.MODELS, "small", partial(registry.ResNet, widths=(4, 8), blocks=(0, 0)))
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def config(sample_dir: Path) -> ConfigDict:
 def teacher(run: Path, config: ConfigDict, seed: int) -> Any:
     """A released network's folder, its variables with values of their own everywhere; these."""
     rng = np.random.default_rng(seed)
-    variables = models.init(build(config).model, seed, 48)
+    variables = registry.init(build(config).model, seed, 48)
     variables = jax.tree.map(lambda leaf: leaf + rng.uniform(0.1, 0.5, leaf.shape).astype(np.float32), variables)
     with config_lib.claim(run, config):
         weights.save(run, Weights(variables, "best", 4, seed, HISTORY))
@@ -69,7 +72,7 @@ def test_teachers_take_their_share_of_the_softened_targets(config: ConfigDict, t
         ],
         axis=0,
     )
-    votes, keep = labels.targets(data.load(config.data.dir, "train").votes, config.data.label_mode)
+    votes, keep = labels.targets(folders.load(config.data.dir, "train").votes, config.data.label_mode)
     own = votes[keep].astype(np.float64) ** (1 / 0.7)
     own = 0.9 * own / own.sum(axis=1, keepdims=True) + 0.1 / 8
     np.testing.assert_allclose(taught.target, 0.7 * own + 0.3 * said, atol=1e-5)

@@ -11,25 +11,29 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
+from fer_jax.experiment import build
 from jax import lax
 from onnx.reference import ReferenceEvaluator
 
 from configs import sample
-from fer_jax import augment, export, inference, models, onnx_graph, weights
-from fer_jax import config as config_lib
-from fer_jax.cli import UserError
-from fer_jax.experiment import build
-from fer_jax.inference import Network
-from fer_jax.labels import EMOTIONS
-from fer_jax.weights import Weights
+from fer_jax import export, inference
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.data import augment
+from fer_jax.data.labels import EMOTIONS
+from fer_jax.deploy import onnx_graph
+from fer_jax.inference import weights
+from fer_jax.inference.network import Network
+from fer_jax.inference.weights import Weights
+from fer_jax.models import registry
 
 
 @pytest.fixture(autouse=True)
 def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The residual network, small enough to compile in a moment."""
-    monkeypatch.setitem(models.MODELS, "small", partial(models.ResNet, widths=(4, 8), blocks=(1, 1)))
+    monkeypatch.setitem(registry.MODELS, "small", partial(registry.ResNet, widths=(4, 8), blocks=(1, 1)))
     monkeypatch.setitem(
-        models.MODELS, "full", partial(models.ResNet, widths=(4, 8, 64), blocks=(0, 1, 0), space_to_depth=False)
+        registry.MODELS, "full", partial(registry.ResNet, widths=(4, 8, 64), blocks=(0, 1, 0), space_to_depth=False)
     )
     monkeypatch.setenv("XLA_FLAGS", "")  # put back afterwards: the command changes it
 
@@ -39,7 +43,7 @@ def network(run: Path, **fields: Any) -> Network:
     config = sample.get_config()
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     rng = np.random.default_rng(0)
-    variables = models.init(build(config).model, 1, config.image.size)
+    variables = registry.init(build(config).model, 1, config.image.size)
     variables = jax.tree.map(lambda leaf: leaf + (leaf.ndim == 1) * rng.uniform(0, 0.5, leaf.shape), variables)
     variables = jax.tree.map(np.float32, variables)
     with config_lib.claim(run, config):

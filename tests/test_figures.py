@@ -10,8 +10,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from fer_jax import figures, style
-from fer_jax.labels import EMOTIONS
+from fer_jax.data.labels import EMOTIONS
+from fer_jax.reporting import plots, style
 
 pytestmark = pytest.mark.filterwarnings("error")
 NONE = (np.nan, np.nan, np.nan)
@@ -48,7 +48,7 @@ def test_confusion_shows_shares_and_counts_of_each_row() -> None:
     counts = np.zeros((8, 8), int)
     counts[0, :3] = [997, 2, 1]
     counts[7, 6] = 3000
-    figure: Any = figures.confusion(counts, "base, valid")
+    figure: Any = plots.confusion(counts, "base, valid")
     axes = figure.axes[0]
     share = np.asarray(axes.images[0].get_array())
     np.testing.assert_allclose(share[0, :3], [0.997, 0.002, 0.001])
@@ -69,7 +69,7 @@ def test_confusion_shows_shares_and_counts_of_each_row() -> None:
 def test_reliability_draws_accuracy_gap_and_the_curve_after_scaling() -> None:
     confidence, accuracy = np.array([np.nan, 0.4, 0.6, 0.9]), np.array([np.nan, 0.5, 0.6, 0.7])
     after = (np.array([0.2, 0.4, np.nan, 0.8]), np.array([0.1, 0.4, np.nan, 0.8]), np.array([1, 2, 0, 7]), 0.012)
-    figure: Any = figures.reliability(confidence, accuracy, np.array([0, 2, 3, 5]), 0.12, "base", after=after)
+    figure: Any = plots.reliability(confidence, accuracy, np.array([0, 2, 3, 5]), 0.12, "base", after=after)
     upper, lower = figure.axes
     bars, gaps = upper.containers
     centres = [0.125, 0.375, 0.625, 0.875]
@@ -88,14 +88,14 @@ def test_reliability_draws_accuracy_gap_and_the_curve_after_scaling() -> None:
     assert upper.get_xlim() == upper.get_ylim() == (0, 1)
     assert lower.get_ylim()[0] == 0
     check(figure)
-    plain = figures.reliability(confidence, accuracy, np.array([0, 2, 3, 5]), 0.12, "base")
+    plain = plots.reliability(confidence, accuracy, np.array([0, 2, 3, 5]), 0.12, "base")
     assert not any("after" in text for text in legend(plain))
 
 
 def test_reliability_of_one_picture() -> None:
     count = np.eye(15, dtype=int)[12]
     once = np.where(count, 1.0, np.nan)
-    figure: Any = figures.reliability(once * 0.83, once * 0, count, 0.83, LONG)
+    figure: Any = plots.reliability(once * 0.83, once * 0, count, 0.83, LONG)
     check(figure)
     assert figure.get_suptitle().replace("\n", " ").endswith("majority, 1 picture")
 
@@ -103,7 +103,7 @@ def test_reliability_of_one_picture() -> None:
 def test_class_bars_have_the_height_of_f1_and_whiskers_of_the_interval() -> None:
     f1 = {emotion: (0.1 * i, 0.1 * i - 0.05, 0.1 * i + 0.2) for i, emotion in enumerate(EMOTIONS)}
     f1["contempt"] = NONE  # neither labelled nor predicted
-    figure: Any = figures.class_bars(f1, [1200, *range(1, 7), 0], "base")
+    figure: Any = plots.class_bars(f1, [1200, *range(1, 7), 0], "base")
     axes = figure.axes[0]
     np.testing.assert_allclose([bar.get_height() for bar in axes.patches], [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0])
     np.testing.assert_allclose(lines_of(axes)[:, :, 1], [f1[emotion][1:] for emotion in EMOTIONS[:7]])
@@ -117,7 +117,7 @@ def test_class_bars_have_the_height_of_f1_and_whiskers_of_the_interval() -> None
 
 @pytest.mark.parametrize(("accuracies", "best"), [([0.5, 0.7, 0.6, 0.7], 2), ([0.4], 1), ([0.5] * 150, 1)])
 def test_training_curves_follow_the_history_and_mark_the_best_epoch(accuracies: list[float], best: int) -> None:
-    figure: Any = figures.training_curves(history(accuracies), "base")
+    figure: Any = plots.training_curves(history(accuracies), "base")
     epochs = range(1, len(accuracies) + 1)
     expected = np.array([[2 - np.array(accuracies)], [accuracies], [np.array(accuracies) / 2]])
     for axes, valid in zip(figure.axes, expected, strict=False):
@@ -137,7 +137,7 @@ def test_training_curves_follow_the_history_and_mark_the_best_epoch(accuracies: 
 
 def test_agreement_shows_the_model_beside_a_tagger() -> None:
     points = [(0.5, 100, (0.6, 0.5, 0.7)), (0.7, 0, NONE), (1.0, 300, (0.9, 0.85, 0.95))]
-    figure: Any = figures.agreement(points, "base")
+    figure: Any = plots.agreement(points, "base")
     upper, lower = figure.axes
     assert legend(figure) == ["one tagger (mean 87.5%)", "model (mean 82.5%)"]  # (0.5 + 3 x 1) / 4, (0.6 + 3 x 0.9) / 4
     diagonal, model = upper.lines
@@ -148,8 +148,8 @@ def test_agreement_shows_the_model_beside_a_tagger() -> None:
     assert [bar.get_height() for bar in lower.patches] == [100, 0, 300]
     assert [text.get_text() for text in lower.texts] == ["100", "0", "300"]
     check(figure)
-    check(figures.agreement([(1.0, 1, (1.0, 0.2, 1.0))], LONG))
-    check(figures.agreement([(i / 10, 1000, (i / 10, 0.0, 1.0)) for i in range(1, 11)], LONG))
+    check(plots.agreement([(1.0, 1, (1.0, 0.2, 1.0))], LONG))
+    check(plots.agreement([(i / 10, 1000, (i / 10, 0.0, 1.0)) for i in range(1, 11)], LONG))
 
 
 def test_slices_are_rows_from_low_to_high_about_the_accuracy_of_all() -> None:
@@ -157,7 +157,7 @@ def test_slices_are_rows_from_low_to_high_about_the_accuracy_of_all() -> None:
         "sharpness": [Part(0.125, 1.5, 30, (0.6, 0.4, 0.7)), Part(1.5, 25613.2, 10, (1.0, 0.8, 1.0))],
         "contrast": [Part(7, 7, 40, (0.7, 0.5, 0.8))],
     }
-    figure: Any = figures.slices(measures, "base")
+    figure: Any = plots.slices(measures, "base")
     first, second = figure.axes
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["sharpness", "contrast"]
     assert [label.get_text() for label in first.get_yticklabels()] == ["0.125 to 1.5 (30)", "1.5 to 25,613 (10)"]
@@ -173,7 +173,7 @@ def test_slices_are_rows_from_low_to_high_about_the_accuracy_of_all() -> None:
     assert second.get_xlim() == (left, right)
     assert "40 pictures" in figure.get_suptitle()
     check(figure)
-    check(figures.slices({"sharpness": [Part(1, 1, 0, NONE)]}, LONG))
+    check(plots.slices({"sharpness": [Part(1, 1, 0, NONE)]}, LONG))
 
 
 def test_forest_has_a_row_for_each_model_and_a_panel_for_each_score() -> None:
@@ -181,7 +181,7 @@ def test_forest_has_a_row_for_each_model_and_a_panel_for_each_score() -> None:
         "base": {"accuracy": (0.85, 0.84, 0.86), "macro F1": (0.65, 0.6, 0.7)},
         "an ensemble of base, vgg13 and emotion_cnn": {"accuracy": (0.87, 0.86, 0.88), "macro F1": NONE},
     }
-    figure: Any = figures.forest(rows, 3199, "valid, majority")
+    figure: Any = plots.forest(rows, 3199, "valid, majority")
     accuracy, f1 = figure.axes
     assert [axes.get_xlabel() for axes in figure.axes] == ["accuracy", "macro F1"]
     np.testing.assert_allclose(accuracy.lines[0].get_xydata(), [[0.85, 0], [0.87, 1]])
@@ -190,15 +190,15 @@ def test_forest_has_a_row_for_each_model_and_a_panel_for_each_score() -> None:
     assert [text.get_text() for text in f1.texts] == ["65.0%", "none"]
     assert "valid, majority, 3,199 pictures" in figure.get_suptitle()
     check(figure)
-    check(figures.forest({"oracle": {"accuracy": (1.0, 1.0, 1.0)}}, 1, LONG))
-    check(figures.forest({f"model {i}": {"accuracy": (0.1 * i, 0.0, 1.0)} for i in range(8)}, 10, LONG))
+    check(plots.forest({"oracle": {"accuracy": (1.0, 1.0, 1.0)}}, 1, LONG))
+    check(plots.forest({f"model {i}": {"accuracy": (0.1 * i, 0.0, 1.0)} for i in range(8)}, 10, LONG))
 
 
 def test_png_and_pixels_are_the_same_picture() -> None:
-    figure: Any = figures.class_bars(dict.fromkeys(EMOTIONS, (0.5, 0.4, 0.6)), [1] * 8, "base")
-    picture = figures.pixels(figure)
+    figure: Any = plots.class_bars(dict.fromkeys(EMOTIONS, (0.5, 0.4, 0.6)), [1] * 8, "base")
+    picture = plots.pixels(figure)
     assert picture.dtype == np.uint8
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(figures.png(figure))).convert("RGB")), picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(plots.png(figure))).convert("RGB")), picture)
 
 
 def test_colours_differ_in_grey_print() -> None:
@@ -212,7 +212,7 @@ def test_colours_differ_in_grey_print() -> None:
 
 
 def test_no_text_escapes_the_check_and_a_title_may_be_long() -> None:
-    figure: Any = figures.confusion(np.eye(8, dtype=int), " ".join([LONG] * 3))
+    figure: Any = plots.confusion(np.eye(8, dtype=int), " ".join([LONG] * 3))
     assert "8 pictures" in words(figure)
     assert len(shown_texts(figure)) == 1 + 64 + 16 + 2 + 3 + 1  # title, cells, ticks, axes, bar's ticks, bar's label
     check(figure)

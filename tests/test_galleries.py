@@ -6,9 +6,9 @@ from legible import check, segments, words
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb, to_rgba_array
 
-from fer_jax import figures, galleries
-from fer_jax.labels import EMOTIONS, VOTES
-from fer_jax.style import BLUE, DPI, ORANGE
+from fer_jax.data.labels import EMOTIONS, VOTES
+from fer_jax.reporting import galleries, plots
+from fer_jax.reporting.style import BLUE, DPI, ORANGE
 
 pytestmark = pytest.mark.filterwarnings("error")
 ROW, CONTEMPT = 0.148, 7  # height of the bars of an emotion in inches; the last emotion
@@ -40,7 +40,7 @@ def test_gallery_shows_each_face_where_its_words_and_bars_are() -> None:
     axes = figure.axes[0]
     for image, shown in zip(images, axes.images, strict=True):
         np.testing.assert_array_equal(shown.get_array(), image)
-    picture = figures.pixels(figure)
+    picture = plots.pixels(figure)
     left, right, bottom, top = axes.images[3].get_extent()
     middle = (bottom + top) / 2
     np.testing.assert_allclose(at(picture, left + 0.2, middle), 30, atol=2)
@@ -124,7 +124,7 @@ def peaks() -> np.ndarray:
 def test_saliency_shows_the_peak_on_the_face_and_alone() -> None:
     faces = np.tile(np.linspace(0, 200, 48), (8, 48, 1))
     figure: Any = galleries.saliency(peaks(), faces, np.arange(1, 9), "Occlusion: base", "fall of the probability")
-    axes, picture = figure.axes[0], figures.pixels(figure)
+    axes, picture = figure.axes[0], plots.pixels(figure)
     over, alone = axes.images[::2], axes.images[1::2]
     contours = [collection.get_paths()[0].vertices for collection in axes.collections]
     for i in range(8):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fer_jax.history import best_record, ending, train_minutes
+from fer_jax.training.history import best_record, ending, train_minutes
 
 
 def history(*accuracies: float) -> list[dict]:

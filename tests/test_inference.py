@@ -7,17 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fer_jax.experiment import build
 from flax import linen as nn
 from ml_collections import ConfigDict
 from scipy.special import log_softmax, softmax
 
 from configs import sample
-from fer_jax import augment, checkpoint, inference, models, train_step
-from fer_jax import config as config_lib
-from fer_jax import metrics as metrics_lib
-from fer_jax.cli import UserError
-from fer_jax.experiment import build
-from fer_jax.inference import Network
+from fer_jax import inference
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.data import augment
+from fer_jax.inference.network import Network
+from fer_jax.models import registry
+from fer_jax.training import checkpoint, train_step
+from fer_jax.training import metrics as metrics_lib
 
 SIDE = 48
 
@@ -48,7 +51,7 @@ def small_config() -> ConfigDict:
 @pytest.fixture(autouse=True)
 def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The residual network, small enough to compile in a moment."""
-    monkeypatch.setitem(models.MODELS, "small", partial(models.ResNet, widths=(4, 8), blocks=(0, 0)))
+    monkeypatch.setitem(registry.MODELS, "small", partial(registry.ResNet, widths=(4, 8), blocks=(0, 0)))
 
 
 def photographs(count: int) -> np.ndarray:

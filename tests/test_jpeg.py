@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from fer_jax import jpeg
+from fer_jax.data import jpeg
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
 SMOOTH = np.clip((ndimage.gaussian_filter(NOISE.astype(float), (0, 2, 2)) - 127.5) * 8 + 120, 0, 255).astype(np.uint8)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fer_jax import labels
+from fer_jax.data import labels
 
 
 def reference(votes: list[int], mode: str) -> list[float] | None:
@@ -150,7 +150,7 @@ def test_no_votes_at_all_are_kept_by_nobody_who_asks_for_agreement() -> None:
 
 
 def test_importing_labels_does_not_import_jax() -> None:
-    code = "import sys, fer_jax.labels; sys.exit('jax' in sys.modules)"
+    code = "import sys, fer_jax.data.labels; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

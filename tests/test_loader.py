@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fer_jax import augment, loader
-from fer_jax.cli import UserError
-from fer_jax.loader import Examples, Render
+from fer_jax.core.cli import UserError
+from fer_jax.data import augment, batching
+from fer_jax.data.batching import Examples, Render
 
 HOST = Render("emotion_cnn", "scale", 48, on_device=False)
 
@@ -22,7 +22,7 @@ def examples_of(n: int) -> Examples:
 
 def take(n: int, examples: Examples, render: Render = HOST, **options):
     options = {"batch_size": 8, "seed": 3, "sampled": False, **options}
-    return list(itertools.islice(loader.train_batches(examples, render, **options), n))
+    return list(itertools.islice(batching.train_batches(examples, render, **options), n))
 
 
 def assert_equal(a, b) -> None:
@@ -77,7 +77,7 @@ def test_host_and_device_rendering_give_the_same_pictures() -> None:
 def test_calls_hold_the_batches_in_order_and_end_with_the_epoch() -> None:
     render = HOST._replace(on_device=True)
     batches = take(8, examples_of(43), render)  # five steps an epoch
-    made = loader.calls(iter(batches[1:]), 3, 5, start_step=1)
+    made = batching.calls(iter(batches[1:]), 3, 5, start_step=1)
     first, second, third = (next(made) for _ in range(3))
     assert [len(call.mask) for call in (first, second, third)] == [3, 1, 3]
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), first, second, third)
@@ -105,7 +105,7 @@ def test_balanced_classes_come_in_proportion_to_their_size_to_a_power(balance: f
     counts = [160, 60, 16, 4]
     examples = uneven(counts)
     share = np.array(counts, float) ** (1 - balance)
-    chances = loader.chances(examples.target, balance)
+    chances = batching.chances(examples.target, balance)
     assert chances.sum() == pytest.approx(1)
     np.testing.assert_allclose(np.bincount(examples.target.argmax(1), chances), share / share.sum(), rtol=1e-6)
 
@@ -119,7 +119,7 @@ def test_balanced_classes_come_in_proportion_to_their_size_to_a_power(balance: f
 
 
 def test_unbalanced_chances_are_equal() -> None:
-    np.testing.assert_allclose(loader.chances(uneven([5, 3, 2]).target, 0), 0.1)
+    np.testing.assert_allclose(batching.chances(uneven([5, 3, 2]).target, 0), 0.1)
 
 
 @pytest.mark.parametrize("on_device", [False, True])
@@ -138,7 +138,7 @@ def test_balanced_mixed_erased_batches_replay_from_any_step_and_are_shared(on_de
 def test_shares_of_mixup_are_beta_and_the_rest_of_a_batch_stays() -> None:
     plain = Render("ferplus", "scale", 48, on_device=True)
     mixed = take(6, examples_of(4000), plain, batch_size=2000, mixup=0.2, sampled=True)
-    shares = np.concatenate([batch.share for batch in mixed])
+    shares = np.concatenate([batch.mixing_weight for batch in mixed])
     assert shares.dtype == np.float32
     assert stats.kstest(shares.astype(float), stats.beta(0.2, 0.2).cdf).pvalue > 0.001
     unmixed = take(6, examples_of(4000), plain, batch_size=2000, sampled=True)
@@ -147,7 +147,7 @@ def test_shares_of_mixup_are_beta_and_the_rest_of_a_batch_stays() -> None:
 
 
 def test_boxes_lie_in_the_picture_and_shares_are_the_area_left() -> None:
-    box, share = loader.cut_boxes(np.random.default_rng(0), 500, 48, 0.7)
+    box, share = batching.cut_boxes(np.random.default_rng(0), 500, 48, 0.7)
     assert (box.dtype, share.dtype, box.shape) == (np.int32, np.float32, (500, 4))
     for (left, top, right, bottom), left_over in zip(box.tolist(), share, strict=True):
         assert 0 <= left <= right <= 48
@@ -160,13 +160,13 @@ def test_boxes_lie_in_the_picture_and_shares_are_the_area_left() -> None:
 
 
 def test_no_picture_or_every_picture_gets_a_box() -> None:
-    assert (loader.cut_boxes(np.random.default_rng(0), 200, 48, 0.0)[1] == 1).all()
-    assert (loader.cut_boxes(np.random.default_rng(0), 200, 4096, 1.0)[1] < 1).all()
+    assert (batching.cut_boxes(np.random.default_rng(0), 200, 48, 0.0)[1] == 1).all()
+    assert (batching.cut_boxes(np.random.default_rng(0), 200, 4096, 1.0)[1] < 1).all()
 
 
 def test_boxes_are_uniform_in_area_and_place_and_of_the_pictures_shape() -> None:
     size = 2**14  # so large that whole pixels do not show
-    box, _ = loader.cut_boxes(np.random.default_rng(0), 30_000, size, 1.0)
+    box, _ = batching.cut_boxes(np.random.default_rng(0), 30_000, size, 1.0)
     low, high = box[:, :2] / size, box[:, 2:] / size
     # The sides of those that lie inside, of area a: a uniform, and of these the share (1 - sqrt a)^2 is inside.
     inside = ((low > 0) & (high < 1)).all(axis=1)
@@ -191,7 +191,7 @@ def test_cutmix_leaves_the_rest_of_a_batch_and_replays_from_any_step(on_device: 
     boxes = np.concatenate([batch.box for batch in cut])
     assert boxes.max() <= 32  # of the pictures as the network sees them
     assert len({batch.box.tobytes() for batch in cut}) == 5
-    assert 5 < (np.concatenate([batch.share for batch in cut]) < 1).sum() < 35  # of 40
+    assert 5 < (np.concatenate([batch.mixing_weight for batch in cut]) < 1).sum() < 35  # of 40
     for start in (1, 2, 3):
         assert_equal(cut[start:], take(5 - start, examples_of(20), render, sampled=True, cutmix=0.5, start_step=start))
     parts = [take(5, examples_of(20), render, sampled=True, cutmix=0.5, process=(i, 4)) for i in range(4)]
@@ -207,7 +207,7 @@ def test_evaluation_counts_every_example_exactly_once(n: int, batch_size: int, p
     render = Render("emotion_cnn", "scale", 48, on_device=True)
     seen = []
     for index in range(processes):
-        for batch in loader.eval_batches(examples_of(n), render, batch_size=batch_size, process=(index, processes)):
+        for batch in batching.eval_batches(examples_of(n), render, batch_size=batch_size, process=(index, processes)):
             assert len(batch.image) == batch_size // processes
             real = batch.mask == 1
             assert not batch.image[~real].any()
@@ -219,7 +219,7 @@ def test_evaluation_counts_every_example_exactly_once(n: int, batch_size: int, p
 
 def test_evaluation_does_not_augment() -> None:
     examples = Examples(np.random.default_rng(0).integers(0, 256, (4, 48, 48), np.uint8), *examples_of(4)[1:])
-    batch = next(loader.eval_batches(examples, HOST, batch_size=4))
+    batch = next(batching.eval_batches(examples, HOST, batch_size=4))
     np.testing.assert_allclose(batch.image[..., 0], examples.images / 127.5 - 1, atol=1e-5)
 
 
@@ -231,7 +231,7 @@ def test_prefetch_keeps_order_runs_ahead_and_places() -> None:
             made.append(i)
             yield i
 
-    ready = loader.prefetch(items(), place=lambda i: 10 * i, depth=2)
+    ready = batching.prefetch(items(), place=lambda i: 10 * i, depth=2)
     assert next(ready) == 0
     deadline = time.monotonic() + 5
     while len(made) < 4 and time.monotonic() < deadline:  # one taken, two ready, one waiting to be put
@@ -245,7 +245,7 @@ def test_prefetch_raises_where_the_batches_are_read() -> None:
         yield 1
         raise UserError("row 7")
 
-    ready = loader.prefetch(items(), place=lambda i: i)
+    ready = batching.prefetch(items(), place=lambda i: i)
     assert next(ready) == 1
     with pytest.raises(UserError, match="row 7"):
         next(ready)
@@ -260,7 +260,7 @@ def test_closed_prefetch_stops_making_batches() -> None:
             yield i
 
     threads = threading.active_count()
-    ready = loader.prefetch(items(), place=lambda i: i)
+    ready = batching.prefetch(items(), place=lambda i: i)
     next(ready)
     assert threading.active_count() == threads + 1
     ready.close()

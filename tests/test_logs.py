@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fer_jax import figures, logs
+from fer_jax import logs
+from fer_jax.reporting import plots
 
 TAG = "valid/confusion_matrix"
 
@@ -54,7 +55,7 @@ def test_close_writes_the_last_epochs_picture(tmp_path: Path) -> None:
     for epoch, event in zip((1, 3), pictures, strict=True):
         path = tmp_path / "picture.png"
         path.write_bytes(event.encoded_image_string)
-        expected = figures.pixels(figures.confusion(counted(epoch), f"validation, step {4 * epoch}"))
+        expected = plots.pixels(plots.confusion(counted(epoch), f"validation, step {4 * epoch}"))
         np.testing.assert_array_equal(np.asarray(Image.open(path))[..., :3], expected[..., :3])
 
 

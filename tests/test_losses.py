@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from fer_jax import labels, losses
+from fer_jax.data import labels
+from fer_jax.training import losses
 
 LOGITS = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
 

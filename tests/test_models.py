@@ -7,21 +7,23 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from fer_jax import models
+from fer_jax.models import registry
 
 SIDES = {"vgg13": 64}  # the others take 48
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", registry.MODELS)
 def test_every_model_has_the_parameters_that_the_table_says(name: str) -> None:
-    model = models.create_model(name, 0.5, "float32")
+    model = registry.create_model(name, 0.5, "float32")
     side = SIDES.get(name, 48)
-    shapes = models.init(model, 0, side)
-    assert models.count_parameters(shapes["params"]) == models.PARAMETERS[name]
+    shapes = registry.init(model, 0, side)
+    assert registry.count_parameters(shapes["params"]) == registry.PARAMETERS[name]
 
 
 def test_the_table_has_no_model_too_many() -> None:
-    assert list(models.PARAMETERS) == [name for name in models.MODELS if name != "quick"]  # which tests/quick.py adds
+    assert list(registry.PARAMETERS) == [
+        name for name in registry.MODELS if name != "quick"
+    ]  # which tests/quick.py adds
 
 
 def test_emotion_cnn_parameters_by_hand() -> None:
@@ -29,14 +31,14 @@ def test_emotion_cnn_parameters_by_hand() -> None:
     convolutions = sum(9 * a * b for a, b in itertools.pairwise(widths))
     batch_norms = sum(2 * width for width in widths[1:])
     dense = (512 * 256 + 256) + 2 * 256 + (256 * 128 + 128) + 2 * 128 + (128 * 8 + 8)
-    assert models.PARAMETERS["emotion_cnn"] == convolutions + batch_norms + dense
+    assert registry.PARAMETERS["emotion_cnn"] == convolutions + batch_norms + dense
 
 
 def test_vgg13_parameters_by_hand() -> None:
     widths = [1, 64, 64, 128, 128, 256, 256, 256, 256, 256, 256]
     convolutions = sum(9 * a * b + b for a, b in itertools.pairwise(widths))
     dense = (4 * 4 * 256 * 1024 + 1024) + (1024 * 1024 + 1024) + (1024 * 8 + 8)
-    assert models.PARAMETERS["vgg13"] == convolutions + dense
+    assert registry.PARAMETERS["vgg13"] == convolutions + dense
 
 
 class PlainEmotionCNN(nn.Module):
@@ -60,8 +62,8 @@ class PlainEmotionCNN(nn.Module):
 
 def test_emotion_cnn_equals_a_plain_flax_one() -> None:
     sizes = {"widths": (3, 4, 5, 6, 7), "dense": (8, 9)}  # the real widths, made small
-    model = models.EmotionCNN(**sizes)
-    ours = models.init(model, 0, 48)
+    model = registry.EmotionCNN(**sizes)
+    ours = registry.init(model, 0, 48)
     rng = np.random.default_rng(0)
     ours = jax.tree.map(lambda leaf: np.asarray(leaf) + rng.uniform(0, 0.05, leaf.shape).astype(np.float32), ours)
     params, stats = {}, {}
@@ -83,9 +85,9 @@ def test_emotion_cnn_equals_a_plain_flax_one() -> None:
 
 
 def test_bfloat16_gives_float32_logits_close_to_float32_ones() -> None:
-    model = models.create_model("resnet_tiny", 0.5, "float32")
-    weights = models.init(model, 0, 48)
-    half = models.create_model("resnet_tiny", 0.5, "bfloat16")
+    model = registry.create_model("resnet_tiny", 0.5, "float32")
+    weights = registry.init(model, 0, 48)
+    half = registry.create_model("resnet_tiny", 0.5, "bfloat16")
     x = np.random.default_rng(0).uniform(-1, 1, (4, 48, 48, 1)).astype(np.float32)
     full = jax.jit(partial(model.apply, train=False))(weights, x)
     rounded = jax.jit(partial(half.apply, train=False))(weights, x)
@@ -94,34 +96,34 @@ def test_bfloat16_gives_float32_logits_close_to_float32_ones() -> None:
     np.testing.assert_allclose(rounded, full, atol=0.06 * float(jnp.abs(full).max()))
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", registry.MODELS)
 def test_every_model_keeps_float32_weights_and_logits_in_bfloat16(name: str) -> None:
-    model = models.create_model(name, 0.5, "bfloat16")
+    model = registry.create_model(name, 0.5, "bfloat16")
     side = SIDES.get(name, 48)
-    weights = models.init(model, 0, side)
+    weights = registry.init(model, 0, side)
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
     pictures = jax.ShapeDtypeStruct((4, side, side, 1), jnp.float32)
     logits = jax.eval_shape(partial(model.apply, train=False), weights, pictures)
     assert (logits.shape, logits.dtype) == ((4, 8), jnp.float32)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", registry.MODELS)
 @pytest.mark.parametrize("size", [16, 24, 48, 56, 64])
 def test_every_model_reads_sides_that_are_multiples_of_8(name: str, size: int) -> None:
     for antialias in {False, name.startswith("resnet")}:
-        model = models.create_model(name, 0.0, "float32", antialias=antialias)
+        model = registry.create_model(name, 0.0, "float32", antialias=antialias)
         pictures = jax.ShapeDtypeStruct((2, size, size, 1), jnp.float32)
         variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), pictures)
         assert jax.eval_shape(partial(model.apply, train=False), variables, pictures).shape == (2, 8)
 
 
 def test_space_to_depth_puts_each_patch_into_one_pixel() -> None:
-    model = models.ResNet(widths=(4,), blocks=(0,))
+    model = registry.ResNet(widths=(4,), blocks=(0,))
     x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
     seen = []
 
     def spy(call, args, kwargs, context):
-        seen.extend(args[:1] if isinstance(context.module, models.ConvBlock) else [])
+        seen.extend(args[:1] if isinstance(context.module, registry.ConvBlock) else [])
         return call(*args, **kwargs)
 
     with nn.intercept_methods(spy):
@@ -132,8 +134,8 @@ def test_space_to_depth_puts_each_patch_into_one_pixel() -> None:
 
 
 def test_dropout_works_in_training_only() -> None:
-    model = models.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
-    weights = models.init(model, 0, 8)
+    model = registry.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
+    weights = registry.init(model, 0, 8)
     x = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8, 1)).astype(np.float32)
 
     def train(seed: int) -> jax.Array:
@@ -146,8 +148,8 @@ def test_dropout_works_in_training_only() -> None:
 
 
 def test_fresh_weights_have_the_variance_of_he_and_depend_on_the_seed_alone() -> None:
-    model = models.create_model("resnet_tiny", 0.0, "float32")
-    first, again, other = (models.init(model, seed, 48) for seed in (1, 1, 2))
+    model = registry.create_model("resnet_tiny", 0.0, "float32")
+    first, again, other = (registry.init(model, seed, 48) for seed in (1, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     kernel = first["params"]["ResidualBlock_1"]["ConvBlock_0"]["Conv3x3_0"]["kernel"]  # 9 x 64 x 64 draws
     assert float(kernel.var()) == pytest.approx(2 / (9 * 64), rel=0.05)
@@ -164,11 +166,11 @@ def test_a_variable_without_a_rule_is_named() -> None:
             return x + self.param("offset", nn.initializers.zeros, (1,))
 
     with pytest.raises(ValueError, match=r"^params/offset: .* knows kernel, bias"):
-        models.init(Shifted(), 0, 48)
+        registry.init(Shifted(), 0, 48)
 
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"model\.name 'alexnet'.*emotion_cnn"):
-        models.create_model("alexnet", 0.0, "float32")
+        registry.create_model("alexnet", 0.0, "float32")
     with pytest.raises(ValueError, match="float16"):
-        models.create_model("vgg13", 0.0, "float16")
+        registry.create_model("vgg13", 0.0, "float16")

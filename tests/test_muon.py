@@ -4,7 +4,7 @@ import numpy as np
 import optax.contrib
 import pytest
 
-from fer_jax import muon
+from fer_jax.training import muon
 
 SHAPES = [(36, 32), (288, 64), (9, 64), (64, 64), (576, 64), (9, 32), (5, 5)]
 

@@ -8,8 +8,8 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fer_jax.ops import BatchNorm, Conv3x3, batch_norm, conv3x3
-from fer_jax.pooling import max_pool_2x2
+from fer_jax.models.ops import BatchNorm, Conv3x3, batch_norm, conv3x3
+from fer_jax.models.pooling import max_pool_2x2
 
 
 def normal(seed: int, *shape: int, dtype: str = "float32") -> jax.Array:

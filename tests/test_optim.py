@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from test_muon import newton_schulz
 
 from configs import base, vgg13
-from fer_jax import optim, train_step
-from fer_jax.loader import Batch
+from fer_jax.data.batching import Batch
+from fer_jax.training import optim, train_step
 
 
 def schedule_config(**fields) -> ConfigDict:

@@ -5,8 +5,8 @@ import optax
 import pytest
 
 from configs import base
-from fer_jax import optim
-from fer_jax.packing import layouts, pack, unpack
+from fer_jax.training import optim
+from fer_jax.training.packing import layouts, pack, unpack
 
 TREE = {
     "first": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.array([10.0, 11, 12])},

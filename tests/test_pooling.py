@@ -7,7 +7,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 from scipy import ndimage
 
-from fer_jax.pooling import max_blur_pool, max_pool_2x2
+from fer_jax.models.pooling import max_blur_pool, max_pool_2x2
 
 
 def normal(seed: int, *shape: int) -> jax.Array:

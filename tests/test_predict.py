@@ -10,22 +10,25 @@ import jax
 import numpy as np
 import pytest
 from conftest import ROOT
+from fer_jax.experiment import build
 from PIL import Image
 from scipy.special import softmax
 
 from configs import sample
-from fer_jax import augment, inference, models, predict, weights
-from fer_jax import config as config_lib
-from fer_jax.cli import UserError
-from fer_jax.experiment import build
-from fer_jax.labels import EMOTIONS
-from fer_jax.weights import Weights
+from fer_jax import inference, predict
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.data import augment
+from fer_jax.data.labels import EMOTIONS
+from fer_jax.inference import weights
+from fer_jax.inference.weights import Weights
+from fer_jax.models import registry
 
 
 @pytest.fixture(autouse=True)
 def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The residual network, small enough to compile in a moment."""
-    monkeypatch.setitem(models.MODELS, "small", partial(models.ResNet, widths=(4, 8), blocks=(0, 0)))
+    monkeypatch.setitem(registry.MODELS, "small", partial(registry.ResNet, widths=(4, 8), blocks=(0, 0)))
     monkeypatch.setenv("XLA_FLAGS", "")  # put back afterwards: the command changes it
 
 
@@ -33,7 +36,7 @@ def network(run: Path, seed: int) -> Path:
     """A released network's folder; its last layer is large, so that it is sure of what it says."""
     config = sample.get_config()
     config.model.name = "small"
-    variables = models.init(build(config).model, seed, 48)
+    variables = registry.init(build(config).model, seed, 48)
     variables = jax.tree.map(lambda leaf: leaf * 30 if leaf.shape[-1] == 8 and leaf.ndim == 2 else leaf, variables)
     with config_lib.claim(run, config):
         weights.save(run, Weights(variables, "best", 4, seed, [{"epoch": 1, "step": 4}]))
@@ -41,7 +44,7 @@ def network(run: Path, seed: int) -> Path:
 
 
 def faces(folder: Path, count: int) -> np.ndarray:
-    """Picture files face0.png, ... of random blocks: u8[count, 48, 48]."""
+    """ImageBlock files face0.png, ... of random blocks: u8[count, 48, 48]."""
     folder.mkdir()
     small = np.random.default_rng(0).integers(0, 256, (count, 6, 6), dtype=np.uint8)
     images = small.repeat(8, axis=1).repeat(8, axis=2)

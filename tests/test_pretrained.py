@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from fer_jax import data, inference, labels
+from fer_jax import inference
+from fer_jax.data import folders, labels
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_a_shipped_network_says_of_squares_what_it_said(name: str, first: list[f
 
 
 def test_the_card_of_base_has_its_accuracy_on_the_real_pictures(real_dir: Path) -> None:
-    split = data.load(real_dir, "valid")
+    split = folders.load(real_dir, "valid")
     target, kept = labels.targets(split.votes, "majority")
     network = inference.restore(ROOT / "pretrained" / "base", "latest")
     right = inference.log_probabilities(network, split.images[kept]).argmax(axis=1) == target[kept].argmax(axis=1)

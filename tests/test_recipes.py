@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from fer_jax import augment, recipes
-from fer_jax.recipes import RECIPES
+from fer_jax.data import augment, recipes
+from fer_jax.data.recipes import RECIPES
 
 
 def rotated(point: np.ndarray, degrees: float) -> np.ndarray:

@@ -5,17 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import quick
+from fer_jax.experiment import build
 from ml_collections import ConfigDict
 
 from configs import base, emotion_cnn, vgg13
-from fer_jax import checkpoint, document, evaluate, inference, model_card, models, release, report, tables, weights
-from fer_jax import config as config_lib
-from fer_jax import metrics as metrics_lib
-from fer_jax.cli import UserError
-from fer_jax.config import WEIGHTS
-from fer_jax.evaluation import Evaluation
-from fer_jax.experiment import build
-from fer_jax.labels import EMOTIONS
+from fer_jax import evaluate, inference, release
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.core.config import WEIGHTS
+from fer_jax.data.labels import EMOTIONS
+from fer_jax.deploy import model_card
+from fer_jax.evaluation.result import Evaluation
+from fer_jax.inference import weights
+from fer_jax.models import registry
+from fer_jax.reporting import document, report, tables
+from fer_jax.training import checkpoint
+from fer_jax.training import metrics as metrics_lib
 
 
 def saved_run(run: Path, data_dir: Path) -> None:
@@ -50,7 +55,7 @@ def test_the_folder_holds_config_weights_and_card_alone(tiny: tuple[Path, Path, 
     assert files.keys() == {"config.json", WEIGHTS, "README.md"}
     assert files["config.json"] == (run / "config.json").read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
-    parameters = models.count_parameters(inference.restore(run, "best").variables)
+    parameters = registry.count_parameters(inference.restore(run, "best").variables)
     assert 4 * parameters < len(files[WEIGHTS]) < 4 * parameters + 20_000
 
 
@@ -65,7 +70,7 @@ def test_the_card_has_the_figures_that_evaluating_the_run_gives(
         for folder in (run, out)
     )
     assert tables.as_json(of_run) == tables.as_json(of_release)
-    for block in (tables.main_table(of_run), tables.memory_table(of_run), tables.class_table(of_run)):
+    for block in (tables.main_table(of_run), tables.duplicates_table(of_run), tables.class_table(of_run)):
         assert document.to_markdown("", [block]).split("\n", 2)[2] in card
     assert f"A temperature of {of_run.temperature:.3f}, fitted on validation" in card
     assert document.to_markdown("", report.calibrated(of_run)[1:2]).split("\n", 2)[2] in card
@@ -80,7 +85,7 @@ def test_the_card_says_what_the_network_is_and_is_not_for(tiny: tuple[Path, Path
     for name in ("Limitations", "Licence of the data", "How to use it", "How to reproduce it"):
         assert name in sections
     network = inference.restore(run, "best")
-    assert f"{models.count_parameters(network.variables['params']):,} parameters" in card
+    assert f"{registry.count_parameters(network.variables['params']):,} parameters" in card
     assert "best checkpoint, moving average of the weights with decay 0.998, of step 8, after 2 of 2 epochs" in card
     assert "Article\n  5(1)(f)" in card
     assert f"python -m fer_jax.evaluate --run {out} --split valid" in card
@@ -91,7 +96,7 @@ def test_the_card_says_what_the_network_is_and_is_not_for(tiny: tuple[Path, Path
 
 def test_the_weakest_classes_are_those_of_the_lowest_recall(tiny: tuple[Path, Path, Evaluation]) -> None:
     _, out, result = tiny
-    judged = result.judged["majority"]
+    judged = result.predictions["majority"]
     predicted = judged.log_probabilities.argmax(axis=1)
     recall = {c: (predicted[judged.label == c] == c).mean() for c in np.unique(judged.label)}
     said = model_card.weaknesses(result)

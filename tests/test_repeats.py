@@ -8,7 +8,8 @@ from conftest import run_python
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from fer_jax import data, repeats
+from fer_jax import repeats
+from fer_jax.data import folders
 
 
 @pytest.mark.parametrize("change", [np.array, lighter, paler, mirrored, all_at_once])
@@ -109,7 +110,7 @@ def test_command_without_data_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 def test_real_validation_pictures_in_training(real_dir: Path) -> None:
-    train, valid = data.load(real_dir, "train").images, data.load(real_dir, "valid").images
+    train, valid = folders.load(real_dir, "train").images, folders.load(real_dir, "valid").images
     known = repeats.exact(valid, train)
     assert (len(valid), known.sum()) == (3579, 279)
     valid, known = valid[:800], known[:800]

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_jax import document, evaluation, report, tables
-from fer_jax.data import Split
-from fer_jax.document import Block, Heading, Picture, Table, Text
-from fer_jax.evaluation import Evaluation
-from fer_jax.inference import Saliency
-from fer_jax.labels import EMOTIONS, PROTOCOLS
+from fer_jax.data.folders import Split
+from fer_jax.data.labels import EMOTIONS, PROTOCOLS
+from fer_jax.evaluation import evaluator
+from fer_jax.evaluation.result import Evaluation
+from fer_jax.inference.network import Saliency
+from fer_jax.reporting import document, report, tables
+from fer_jax.reporting.document import Block, Heading, ImageBlock, Table, Text
 
 FEAR = EMOTIONS.index("fear")
 # The labels of the 24 pictures that majority keeps, and where the model errs, with what it says there. Two others, of
@@ -24,11 +25,11 @@ FEAR = EMOTIONS.index("fear")
 LABEL = np.repeat(range(5), (6, 8, 4, 3, 3))
 COUNT = dict(zip(EMOTIONS, (6, 8, 4, 3, 3, 0, 0, 0), strict=True))
 MISTAKES = {0: 3, 1: 3, 6: 0, 14: FEAR, 18: 0, 21: 1}
-SEEN = {"all": [], "unseen": [0, 1], "unseen_near": [0, 1, 6]}  # left out of each subset
+SEEN = {"all": [], "without_exact_duplicates": [0, 1], "without_duplicates": [0, 1, 6]}  # left out of each subset
 HITS_AND_COUNTS = {
     "all": {"majority": (18, 24), "clean": (18, 25), "argmax": (19, 26)},
-    "unseen": {"majority": (18, 22), "clean": (18, 23), "argmax": (19, 24)},
-    "unseen_near": {"majority": (18, 21), "clean": (18, 22), "argmax": (19, 23)},
+    "without_exact_duplicates": {"majority": (18, 22), "clean": (18, 23), "argmax": (19, 24)},
+    "without_duplicates": {"majority": (18, 21), "clean": (18, 22), "argmax": (19, 23)},
 }
 PRECISION_RECALL_F1 = {
     "neutral": (4 / 6, 4 / 6, 4 / 6),
@@ -76,7 +77,7 @@ def model(name: str, mistakes: dict[int, int]) -> Evaluation:
     prediction = LABEL.copy()
     prediction[list(mistakes)] = list(mistakes.values())
     keep = {subset: ~np.isin(np.arange(26) - 2, rows) for subset, rows in SEEN.items()}
-    return evaluation.evaluate(name, says([FEAR, 1, *prediction]), "valid", SPLIT, keep, "majority", 0.5)
+    return evaluator.evaluate(name, says([FEAR, 1, *prediction]), "valid", SPLIT, keep, "majority", 0.5)
 
 
 HISTORY = [
@@ -129,7 +130,7 @@ def numbers(cell: str) -> list[float]:
     return [float(found[i].replace(",", "")) / (100 if found[2] else 1) for i in (1, 3, 4)]
 
 
-def same(cell: str, interval: evaluation.Interval) -> bool:
+def same(cell: str, interval: evaluator.Interval) -> bool:
     """Whether a cell shows an interval, its value to 4 digits and its ends to 3."""
     if np.isnan(interval.value):
         return cell == "none"
@@ -187,7 +188,7 @@ def test_the_page_has_every_section_and_picture(page: list[Block]) -> None:
         "Where it looks",
         "Training",
     ]
-    pictures = {picture.name: picture for picture in of_kind(page, Picture)}
+    pictures = {picture.name: picture for picture in of_kind(page, ImageBlock)}
     names = "class_f1 confusion_matrix reliability agreement slices mistakes hits saliency training"
     assert list(pictures) == names.split()
     for name, picture in pictures.items():
@@ -210,19 +211,19 @@ def test_tables_show_the_figures_of_the_evaluation(page: list[Block], result: Ev
     assert len(main) == len(tables.MAIN)
     for (name, (title, _)), (first, cells) in zip(tables.MAIN.items(), main.items(), strict=True):
         assert first == title
-        assert all(same(cell, result.figures[p]["all"][name]) for p, cell in zip(PROTOCOLS, cells, strict=True))
+        assert all(same(cell, result.metrics[p]["all"][name]) for p, cell in zip(PROTOCOLS, cells, strict=True))
     assert [numbers(cell)[0] for cell in main["accuracy"]] == pytest.approx([18 / 24, 18 / 25, 19 / 26], abs=1e-4)
     assert numbers(main["negative log likelihood"][0])[0] == pytest.approx(HEADLINE["nll"], abs=1e-4)
 
     assert len(memory) == 4 * 3  # three accuracies and the count, each for three subsets
     for subset, by_protocol in HITS_AND_COUNTS.items():
-        accuracy = [numbers(cell)[0] for cell in memory[f"accuracy, {evaluation.SUBSETS[subset]}"]]
+        accuracy = [numbers(cell)[0] for cell in memory[f"accuracy, {evaluator.SUBSETS[subset]}"]]
         assert accuracy == pytest.approx([hits / count for hits, count in by_protocol.values()], abs=1e-4)
-        counts = memory[f"pictures, {evaluation.SUBSETS[subset]}"]
+        counts = memory[f"pictures, {evaluator.SUBSETS[subset]}"]
         assert counts == [str(count) for _, count in by_protocol.values()]
         for name in ("balanced_accuracy", "top2_accuracy"):
-            cells = memory[f"{tables.MAIN[name][0]}, {evaluation.SUBSETS[subset]}"]
-            assert all(same(cell, result.figures[p][subset][name]) for p, cell in zip(PROTOCOLS, cells, strict=True))
+            cells = memory[f"{tables.MAIN[name][0]}, {evaluator.SUBSETS[subset]}"]
+            assert all(same(cell, result.metrics[p][subset][name]) for p, cell in zip(PROTOCOLS, cells, strict=True))
 
 
 def test_the_table_of_classes_says_none_of_those_without_pictures(page: list[Block], result: Evaluation) -> None:
@@ -230,7 +231,7 @@ def test_the_table_of_classes_says_none_of_those_without_pictures(page: list[Blo
     assert list(rows) == list(EMOTIONS)
     for emotion, (count, *cells) in rows.items():
         assert int(count) == COUNT[emotion]
-        own = [result.figures["majority"]["all"][f"{name}/{emotion}"] for name in tables.PER_CLASS]
+        own = [result.metrics["majority"]["all"][f"{name}/{emotion}"] for name in tables.PER_CLASS]
         assert all(same(cell, of) for cell, of in zip(cells, own, strict=True)), emotion
         if emotion in PRECISION_RECALL_F1:
             assert [numbers(cell)[0] for cell in cells[:3]] == pytest.approx(PRECISION_RECALL_F1[emotion], abs=1e-4)
@@ -240,7 +241,7 @@ def test_the_table_of_classes_says_none_of_those_without_pictures(page: list[Blo
 
 
 def test_calibration_agreement_and_slices(page: list[Block], result: Evaluation) -> None:
-    before = result.figures["majority"]["all"]
+    before = result.metrics["majority"]["all"]
     for title, (as_it_is, cooled) in table(page, "", "as it is", "temperature 0.500").items():
         (name,) = [name for name, (shown, _) in tables.MAIN.items() if shown == title]
         assert same(as_it_is, before[name])
@@ -275,12 +276,12 @@ def test_one_picture_is_enough_also_for_an_ensemble(
     split_name: str, prediction: int, memory: str, without: str
 ) -> None:
     split = split_of(np.array([2]))
-    found = evaluation.evaluate("e", says([prediction]), split_name, split, {"all": np.ones(1, bool)}, "majority", 1.0)
+    found = evaluator.evaluate("e", says([prediction]), split_name, split, {"all": np.ones(1, bool)}, "majority", 1.0)
     blocks = report.page(found, split, [], None)
     headings = [block.text for block in of_kind(blocks, Heading)]
     assert headings[-1] == "Pictures worth a look"  # no history, no maps
     assert "Slices" in headings
-    pictures = {picture.name: picture.caption for picture in of_kind(blocks, Picture)}
+    pictures = {picture.name: picture.caption for picture in of_kind(blocks, ImageBlock)}
     other = {"mistakes": "hits", "hits": "mistakes"}[without]
     assert pictures[without].endswith(": none.")
     assert pictures[other].endswith(": fer0000000.png.")
@@ -292,14 +293,14 @@ def test_one_picture_is_enough_also_for_an_ensemble(
 
 
 def test_where_every_picture_stands_in_another_split_the_table_says_none() -> None:
-    keep = {"all": np.ones(1, bool), "unseen": np.zeros(1, bool)}
-    found = evaluation.evaluate("e", says([2]), "valid", split_of(np.array([2])), keep, "majority", 1.0)
-    rows = {first: cells for first, *cells in tables.memory_table(found).rows}
+    keep = {"all": np.ones(1, bool), "without_exact_duplicates": np.zeros(1, bool)}
+    found = evaluator.evaluate("e", says([2]), "valid", split_of(np.array([2])), keep, "majority", 1.0)
+    rows = {first: cells for first, *cells in tables.duplicates_table(found).rows}
     assert rows["accuracy, without exact repeats"] == ["none"] * 3
     assert rows["pictures, without exact repeats"] == ["0"] * 3
     got = json.loads(json.dumps(tables.as_json(found), allow_nan=False))["protocols"]["majority"]
-    assert got["unseen"]["count"] == 0
-    assert got["unseen"]["accuracy"] == [None, None, None]
+    assert got["without_exact_duplicates"]["count"] == 0
+    assert got["without_exact_duplicates"]["accuracy"] == [None, None, None]
     assert got["all"]["accuracy"] == [1, 1, 1]
 
 
@@ -307,11 +308,11 @@ def test_the_comparison_has_all_models_and_pairs(compared: list[Block], result: 
     rows = table(compared, "", "a", "b", "a again")
     assert len(rows) == len(tables.MAIN) + 2
     assert [numbers(cell)[0] for cell in rows["accuracy"]] == pytest.approx([18 / 24, 22 / 24, 18 / 24], abs=1e-4)
-    unseen, near = (f"accuracy, {evaluation.SUBSETS[s]} ({n})" for s, n in (("unseen", 22), ("unseen_near", 21)))
+    unseen, near = (f"accuracy, {evaluator.SUBSETS[s]} ({n})" for s, n in (("without_exact_duplicates", 22), ("without_duplicates", 21)))
     assert [numbers(cell)[0] for cell in rows[unseen]] == pytest.approx([18 / 22, 21 / 22, 18 / 22], abs=1e-4)
     assert [numbers(cell)[0] for cell in rows[near]] == pytest.approx([18 / 21, 20 / 21, 18 / 21], abs=1e-4)
     for name, (title, _) in tables.MAIN.items():
-        assert same(rows[title][0], result.figures["majority"]["all"][name])
+        assert same(rows[title][0], result.metrics["majority"]["all"][name])
         assert rows[title][0] == rows[title][2]
 
     pairs = table(compared, "", "accuracy", "F1, macro", "only first right", "only second right", "McNemar's p")
@@ -323,7 +324,7 @@ def test_the_comparison_has_all_models_and_pairs(compared: list[Block], result: 
     value, low, high = numbers(pairs["a - b"][0])
     assert value == pytest.approx(100 * (18 - 22) / 24, abs=0.01)
     assert low < value < high
-    assert [picture.name for picture in of_kind(compared, Picture)] == ["models"]
+    assert [picture.name for picture in of_kind(compared, ImageBlock)] == ["models"]
 
 
 # What a page in a frame tells the page around it, and what that writes for --dump-dom to print.

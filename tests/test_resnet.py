@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fer_jax.models.blocks import ResidualBlock, SqueezeExcite
 from flax import linen as nn
 
-from fer_jax import models
-from fer_jax.pooling import max_blur_pool
-from fer_jax.resnet import ResidualBlock, ResNet, SqueezeExcite
+from fer_jax.models import registry
+from fer_jax.models.pooling import max_blur_pool
+from fer_jax.models.resnet import ResNet
 
 
 def uniform(*shape: int) -> np.ndarray:
@@ -34,8 +35,8 @@ def test_squeeze_excite_equals_numpy() -> None:
 def test_antialiasing_pools_by_it() -> None:
     x = np.abs(uniform(2, 8, 8, 1))
     plain, blurred = (ResNet(widths=(4, 4), blocks=(0, 0), antialias=on) for on in (False, True))
-    weights = models.init(plain, 0, 8)
-    assert names(weights) == names(models.init(blurred, 0, 8))
+    weights = registry.init(plain, 0, 8)
+    assert names(weights) == names(registry.init(blurred, 0, 8))
     got = jax.jit(partial(blurred.apply, train=False))(weights, x)
     logits, seen = jax.jit(partial(plain.apply, train=False, capture_intermediates=True))(weights, x)
     before_pool = seen["intermediates"]["ConvBlock_1"]["__call__"][0]
@@ -74,7 +75,7 @@ def test_stochastic_depth_drops_whole_branches_picture_by_picture() -> None:
 def test_stochastic_depth_grows_with_depth_and_ends_with_training(factor: int, expected: list[float]) -> None:
     x = uniform(2, 16, 16, 1)
     model = ResNet(widths=(8, 8), blocks=(1, 2), depth=factor, stochastic_depth=0.6)
-    weights = models.init(model, 0, 16)
+    weights = registry.init(model, 0, 16)
     drops = []
 
     def spy(call, args, kwargs, context):
@@ -91,7 +92,7 @@ def test_stochastic_depth_grows_with_depth_and_ends_with_training(factor: int, e
 
 def test_switches_that_are_off_leave_names_and_random_numbers_alone() -> None:
     model = ResNet(widths=(4, 8), blocks=(0, 1))
-    weights = models.init(model, 0, 8)
+    weights = registry.init(model, 0, 8)
     convolutions = ("ConvBlock_0", "ConvBlock_1", "ResidualBlock_0/ConvBlock_0", "ResidualBlock_0/ConvBlock_1")
     parts = ("Conv3x3_0/kernel", "BatchNorm_0/scale", "BatchNorm_0/bias")
     expected = {f"{block}/{part}" for block in convolutions for part in parts}
@@ -106,7 +107,7 @@ def test_switches_that_are_off_leave_names_and_random_numbers_alone() -> None:
 )
 def test_width_is_a_factor_rounded_to_multiples_of_8(factor: float, widths: tuple[int, ...]) -> None:
     # what the widths are without it: (16, 32, 64, 128)
-    params = models.init(models.create_model("resnet_tiny", 0.0, "float32", width=factor), 0, 16)["params"]
+    params = registry.init(registry.create_model("resnet_tiny", 0.0, "float32", width=factor), 0, 16)["params"]
     assert tuple(params[f"ConvBlock_{i}"]["Conv3x3_0"]["kernel"].shape[-1] for i in range(4)) == widths
 
 
@@ -134,9 +135,9 @@ def parameters(widths: tuple[int, ...], blocks: tuple[int, ...], squeeze_excite:
     ],
 )
 def test_parameters_by_hand(switches, expected: int) -> None:
-    model = models.create_model("resnet_tiny", 0.0, "bfloat16", **switches)
-    variables = models.init(model, 0, 16)
-    assert models.count_parameters(variables["params"]) == expected
+    model = registry.create_model("resnet_tiny", 0.0, "bfloat16", **switches)
+    variables = registry.init(model, 0, 16)
+    assert registry.count_parameters(variables["params"]) == expected
     pictures = jax.ShapeDtypeStruct((4, 16, 16, 1), jnp.float32)
     train = partial(model.apply, train=True, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"])
     logits, _ = jax.eval_shape(train, variables, pictures)
@@ -150,4 +151,4 @@ def test_parameters_by_hand(switches, expected: int) -> None:
 )
 def test_other_models_refuse_the_switches(name: str, switch: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"model\.{switch}={value}: {name} cannot do that"):
-        models.create_model(name, 0.0, "float32", **{switch: value})
+        registry.create_model(name, 0.0, "float32", **{switch: value})

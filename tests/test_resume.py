@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax import checkpoint, logs
-from fer_jax.cli import UserError
-from fer_jax.devices import stop_requests
+from fer_jax import logs
+from fer_jax.core.cli import UserError
+from fer_jax.core.devices import stop_requests
 from fer_jax.train import Ending, train
+from fer_jax.training import checkpoint
 from tests.small_runs import interrupt, quiet, restored
 
 

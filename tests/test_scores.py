@@ -10,8 +10,8 @@ from scipy.special import log_softmax
 from scipy.stats import binom
 from sklearn import metrics as sk
 
-from fer_jax import scores
-from fer_jax.labels import EMOTIONS, VOTES
+from fer_jax.data.labels import EMOTIONS, VOTES
+from fer_jax.evaluation import metrics as metrics_lib
 
 PER_CLASS = ("precision", "recall", "f1", "roc_auc")
 
@@ -22,12 +22,12 @@ def probabilities(first: dict[int, float]) -> list[float]:
     return [first.get(c, round(rest, 12)) for c in range(8)]  # rounded: equal shares tie
 
 
-def always(first: dict[int, float], votes: np.ndarray, protocol: str = "argmax") -> scores.Judged:
+def always(first: dict[int, float], votes: np.ndarray, protocol: str = "argmax") -> metrics_lib.Predictions:
     """A model that says the same of every picture."""
-    return scores.judge(np.log([probabilities(first)] * len(votes)), votes, protocol)[0]
+    return metrics_lib.select(np.log([probabilities(first)] * len(votes)), votes, protocol)[0]
 
 
-def random_judged(rng: np.random.Generator, n: int, *, classes: int = 8, tied: bool = False) -> scores.Judged:
+def random_judged(rng: np.random.Generator, n: int, *, classes: int = 8, tied: bool = False) -> metrics_lib.Predictions:
     """A model that is often right; `tied`: it has only ten answers."""
     votes = np.stack([rng.multinomial(10, rng.dirichlet(np.full(classes, 0.3))) for _ in range(n)])
     votes = np.pad(votes, ((0, 0), (0, 10 - classes)))
@@ -36,7 +36,7 @@ def random_judged(rng: np.random.Generator, n: int, *, classes: int = 8, tied: b
     logits = rng.normal(size=(n, 8)) + 0.4 * votes[:, :8]
     if tied:
         logits = logits[rng.integers(0, 10, n)]
-    return scores.judge(log_softmax(logits, axis=1), votes, "argmax")[0]
+    return metrics_lib.select(log_softmax(logits, axis=1), votes, "argmax")[0]
 
 
 def test_every_figure_by_hand() -> None:
@@ -51,7 +51,7 @@ def test_every_figure_by_hand() -> None:
     votes[1, [1, 0, 8]] = 6, 2, 2
     votes[2, 1] = 10
     votes[3, [2, 0, 9]] = 4, 3, 3
-    judged, keep = scores.judge(np.log(p), votes, "argmax")
+    judged, keep = metrics_lib.select(np.log(p), votes, "argmax")
     assert keep.all()
     assert judged.label.tolist() == [0, 1, 1, 2]
     assert judged.prediction.tolist() == [0, 0, 1, 0]
@@ -88,9 +88,9 @@ def test_every_figure_by_hand() -> None:
     for emotion in EMOTIONS:
         values = by_class.get(emotion, [np.nan] * 4)
         expected |= {f"{name}/{emotion}": value for name, value in zip(PER_CLASS, values, strict=True)}
-    assert scores.figures(judged) == pytest.approx(expected, nan_ok=True)
+    assert metrics_lib.compute(judged) == pytest.approx(expected, nan_ok=True)
 
-    matrix = scores.confusion(judged)
+    matrix = metrics_lib.confusion(judged)
     assert matrix.dtype == np.int64
     assert matrix[:3, :3].tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 0]]
     assert matrix.sum() == 4
@@ -99,7 +99,7 @@ def test_every_figure_by_hand() -> None:
 def test_oracle() -> None:
     judged = random_judged(np.random.default_rng(0), 300)
     oracle = judged._replace(log_probabilities=log_softmax(100.0 * np.eye(8)[judged.label], axis=1))
-    got = scores.figures(oracle)
+    got = metrics_lib.compute(oracle)
     for name in ("accuracy", "balanced_accuracy", "f1", "macro_f1", "roc_auc", "top2_accuracy", "f1/contempt"):
         assert got[name] == 1, name
     for name in ("nll", "brier", "ece"):
@@ -107,13 +107,13 @@ def test_oracle() -> None:
     # It knows the label and not the taggers: no model has their agreement beyond this, and its divergence is large.
     assert got["agreement"] == got["label_agreement"] == pytest.approx((judged.votes.max(axis=1) / 10).mean())
     assert got["kl_from_votes"] > 10
-    assert scores.confusion(oracle).sum() == np.trace(scores.confusion(oracle)) == 300
+    assert metrics_lib.confusion(oracle).sum() == np.trace(metrics_lib.confusion(oracle)) == 300
 
 
 def test_uniform() -> None:
     judged = random_judged(np.random.default_rng(1), 300)
     uniform = always({}, judged.votes)
-    got = scores.figures(uniform)
+    got = metrics_lib.compute(uniform)
     neutral = (judged.label == 0).mean()  # the first of the eight-fold tie
     assert got["accuracy"] == pytest.approx(neutral)
     assert got["top2_accuracy"] == pytest.approx((judged.label <= 1).mean())
@@ -128,7 +128,7 @@ def test_uniform() -> None:
 
 def test_always_happiness() -> None:
     judged = random_judged(np.random.default_rng(2), 300)
-    got = scores.figures(always({1: 0.93}, judged.votes))
+    got = metrics_lib.compute(always({1: 0.93}, judged.votes))
     share = (judged.label == 1).mean()
     assert got["accuracy"] == got["recall"] == got["precision/happiness"] == pytest.approx(share)
     assert got["recall/happiness"] == 1
@@ -145,13 +145,13 @@ def test_always_happiness() -> None:
 def test_figures_equal_scikit_learn() -> None:
     judged = random_judged(np.random.default_rng(3), 500)
     p, label = np.exp(judged.log_probabilities), judged.label
-    got = scores.figures(judged)
+    got = metrics_lib.compute(judged)
     assert got["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(label, judged.prediction))
     assert got["roc_auc"] == pytest.approx(sk.roc_auc_score(label, p, multi_class="ovr", average="macro"))
     assert got["top2_accuracy"] == pytest.approx(sk.top_k_accuracy_score(label, p, k=2))
     assert got["nll"] == pytest.approx(sk.log_loss(label, p))
     assert got["brier"] == pytest.approx(sk.brier_score_loss(label, p, scale_by_half=False))
-    np.testing.assert_array_equal(scores.confusion(judged), sk.confusion_matrix(label, judged.prediction))
+    np.testing.assert_array_equal(metrics_lib.confusion(judged), sk.confusion_matrix(label, judged.prediction))
 
 
 @pytest.mark.filterwarnings("error")
@@ -165,20 +165,20 @@ def test_weighted_figures_are_the_figures_of_repeated_pictures(classes: int, tie
     weights[:, 3] = 1
     weights[:, 4] = judged.label == judged.label[0]  # one class alone
     weights[:, 5] = np.arange(60) == 2  # one picture alone, without a vote for an emotion
-    got = scores.weighted_figures(judged, weights)
+    got = metrics_lib.weighted_metrics(judged, weights)
     for replica, weight in enumerate(weights.T):
-        repeated = scores.take(judged, np.repeat(np.arange(60), weight.astype(int)))
-        expected = scores.figures(repeated)
+        repeated = metrics_lib.take(judged, np.repeat(np.arange(60), weight.astype(int)))
+        expected = metrics_lib.compute(repeated)
         assert {name: values[replica] for name, values in got.items()} == pytest.approx(expected, nan_ok=True)
-        matrix = scores.weighted_confusion(judged, weights)[..., replica]
-        np.testing.assert_array_equal(matrix, scores.confusion(repeated))
+        matrix = metrics_lib.weighted_confusion(judged, weights)[..., replica]
+        np.testing.assert_array_equal(matrix, metrics_lib.confusion(repeated))
 
 
 def test_weighted_figures_equal_scikit_learn_with_sample_weight() -> None:
     rng = np.random.default_rng(4)
     judged = random_judged(rng, 300)
     weight = rng.exponential(size=300)
-    got = {name: values[0] for name, values in scores.weighted_figures(judged, weight[:, None]).items()}
+    got = {name: values[0] for name, values in metrics_lib.weighted_metrics(judged, weight[:, None]).items()}
     p, label, prediction = np.exp(judged.log_probabilities), judged.label, judged.prediction
     assert got["accuracy"] == pytest.approx(sk.accuracy_score(label, prediction, sample_weight=weight))
     assert got["balanced_accuracy"] == pytest.approx(
@@ -197,30 +197,30 @@ def test_weighted_figures_equal_scikit_learn_with_sample_weight() -> None:
 
 def test_intervals_are_percentiles_over_all_replicas_that_define_the_figure() -> None:
     judged = random_judged(np.random.default_rng(5), 30, tied=True)
-    replicas = scores.BLOCK + 5
-    weights = np.concatenate(list(scores.bootstrap_weights(30, 7, replicas)), axis=1)
+    replicas = metrics_lib.BLOCK + 5
+    weights = np.concatenate(list(metrics_lib.bootstrap_weights(30, 7, replicas)), axis=1)
     assert weights.shape == (30, replicas)
     assert set(weights.sum(axis=0)) == {30}
     assert len(np.unique(weights, axis=1).T) == replicas
-    drawn = scores.weighted_figures(judged, weights)
+    drawn = metrics_lib.weighted_metrics(judged, weights)
     assert np.isnan(drawn["roc_auc/contempt"]).any()  # a replica without the class says nothing of it
     assert not np.isnan(drawn["roc_auc/contempt"]).all()
-    got = scores.with_intervals(judged, seed=7, replicas=replicas)
-    assert list(got) == list(scores.figures(judged))
-    assert {name: value for name, (value, _, _) in got.items()} == scores.figures(judged)
+    got = metrics_lib.with_intervals(judged, seed=7, replicas=replicas)
+    assert list(got) == list(metrics_lib.compute(judged))
+    assert {name: value for name, (value, _, _) in got.items()} == metrics_lib.compute(judged)
     for name, (_, low, high) in got.items():
         assert [low, high] == pytest.approx(np.nanpercentile(drawn[name], [2.5, 97.5])), name
 
 
 def test_interval_of_accuracy_has_the_width_that_chance_gives() -> None:
     judged = random_judged(np.random.default_rng(6), 400)
-    accuracy = scores.with_intervals(judged, replicas=4000)["accuracy"]
-    assert accuracy.value == judged.hit.mean()
+    accuracy = metrics_lib.with_intervals(judged, replicas=4000)["accuracy"]
+    assert accuracy.value == judged.correct.mean()
     # Drawn hits are binomial; at 4,000 replicas a percentile is a picture or two off.
     expected = binom.ppf([0.025, 0.975], 400, accuracy.value) / 400
     assert [accuracy.low, accuracy.high] == pytest.approx(expected, abs=2.5 / 400)
-    again, other = (scores.with_intervals(judged, seed, replicas=200)["nll"] for seed in (0, 1))
-    assert again == scores.with_intervals(judged, 0, replicas=200)["nll"]
+    again, other = (metrics_lib.with_intervals(judged, seed, replicas=200)["nll"] for seed in (0, 1))
+    assert again == metrics_lib.with_intervals(judged, 0, replicas=200)["nll"]
     assert again.low != other.low
 
 
@@ -228,7 +228,7 @@ def test_interval_of_accuracy_has_the_width_that_chance_gives() -> None:
 def test_undefined_figures_have_undefined_intervals() -> None:
     votes = np.zeros((20, 10), int)
     votes[:, 1] = 10
-    got = scores.with_intervals(always({1: 0.93}, votes), replicas=20)
+    got = metrics_lib.with_intervals(always({1: 0.93}, votes), replicas=20)
     assert got["accuracy"] == (1, 1, 1)
     assert np.isnan(got["roc_auc"]).all()
     assert np.isnan(got["recall/fear"]).all()
@@ -246,7 +246,7 @@ def test_judge_keeps_what_the_protocol_keeps() -> None:
         ("clean", [0, 1], [3, 2]),
         ("argmax", [0, 1, 2, 3], [3, 2, 6, 5]),
     ):
-        judged, keep = scores.judge(logs.astype(np.float32), votes, protocol)
+        judged, keep = metrics_lib.select(logs.astype(np.float32), votes, protocol)
         assert np.flatnonzero(keep).tolist() == rows
         assert judged.label.tolist() == label
         assert judged.prediction.tolist() == rows
@@ -258,7 +258,7 @@ def test_judge_keeps_what_the_protocol_keeps() -> None:
 def test_take_chooses_rows() -> None:
     judged = random_judged(np.random.default_rng(8), 10)
     for rows in (np.array([3, 3, 1]), np.arange(10) > 7):
-        for field, of in zip(scores.take(judged, rows), judged, strict=True):
+        for field, of in zip(metrics_lib.take(judged, rows), judged, strict=True):
             np.testing.assert_array_equal(field, of[rows])
 
 
@@ -266,20 +266,20 @@ def test_errors_name_what_is_wrong() -> None:
     votes = np.full((2, 10), 1)
     uniform = np.full((2, 8), -log(8))
     with pytest.raises(ValueError, match=r"\[2, 8\]"):
-        scores.judge(uniform[:1], votes, "majority")
+        metrics_lib.select(uniform[:1], votes, "majority")
     with pytest.raises(ValueError, match="log_softmax"):
-        scores.judge(np.zeros((2, 8)), votes, "majority")
+        metrics_lib.select(np.zeros((2, 8)), votes, "majority")
     with pytest.raises(ValueError, match="finite"):
-        scores.judge(np.where(np.eye(2, 8) > 0, 0, -np.inf), votes, "majority")
+        metrics_lib.select(np.where(np.eye(2, 8) > 0, 0, -np.inf), votes, "majority")
     with pytest.raises(ValueError, match="unknown label mode"):
-        scores.judge(uniform, votes, "median")
-    nothing = scores.judge(uniform, votes, "majority")[0]  # single votes do not count
+        metrics_lib.select(uniform, votes, "median")
+    nothing = metrics_lib.select(uniform, votes, "majority")[0]  # single votes do not count
     with pytest.raises(ValueError, match="no pictures"):
-        scores.with_intervals(nothing)
+        metrics_lib.with_intervals(nothing)
 
 
 def test_importing_scores_does_not_import_jax() -> None:
-    code = "import sys, fer_jax.comparison, fer_jax.calibration, fer_jax.scores; sys.exit('jax' in sys.modules)"
+    code = "import sys, fer_jax.evaluation.comparison, fer_jax.evaluation.calibration, fer_jax.evaluation.metrics; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -287,8 +287,8 @@ def test_models_of_known_behaviour_on_the_real_votes(real_csvs: Path) -> None:
     table = pd.read_csv(real_csvs / "fer2013new.csv")
     table = table[table["Image name"].notna() & (table["Usage"] == "PublicTest")].drop_duplicates("Image name")
     votes = table[list(VOTES)].to_numpy()
-    happy = scores.with_intervals(always({1: 0.93}, votes, "majority"))
+    happy = metrics_lib.with_intervals(always({1: 0.93}, votes, "majority"))
     assert happy["accuracy"].value == pytest.approx(865 / 3199)
     assert happy["accuracy"].low < 865 / 3199 < happy["accuracy"].high
     assert happy["balanced_accuracy"].value == pytest.approx(1 / 8)
-    assert scores.figures(always({}, votes, "majority"))["accuracy"] == pytest.approx(1182 / 3199)
+    assert metrics_lib.compute(always({}, votes, "majority"))["accuracy"] == pytest.approx(1182 / 3199)

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from fer_jax import config as config_lib
-from fer_jax import search_space
-from fer_jax.cli import UserError
-from fer_jax.search_space import Range, Search
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.search import space as search_space
+from fer_jax.search.space import Range, Search
 
 FILE = """
 from configs import base

@@ -9,12 +9,12 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from configs import base
-from fer_jax import study as study_lib
-from fer_jax import study_report
-from fer_jax.cli import UserError
-from fer_jax.config import with_values
-from fer_jax.document import Picture
-from fer_jax.search_space import Range, Search
+from fer_jax.core.cli import UserError
+from fer_jax.core.config import with_values
+from fer_jax.reporting.document import ImageBlock
+from fer_jax.search import study as study_lib
+from fer_jax.search import study_report
+from fer_jax.search.space import Range, Search
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
@@ -235,4 +235,4 @@ def test_trials_of_the_same_values_leave_out_which_field_matters(tmp_path: Path)
     study_lib.suggest(again, SPACE)
     study.tell(again, 0.6)  # chance alone
     blocks = study_report.pictures(study, study_lib.ranking(study), Search(SPACE))
-    assert [block.name for block in blocks if isinstance(block, Picture)] == ["parallel"]
+    assert [block.name for block in blocks if isinstance(block, ImageBlock)] == ["parallel"]

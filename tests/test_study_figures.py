@@ -2,36 +2,36 @@ import numpy as np
 import pytest
 from legible import check, words
 
-from fer_jax import study_figures
+from fer_jax.search import study_plots
 
 
 def test_numbers_lie_where_their_size_or_logarithm_says() -> None:
-    even = study_figures.numbers([1.0, 3.0, 5.0], 1.0, 5.0)
+    even = study_plots.numbers([1.0, 3.0, 5.0], 1.0, 5.0)
     np.testing.assert_allclose(even.places, [0, 0.5, 1])
     assert even.ticks == [(0, "1"), (0.5, "3"), (1, "5")]
-    log = study_figures.numbers([1e-4, 1e-3, 1e-1], 1e-4, 1e-1, log=True)
+    log = study_plots.numbers([1e-4, 1e-3, 1e-1], 1e-4, 1e-1, log=True)
     np.testing.assert_allclose(log.places, [0, 1 / 3, 1])
     assert [text for _, text in log.ticks] == ["0.0001", "0.00316", "0.1"]
 
 
 def test_choices_lie_around_their_tick_and_apart() -> None:
-    scale = study_figures.choices(["b", "a", "b"], ["a", "b"])
+    scale = study_plots.choices(["b", "a", "b"], ["a", "b"])
     a, b = (place for place, _ in scale.ticks)
     assert abs(scale.places[1] - a) < abs(scale.places[1] - b)
     assert all(abs(scale.places[[0, 2]] - b) < abs(scale.places[[0, 2]] - a))
     assert scale.places[0] != scale.places[2]
-    assert study_figures.choices([()], [(), (1, 2)]).ticks[1][1] == "(1, 2)"
+    assert study_plots.choices([()], [(), (1, 2)]).ticks[1][1] == "(1, 2)"
 
 
 def test_parallel_coordinates_draw_a_line_for_each_trial_and_the_best_on_top() -> None:
     rng = np.random.default_rng(0)
     accuracy = rng.uniform(0.7, 0.8, 30)
     fields = {
-        "optim.learning_rate": study_figures.numbers(rng.uniform(1e-3, 1e-2, 30), 1e-3, 1e-2, log=True),
-        "augment.recipe": study_figures.choices(["none", "ferplus"] * 15, ["none", "emotion_cnn", "ferplus"]),
-        "schedule.warmup_epochs": study_figures.numbers(rng.uniform(0, 1, 30), 0, 1),
+        "optim.learning_rate": study_plots.numbers(rng.uniform(1e-3, 1e-2, 30), 1e-3, 1e-2, log=True),
+        "augment.recipe": study_plots.choices(["none", "ferplus"] * 15, ["none", "emotion_cnn", "ferplus"]),
+        "schedule.warmup_epochs": study_plots.numbers(rng.uniform(0, 1, 30), 0, 1),
     }
-    figure = study_figures.parallel(fields, accuracy, "tune")
+    figure = study_plots.parallel(fields, accuracy, "tune")
     check(figure)
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(fields) + 1]
     assert len(lines) == 30
@@ -45,9 +45,7 @@ def test_parallel_coordinates_draw_a_line_for_each_trial_and_the_best_on_top() -
     "shares", [{"optim.learning_rate": 1.0, "model.dropout": 0.0}, {f"model.f{i}": 0.1 for i in range(10)}]
 )
 def test_importance_shows_each_share(shares: dict[str, float]) -> None:
-    figure = study_figures.importance(
-        shares, 50, "a study with a name so long that its title takes another line or two"
-    )
+    figure = study_plots.importance(shares, 50, "a study with a name so long that its title takes another line or two")
     check(figure)
     assert [patch.get_width() for patch in figure.axes[0].patches] == list(shares.values())
     for name, share in shares.items():

@@ -11,9 +11,10 @@ import pytest
 from conftest import ROOT, run_python
 from scipy import stats
 
-from fer_jax import config as config_lib
-from fer_jax import sweep, sweep_report, train
-from fer_jax.cli import UserError
+from fer_jax import sweep, train
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.search import sweep_report
 
 VARIANTS = """
 from quick import get_config
@@ -112,7 +113,7 @@ def test_the_table_compares_each_accuracy_with_that_of_the_first_variant() -> No
     def row(variant: str, seed: int, unseen: float, majority: float) -> dict:
         return {
             **dict.fromkeys(sweep_report.SHOWN, 0.5),
-            **{"variant": variant, "seed": seed, "majority_unseen": unseen, "majority": majority},
+            **{"variant": variant, "seed": seed, "majority_without_duplicates": unseen, "majority": majority},
         }
 
     rows = [row("a", 0, 0.80, 0.82), row("a", 1, 0.81, 0.84), row("b", 0, 0.83, 0.81), row("b", 1, 0.84, 0.83)]
@@ -125,7 +126,7 @@ def test_the_table_compares_each_accuracy_with_that_of_the_first_variant() -> No
     nothing = sweep_report.table(rows[::2], sweep_report.TOLD).rows[1]
     assert nothing[3:6:2] == ["+3.00", "-1.00"]  # one seed each: no interval
     for unknown in ([None, None, 0.8, 0.9], [0.8, 0.9, None, None], [None] * 4):  # every picture a repeat
-        some = [{**row, "majority_unseen": value} for row, value in zip(rows, unknown, strict=True)]
+        some = [{**row, "majority_without_duplicates": value} for row, value in zip(rows, unknown, strict=True)]
         assert [cells[3] for cells in sweep_report.table(some).rows] == ["", ""]
         assert [cells[5] for cells in sweep_report.table(some).rows] == ["", "-1.00 (-7.1 to +5.1)"]
         text = sweep_report.page(some, "latest")[0].text
@@ -138,10 +139,10 @@ def test_a_row_of_before_the_table_had_all_figures_stays(config_file, tmp_path: 
     for each in (run, other):
         finish(each)
     older = json.loads((run.folder / config_lib.RESULT).read_text())
-    del older["macro_f1_unseen"]
+    del older["macro_f1_without_duplicates"]
     (run.folder / config_lib.RESULT).write_text(json.dumps(older))
     assert sweep._kept(run, "latest")  # there is no checkpoint to judge
-    assert [row["macro_f1_unseen"] for row in sweep.gather([run], "latest", tmp_path)] == [None, 0.5]
+    assert [row["macro_f1_without_duplicates"] for row in sweep.gather([run], "latest", tmp_path)] == [None, 0.5]
     (run.folder / "checkpoints" / "step_4").mkdir(parents=True)
     assert sweep._kept(run, "latest") is None  # it is judged again
     assert sweep._kept(other, "latest")

@@ -9,19 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fer_jax.experiment import build
+from fer_jax.logs import EpochProgress
 from scipy.special import log_softmax
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fer_jax import config as config_lib
-from fer_jax import data, experiment, inference, labels, loader, logs, train_step
-from fer_jax import metrics as metrics_lib
+from fer_jax import experiment, inference, logs
 from fer_jax import train as train_lib
-from fer_jax.cli import UserError
-from fer_jax.devices import Devices, OutOfMemoryError
-from fer_jax.experiment import build
-from fer_jax.history import best_record
-from fer_jax.logs import EpochProgress
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.core.devices import Devices, OutOfMemoryError
+from fer_jax.data import batching, folders, labels
 from fer_jax.train import Ending, train
+from fer_jax.training import metrics as metrics_lib
+from fer_jax.training import train_step
+from fer_jax.training.history import best_record
 from tests.small_runs import interrupt, quiet, restored
 
 
@@ -102,11 +104,11 @@ def test_speed_and_waiting_are_those_of_whole_calls(
     now = 0.0
     monkeypatch.setattr(logs.time, "perf_counter", lambda: now)
 
-    def ready() -> Iterator[loader.Batch]:
+    def ready() -> Iterator[batching.Batch]:
         nonlocal now
         for count in steps * 3:
             now += 0.01 * count
-            yield loader.Batch(None, None, np.ones((count, 10)), None)
+            yield batching.Batch(None, None, np.ones((count, 10)), None)
 
     def step_fn(state, totals, batches):
         nonlocal now
@@ -220,8 +222,8 @@ def test_a_step_draws_from_the_runs_seed_as_jax_reads_it(config) -> None:
         return logits_of(rngs["dropout"]) + 0 * variables["params"]["w"], {}
 
     target = np.eye(8, dtype=np.float32)[:4]
-    examples = loader.Examples(np.zeros((4, 48, 48), np.uint8), target)
-    batch = loader.Batch(np.zeros((4, 48, 48, 1), np.float32), target, np.ones(4, np.float32), None)
+    examples = batching.Examples(np.zeros((4, 48, 48), np.uint8), target)
+    batch = batching.Batch(np.zeros((4, 48, 48, 1), np.float32), target, np.ones(4, np.float32), None)
     call = jax.tree.map(lambda rows: rows[None], batch)
     variables = {"params": {"w": np.zeros(8, np.float32)}, "batch_stats": {}}
     drawn = []
@@ -250,7 +252,7 @@ def test_training_without_the_repeats_leaves_them_out(config, tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, listen)
-    split, *others = (data.load(config.data.dir, name) for name in ("train", "valid", "test"))
+    split, *others = (folders.load(config.data.dir, name) for name in ("train", "valid", "test"))
     elsewhere = {image.tobytes() for other in others for image in other.images}
     repeated = np.array([image.tobytes() in elsewhere for image in split.images])
     _, kept = labels.targets(split.votes, config.data.label_mode)

@@ -8,8 +8,10 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy.special import log_softmax, softmax
 
-from fer_jax import augment, loader, losses, metrics, models, train_step
-from fer_jax.loader import Batch
+from fer_jax.data import augment, batching
+from fer_jax.data.batching import Batch
+from fer_jax.models import registry
+from fer_jax.training import losses, metrics, train_step
 
 RENDER = partial(augment.render_device, size=48, normalize="scale")
 SGD = optax.sgd(0.1)
@@ -78,9 +80,9 @@ def test_golden_step_of_the_real_network() -> None:
     images = rng.integers(0, 256, (16, 48, 48), np.uint8)
     params = augment.sample(rng, 16, "emotion_cnn", 48)
     batch = Batch(images, np.eye(8, dtype=np.float32)[np.arange(16) % 8], np.ones(16, np.float32), params)
-    model = models.create_model("resnet_tiny", 0.0, "float32")
+    model = registry.create_model("resnet_tiny", 0.0, "float32")
     optimizer = optax.adam(1e-3)
-    state = train_step.create_state(models.init(model, 0, 48), optimizer, averaged=False)
+    state = train_step.create_state(registry.init(model, 0, 48), optimizer, averaged=False)
     step = jax.jit(step_of(model, optimizer))
     mean_losses = []
     for _ in range(3):
@@ -122,8 +124,8 @@ def test_mixed_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) 
     image, target = np.empty((6, 4, 4, 1), np.float32), np.empty((6, 8), np.float32)
     for row in range(6):
         other = 5 - row
-        image[row] = batch.share[row] * batch.image[row] + (1 - batch.share[row]) * batch.image[other]
-        target[row] = batch.share[row] * batch.target[row] + (1 - batch.share[row]) * batch.target[other]
+        image[row] = batch.mixing_weight[row] * batch.image[row] + (1 - batch.mixing_weight[row]) * batch.image[other]
+        target[row] = batch.mixing_weight[row] * batch.target[row] + (1 - batch.mixing_weight[row]) * batch.target[other]
     state = train_step.create_state(LINEAR, SGD, averaged=False)
     expected = step_of()(state, batch._replace(image=image, target=target, share=None))
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
@@ -156,7 +158,7 @@ def test_cut_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) ->
 def test_cutmix_cuts_what_the_step_has_rendered() -> None:
     rng = np.random.default_rng(0)
     images, params = rng.integers(0, 256, (4, 48, 48), np.uint8), augment.sample(rng, 4, "ferplus", 48)
-    box, share = loader.cut_boxes(rng, 4, 48, 1.0)
+    box, share = batching.cut_boxes(rng, 4, 48, 1.0)
     raw = batch_of(4)._replace(image=images, params=params, share=share, box=box)
     ready = raw._replace(image=np.asarray(RENDER(images, params)), params=None)
     state = train_step.create_state(LINEAR, SGD, averaged=False)
@@ -187,8 +189,8 @@ def test_non_finite_loss_is_noted_with_its_step() -> None:
 
 
 def test_dropout_differs_from_step_to_step_and_repeats_for_the_same_step() -> None:
-    model = models.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
-    state = train_step.create_state(models.init(model, 0, 4), SGD, averaged=False)
+    model = registry.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
+    state = train_step.create_state(registry.init(model, 0, 4), SGD, averaged=False)
     step = jax.jit(step_of(model))
     first, again = step(state, batch_of(8))[1], step(state, batch_of(8))[1]
     other = step(state._replace(step=jnp.int32(1)), batch_of(8))[1]
@@ -197,8 +199,8 @@ def test_dropout_differs_from_step_to_step_and_repeats_for_the_same_step() -> No
 
 
 def test_eval_step_leaves_dropout_off_and_counts_the_mask() -> None:
-    model = models.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
-    variables = models.init(model, 0, 4)
+    model = registry.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
+    variables = registry.init(model, 0, 4)
     batch = batch_of(6)._replace(mask=np.array([1, 1, 1, 1, 0, 0], np.float32))
     evaluate = partial(train_step.eval_step, model=model, loss=losses.cross_entropy, render=RENDER)
     counted = evaluate(variables, batch)

@@ -11,10 +11,10 @@ import pytest
 from optuna.trial import TrialState
 
 from configs import base
-from fer_jax import study as study_lib
-from fer_jax import trials
-from fer_jax.cli import UserError
-from fer_jax.search_space import Range, Search
+from fer_jax.core.cli import UserError
+from fer_jax.search import study as study_lib
+from fer_jax.search import trials
+from fer_jax.search.space import Range, Search
 from fer_jax.train import DivergenceError, Ending
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")

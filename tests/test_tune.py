@@ -24,9 +24,10 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
-from fer_jax import checkpoint, tune
-from fer_jax import config as config_lib
-from fer_jax.cli import UserError
+from fer_jax import tune
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.training import checkpoint
 
 TWO_SEEDS = """
 from fer_jax.search_space import Search

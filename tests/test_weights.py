@@ -6,19 +6,21 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from fer_jax.experiment import build
 from flax import linen as nn
 from ml_collections import ConfigDict
 from safetensors.numpy import load_file, save_file
 
 from configs import sample
-from fer_jax import config as config_lib
-from fer_jax import inference, models, weights
-from fer_jax.cli import UserError
-from fer_jax.config import WEIGHTS
-from fer_jax.experiment import build
-from fer_jax.inference import Network
-from fer_jax.ops import Conv3x3
-from fer_jax.weights import Weights
+from fer_jax import inference
+from fer_jax.core import config as config_lib
+from fer_jax.core.cli import UserError
+from fer_jax.core.config import WEIGHTS
+from fer_jax.inference import weights
+from fer_jax.inference.network import Network
+from fer_jax.inference.weights import Weights
+from fer_jax.models import registry
+from fer_jax.models.ops import Conv3x3
 
 HISTORY = [{"epoch": 1, "step": 4, "valid": {"accuracy": 0.5}}, {"epoch": 2, "step": 8, "valid": {"accuracy": 0.25}}]
 TREE = {"params": {"Dense_0": {"bias": np.zeros(3), "kernel": np.zeros((2, 3))}}, "batch_stats": {}}
@@ -37,8 +39,8 @@ class Plain(nn.Module):
 
 @pytest.fixture(autouse=True)
 def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.MODELS, "small", partial(models.ResNet, widths=(4, 8), blocks=(0, 0)))
-    monkeypatch.setitem(models.MODELS, "plain", Plain)
+    monkeypatch.setitem(registry.MODELS, "small", partial(registry.ResNet, widths=(4, 8), blocks=(0, 0)))
+    monkeypatch.setitem(registry.MODELS, "plain", Plain)
 
 
 def fresh(name: str) -> tuple[ConfigDict, Any]:
@@ -46,7 +48,7 @@ def fresh(name: str) -> tuple[ConfigDict, Any]:
     config = sample.get_config()
     config.model.name = name
     rng = np.random.default_rng(0)
-    variables = models.init(build(config).model, 0, 48)
+    variables = registry.init(build(config).model, 0, 48)
     return config, jax.tree.map(lambda leaf: leaf + rng.uniform(0.1, 0.3, leaf.shape).astype(np.float32), variables)
 
 

@@ -1,0 +1,1 @@
+"""Everything without machine learning: errors, commands, configs, run folders, devices."""

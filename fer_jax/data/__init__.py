@@ -1,0 +1,1 @@
+"""From data folders to batches: labels, duplicates, augmentation."""

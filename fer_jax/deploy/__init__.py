@@ -1,0 +1,1 @@
+"""A trained network as a folder or a file to ship."""

@@ -1,0 +1,1 @@
+"""The evaluation of predictions: metrics, intervals, calibration, comparisons."""

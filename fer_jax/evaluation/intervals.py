@@ -1,0 +1,32 @@
+"""Bootstrap intervals of metrics."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+BLOCK = 100  # replicas at a time; bounds memory
+
+
+class Interval(NamedTuple):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interval(value: float, replicates: np.ndarray) -> Interval:
+    """The middle 95 % of the replicates that are not nan; nan without any."""
+    defined = replicates[~np.isnan(replicates)]
+    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
+    return Interval(value, float(low), float(high))
+
+
+def bootstrap_weights(count: int, seed: int, replicas: int) -> Iterator[np.ndarray]:
+    """How often each of `count` pictures is drawn in each replica: blocks f64[count, R], R <= BLOCK."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, replicas, BLOCK):
+        columns = min(BLOCK, replicas - start)
+        drawn = rng.integers(0, count, (count, columns)) * columns + np.arange(columns)
+        yield np.bincount(drawn.ravel(), minlength=count * columns).reshape(count, columns).astype(np.float64)

@@ -1,0 +1,1 @@
+"""Faces in image files: reading and predicting them."""

@@ -1,0 +1,126 @@
+"""A trained network from its run folder, and its predictions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.special import log_softmax, logsumexp
+from tqdm import tqdm
+
+from fer_jax.core import run_folder
+from fer_jax.core.devices import Devices, memory_errors
+from fer_jax.core.errors import UserError
+from fer_jax.data import batching
+from fer_jax.data.batching import Examples
+from fer_jax.data.labels import EMOTIONS
+from fer_jax.inference import weights
+from fer_jax.training import setup, train_step
+from fer_jax.training.checks import check
+from fer_jax.training.history import EpochRecord
+from fer_jax.training.setup import NetworkParts
+
+
+class Network(NamedTuple):
+    """A trained network with all that is needed to use it."""
+
+    run: Path
+    config: ConfigDict
+    parts: NetworkParts
+    predict: Callable[[Any, Any], jax.Array]  # compiled (variables, Batch) -> logits f32[B, 8]
+    variables: Any  # {"params", "batch_stats"}: the moving average where the run kept one
+    step: int
+    history: list[EpochRecord]  # all epochs of the run so far, also those after this step
+    checkpoint: str = "best"  # or "latest"
+    code: Sequence[Mapping[str, Any]] = ()  # versions of fer_jax that trained it; see checkpoint.Progress
+
+
+MEMORY = "end other programs that use it, or set JAX_PLATFORMS=cpu"
+
+
+@memory_errors(MEMORY)
+def restore(run: Path | str, which: str = "best") -> Network:
+    """The network of a run folder, or a shipped one by name, on these devices whatever it was trained on.
+
+    It computes in float32.
+
+    Args:
+        run: the run folder, a released network's folder, or the name of a shipped network.
+        which: the "best" or "latest" checkpoint. A released network has one set of weights, which is read for both.
+
+    Raises:
+        OutOfMemoryError: the device has not enough.
+        UserError: no run, no checkpoint yet, or one of another version.
+    """
+    run = run_folder.find(run)
+    config = run_folder.read_config(run)
+    check(config)
+    exact = config.copy_and_resolve_references()
+    exact.model.dtype = "float32"  # whatever it was trained in: weights are, and CPUs are slow in bfloat16
+    parts = setup.build_network(exact)
+    predict = jax.jit(partial(train_step.predict_step, model=parts.model, render=parts.render_device))
+    like = setup.checkpoint_tree(exact)
+    if run_folder.is_released(run):
+        stored = weights.load(run, jax.eval_shape(train_step.eval_variables, like["state"]))
+        variables = Devices().replicate(stored.variables)
+        return Network(run, config, parts, predict, variables, stored.step, stored.history, stored.checkpoint)
+    from fer_jax.training import checkpoint
+
+    with closing(checkpoint.open_manager(run, read_only=True)) as manager:
+        saved = checkpoint.restore(manager, which, like, Devices().replicated)
+        history = checkpoint.history(manager)
+    if saved is None:
+        raise UserError(f"{run} has no {which} checkpoint yet; it appears after the first epoch")
+    variables = train_step.eval_variables(saved.tree["state"])
+    return Network(run, config, parts, predict, variables, saved.step, history, which, saved.progress.code)
+
+
+@memory_errors(MEMORY)
+def log_probabilities(network: Network, images: np.ndarray, flip: bool = False) -> np.ndarray:
+    """The natural logarithm of the class probabilities of images: u8[N, 48, 48] -> f64[N, 8].
+
+    With `flip` the probabilities are the mean of those of the image and of its mirror image.
+    """
+    if flip:
+        return average([_view(network, view) for view in (images, images[:, :, ::-1])])
+    return _view(network, images)
+
+
+def _view(network: Network, images: np.ndarray) -> np.ndarray:
+    devices = Devices()
+    batch_size = devices.round_up(_batch_size(len(images), network.config.train.eval_batch_size))
+    examples = Examples(images, np.zeros((len(images), len(EMOTIONS)), np.float32))
+    logits = []
+    batches = batching.eval_batches(examples, network.parts.render, batch_size=batch_size)
+    bar = tqdm(
+        total=len(images), desc=f"predicting with {network.run.name}", unit="img", leave=False, disable=None, delay=1
+    )
+    with bar, closing(batching.prefetch(batches, devices.shard)) as ready:
+        for batch in ready:
+            logits.append(np.asarray(network.predict(network.variables, batch)))
+            bar.update(min(batch_size, len(images) - bar.n))
+    return log_softmax(np.concatenate(logits)[: len(images)].astype(np.float64), axis=1)
+
+
+def _batch_size(images: int, largest: int) -> int:
+    """The next power of two, at most `largest`: a program is compiled for few sizes, not for each number of images."""
+    return min(1 << (images - 1).bit_length(), largest)
+
+
+def average(log_probs: Sequence[np.ndarray]) -> np.ndarray:
+    """The logarithm of the mean probability: of an ensemble, or of one network on an image and its mirror image.
+
+    Args:
+        log_probs: one or more log probabilities, float[N, 8] each, of the same images.
+
+    Returns:
+        f64[N, 8].
+
+    Raises:
+        ValueError: none, or shapes that differ.
+    """
+    return logsumexp(np.stack(log_probs).astype(np.float64), axis=0) - np.log(len(log_probs))

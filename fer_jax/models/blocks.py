@@ -1,0 +1,61 @@
+"""The blocks that the networks are made of."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fer_jax.models.ops import BatchNorm, Conv3x3
+
+Dtype = Any
+
+
+class ConvBlock(nn.Module):
+    """3x3 convolution, BatchNorm, ReLU: [B, H, W, C] -> [B, H, W, features]."""
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = Conv3x3(self.features, use_bias=False, dtype=self.dtype)(x)
+        x = BatchNorm(use_running_average=not train, dtype=self.dtype)(x)
+        return nn.relu(x)
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel times a factor from 0 to 1 that the means of all channels decide (Hu et al. 2017, arXiv:1709.01507).
+
+    `[B, H, W, C]` -> the same; between the two dense layers there are C // `ratio` channels.
+    """
+
+    ratio: int = 4
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        squeezed = nn.Dense(channels // self.ratio, dtype=self.dtype)(x.mean(axis=(1, 2), dtype=jnp.float32))
+        factors = nn.sigmoid(nn.Dense(channels, dtype=self.dtype)(nn.relu(squeezed)))
+        return x * factors[:, None, None, :]
+
+
+class ResidualBlock(nn.Module):
+    """x + two ConvBlocks of the same width (He et al. 2015, https://arxiv.org/abs/1512.03385).
+
+    In training the two are left out with probability `drop`, picture by picture, and else count 1 / (1 - drop) times
+    (stochastic depth, Huang et al. 2016, https://arxiv.org/abs/1603.09382).
+    """
+
+    squeeze_excite: bool = False
+    drop: float = 0.0
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        width = x.shape[-1]
+        branch = ConvBlock(width, self.dtype)(ConvBlock(width, self.dtype)(x, train), train)
+        if self.squeeze_excite:
+            branch = SqueezeExcite(dtype=self.dtype)(branch)
+        return x + nn.Dropout(self.drop, broadcast_dims=(1, 2, 3), deterministic=not train)(branch)

@@ -1,0 +1,35 @@
+"""The VGG13 of the FER+ paper."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fer_jax.data.labels import EMOTIONS
+from fer_jax.models.ops import Conv3x3
+from fer_jax.models.pooling import max_pool_2x2
+
+Dtype = Any
+
+
+class VGG13(nn.Module):
+    """The VGG13 of the FER+ paper (Barsoum et al. 2016, section 4), made for pictures of 64x64.
+
+    `dropout` is that of the dense layers; half of it follows each group of convolutions (0.5 and 0.25 there).
+    """
+
+    dropout: float = 0.5
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for width, count in ((64, 2), (128, 2), (256, 3), (256, 3)):
+            for _ in range(count):
+                x = nn.relu(Conv3x3(width, dtype=self.dtype)(x))
+            x = nn.Dropout(self.dropout / 2, deterministic=not train)(max_pool_2x2(x))
+        x = x.reshape(len(x), -1)
+        for _ in range(2):
+            x = nn.relu(nn.Dense(1024, dtype=self.dtype)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(len(EMOTIONS))(x.astype(jnp.float32))

@@ -1,0 +1,37 @@
+"""The report of an evaluation in its folder and on the terminal."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fer_jax.evaluation.result import Evaluation
+from fer_jax.reporting import document, tables
+from fer_jax.reporting.document import Block
+
+
+def write(folder: Path, title: str, blocks: Sequence[Block], facts: Mapping[str, Any]) -> None:
+    """Write report.html, report.md, their images and metrics.json (`facts`) to a folder."""
+    files = {
+        **{f"{block.name}.png": block.png for block in blocks if isinstance(block, document.ImageBlock)},
+        "report.md": document.to_markdown(title, blocks).encode(),
+        "report.html": document.to_html(title, blocks).encode(),
+        "metrics.json": (json.dumps(tables.without_nan(dict(facts)), indent=1) + "\n").encode(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as scratch:
+        for name, content in files.items():
+            Path(scratch, name).write_bytes(content)
+        for name in files:
+            os.replace(Path(scratch, name), folder / name)
+
+
+def write_evaluation(folder: Path, result: Evaluation, blocks: Sequence[Block], facts: Mapping[str, Any]) -> None:
+    """Write a model's report to a folder and print its verdict and tables."""
+    write(folder, f"{result.name} on {result.split}", blocks, {**facts, **tables.as_json(result)})
+    print(f"{tables.verdict(result)}\n")
+    for table in (tables.main_table(result), tables.duplicates_table(result), tables.class_table(result)):
+        print(f"{document.to_text(table)}\n")
+    print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)\n", flush=True)

@@ -1,0 +1,247 @@
+"""Several configs trained with several seeds, and their results in one table."""
+
+import functools
+import json
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from filelock import FileLock
+from ml_collections import ConfigDict
+
+from fer_jax import inference
+from fer_jax.core import atomic, run_folder
+from fer_jax.core import config as config_lib
+from fer_jax.core.errors import UserError, one_line
+from fer_jax.core.run_folder import BusyError
+from fer_jax.data import folders
+from fer_jax.evaluation import evaluator
+from fer_jax.evaluation.evaluator import Data
+from fer_jax.reporting import document, tables
+from fer_jax.reporting.write import write
+from fer_jax.search import sweep_report
+from fer_jax.train import Ending, train
+from fer_jax.training.checks import check
+from fer_jax.training.history import train_minutes
+
+
+class Run(NamedTuple):
+    """One training of a sweep."""
+
+    variant: str
+    seed: int
+    config: ConfigDict
+    folder: Path
+
+
+def variants(path: str, config: ConfigDict) -> dict[str, ConfigDict]:
+    """The configs of a file by name: those of its `get_variants()`, or the one config by the name of the file.
+
+    Args:
+        path: of a Python file; `get_variants()` gives, by name, the dotted names of the fields that differ from
+            `get_config()` with their values.
+        config: what `get_config()` gives, with the overrides of the command line.
+
+    Raises:
+        UserError: the variants are of another form, or name a field that does not exist.
+    """
+    file = config_lib.find(path)
+    try:
+        listed = runpy.run_path(str(file)).get("get_variants", lambda: {file.stem: {}})()
+    except Exception as error:  # whatever the user's file raised while it ran
+        raise UserError(f"{path}: {type(error).__name__}: {one_line(error)}") from None
+    if not (isinstance(listed, Mapping) and listed and all(isinstance(of, Mapping) for of in listed.values())):
+        raise UserError(f"{path}: get_variants() must return {{name: {{field: value}}}}; see configs/ablation.py")
+    found = {}
+    for name, changes in listed.items():
+        if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
+            raise UserError(f"{path}: {name!r} cannot be a variant's name, since it cannot name a folder")
+        if whole := [field for field in changes if isinstance(changes[field], Mapping)]:
+            raise UserError(f"{path}: variant {name}: {whole[0]}: write each field by its dotted name, section.field")
+        try:
+            found[name] = config_lib.with_values(config, changes)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: variant {name}: {one_line(error)}") from None
+    return found
+
+
+def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], workdir: Path) -> list[Run]:
+    """The runs in their order, every variant with the first seed before any with the second.
+
+    Raises:
+        UserError: a config cannot be used, two variants have one name, or the seed is set in another way.
+    """
+    named: dict[str, ConfigDict] = {}
+    for path in paths:
+        default = config_lib.load(path).seed
+        for name, config in variants(path, config_lib.load(path, overrides)).items():
+            if name in named:
+                raise UserError(f"{path}: two variants are called {name}")
+            if config.seed != default:
+                raise UserError(f"{path}: {name} sets the seed, which a sweep takes from --seeds")
+            check(config)
+            named[name] = config
+    runs = []
+    for seed in seeds:
+        for name, config in named.items():
+            seeded = config_lib.with_values(config, {"seed": seed})
+            runs.append(Run(name, seed, seeded, workdir / name / f"seed{seed}"))
+    return runs
+
+
+def chosen(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
+    """Those of the variants that are named, or all where none is.
+
+    Raises:
+        UserError: no variant has that name.
+    """
+    known = list(dict.fromkeys(run.variant for run in runs))
+    if missing := [name for name in names if name not in known]:
+        raise UserError(f"no variant is called {missing[0]}; there are: {', '.join(known)}")
+    return [run for run in runs if not names or run.variant in names]
+
+
+def outcome(run: Run, checkpoint: str, valid: Data) -> dict[str, Any]:
+    """What came of a finished run on `valid`: its row of the table, figures without intervals."""
+    network = inference.restore(run.folder, checkpoint)
+    model = evaluator.predict(run.variant, network, valid, flip=False)
+    result = evaluator.evaluate(model, valid, "majority")
+    own = result.metrics["majority"]
+    row = {
+        "variant": run.variant,
+        "seed": run.seed,
+        "majority": own["all"]["accuracy"].value,
+        "majority_without_duplicates": own["without_duplicates"]["accuracy"].value,
+        "clean": result.metrics["clean"]["all"]["accuracy"].value,
+        "argmax": result.metrics["argmax"]["all"]["accuracy"].value,
+        "macro_f1_without_duplicates": own["without_duplicates"]["macro_f1"].value,
+        **{name: own["all"][name].value for name in ("macro_f1", "nll", "ece", "kl_from_votes")},
+        "temperature": result.temperature,
+        "epochs": len(network.history),
+        "checkpoint": f"{checkpoint}, step {network.step}",
+        "train_minutes": train_minutes(network.history, run.config.train.batch_size),
+    }
+    return tables.without_nan(row)
+
+
+def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str, Any]]:
+    """Write results.csv and the report of all runs that are finished in the folder; returns their rows.
+
+    Variants come in the order of `runs`, the first of which the others are compared with; then those of other commands.
+    The runs of a variant have one config but for the seed: that in `runs`, or the last that was trained.
+    """
+    configs = {run.variant: config_lib.as_json(run.config) | {"seed": None} for run in runs}
+    order = list(configs)
+
+    def place(row: Mapping[str, Any]) -> tuple[int, str, int]:
+        name = row["variant"]
+        return (order.index(name), "", row["seed"]) if name in order else (len(order), name, row["seed"])
+
+    if not any(_kept(run, checkpoint) for run in runs):
+        return []
+    with FileLock(workdir / ".lock"):  # or a process that gathered fewer rows might write later
+        rows = []
+        for path in sorted(workdir.glob(f"*/seed*/{run_folder.RESULT}"), key=lambda path: -path.stat().st_mtime_ns):
+            row = json.loads(path.read_text())
+            config = config_lib.as_json(run_folder.read_config(path.parent)) | {"seed": None}
+            if row["checkpoint"].startswith(checkpoint) and configs.setdefault(row["variant"], config) == config:
+                rows.append(dict.fromkeys(sweep_report.SHOWN) | row)  # one of before has not all figures
+        rows.sort(key=place)
+        with atomic.replacing(workdir / "results.csv") as partial:
+            partial.write_text(sweep_report.csv(rows))
+        write(workdir, "Sweep", sweep_report.page(rows, checkpoint), {"runs": rows})
+    return rows
+
+
+def _kept(run: Run, checkpoint: str) -> dict[str, Any] | None:
+    path = run.folder / run_folder.RESULT
+    if not path.is_file() or config_lib.as_json(run_folder.read_config(run.folder)) != config_lib.as_json(run.config):
+        return None
+    row = json.loads(path.read_text())
+    complete = sweep_report.SHOWN.keys() <= row.keys()  # or it is of before, and is judged again if it still can be
+    if row["checkpoint"].startswith(checkpoint) and (complete or not run_folder.has_checkpoint(run.folder)):
+        return row
+    return None
+
+
+class _Tally:
+    """The runs of this process that were not trained here."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.busy = 0
+
+
+def sweep(
+    configs: Sequence[str],
+    overrides: Sequence[str],
+    seeds: Sequence[int],
+    variant_names: Sequence[str],
+    workdir: Path,
+    checkpoint: str,
+) -> None:
+    """Train every variant with every seed, and write the table of all finished runs after each.
+
+    Args:
+        configs: config files, or names of shipped configs.
+        overrides: `--config.field=value` arguments for all runs.
+        seeds: each once.
+        variant_names: the variants to train; all where none is named.
+        workdir: the folder of the sweep; the folder of a run is `<workdir>/<variant>/seed<n>`.
+        checkpoint: "best" or "latest", which is evaluated.
+
+    Raises:
+        UserError: a config or the data cannot be used, or runs failed.
+    """
+    planned = plan(configs, overrides, seeds, workdir)
+    runs = chosen(planned, variant_names)
+    for folder in {run.config.data.dir for run in runs}:
+        for split in ("train", "valid"):
+            folders.load(folder, split)  # a fault in the data shows before run folders are made
+    load = functools.cache(evaluator.load)  # the search for duplicates takes seconds
+    tally = _Tally()
+    for number, run in enumerate(runs, start=1):
+        if _kept(run, checkpoint):
+            continue
+        print(f"run {number} of {len(runs)}: {run.folder}", flush=True)
+        ending = _train_run(run, checkpoint, load, tally)
+        if ending and ending.finished:
+            gather(planned, checkpoint, workdir)
+        if ending and ending.signal:
+            print(f"{ending.signal}: all is saved; the same command resumes from there")
+            break
+    else:
+        _print_table(gather(planned, checkpoint, workdir), workdir)
+        if tally.busy:
+            note = f"other processes trained {tally.busy} of the {len(runs)} runs"
+            print(f"{note}; when they have finished, the same command writes the whole table")
+    if tally.failed:
+        raise UserError(f"{len(tally.failed)} of {len(runs)} runs failed, the first: {tally.failed[0]}")
+
+
+def _train_run(run: Run, checkpoint: str, load: Any, tally: _Tally) -> Ending | None:
+    """Train and evaluate one run; None where another process holds it or it failed."""
+    jax.clear_caches()  # the programs of earlier variants, which would fill the memory
+    try:
+        with run_folder.hold(run.folder):  # before the seconds in which train reads the images
+            ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
+            if ending.finished and not _kept(run, checkpoint):  # another process may just have finished it
+                row = outcome(run, checkpoint, load(run.config.data.dir, "valid"))
+                with atomic.replacing(run.folder / run_folder.RESULT) as partial:
+                    partial.write_text(json.dumps(row, indent=1) + "\n")
+            return ending
+    except BusyError:
+        print("  skipped: another process is training it", flush=True)
+        tally.busy += 1
+    except UserError as error:  # the others may do better
+        tally.failed.append(f"{run.folder}: {error}")
+        print(f"  error: {error}", flush=True)
+    return None
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]], workdir: Path) -> None:
+    if rows:
+        print(f"\n{document.to_text(sweep_report.table(rows, sweep_report.TOLD))}\n")
+        print(f"results: {workdir / 'results.csv'}, {workdir / 'report.html'}")

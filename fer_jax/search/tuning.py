@@ -1,0 +1,66 @@
+"""A tuning from its config file to its report."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from fer_jax.core import config as config_lib
+from fer_jax.core.devices import Devices
+from fer_jax.data import folders
+from fer_jax.search import space as search_space
+from fer_jax.search import study as study_lib
+from fer_jax.search import study_report, trials
+from fer_jax.search.space import Search
+from fer_jax.training.checks import check, check_sources
+
+
+def tune(
+    config_name: str,
+    overrides: Sequence[str],
+    storage: str,
+    name: str,
+    sampler: str,
+    count: int,
+    folder: Path,
+) -> None:
+    """Search until `count` trials of the study are finished, then write its report.
+
+    Args:
+        config_name: a config file with `get_config()` and `get_search()`, or the name of a shipped one.
+        overrides: `--config.field=value` arguments for fields that are not searched.
+        storage: the URL of the database.
+        name: of the study.
+        sampler: "tpe", "random" or "grid".
+        count: trials of the whole study; a grid has no more than its points.
+        folder: of the study.
+
+    Raises:
+        UserError: config, search, data or storage cannot be used.
+    """
+    config = config_lib.load(config_name, overrides)
+    search = search_space.load(config_name, config)
+    check_search(config, search)
+    study = study_lib.open_study(storage, name, sampler, search, config)
+    count = min(count, study.sampler.size) if isinstance(study.sampler, study_lib.Grid) else count
+    _print(f"study {name}: {sampler} search, {study_lib.progress(study, count)}")
+    trials.run(study, search, config, folder, count, _print)
+    if study_lib.ranking(study):
+        study_report.write(folder, study, search, config, _print)
+
+
+def check_search(config: ConfigDict, search: Search) -> None:
+    """Raise UserError where data are missing, or an end or a choice of the search cannot be trained by itself."""
+    devices = Devices()
+    single = [{name: value} for name, dimension in search.space.items() for value in search_space.ends(dimension)]
+    for tried in map(functools.partial(config_lib.with_values, config), [{}, *single]):
+        check(tried)
+        devices.check_batch_size(tried.train.batch_size)
+        check_sources(tried)
+    for split in ("train", "valid"):
+        folders.load(config.data.dir, split)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,137 @@
+"""From a config to the parts of a training run, and to the parts that everything needs that reads a run folder."""
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from fer_jax.core.devices import Devices
+from fer_jax.data import augment, batching, labels
+from fer_jax.data.batching import Batch, Examples, Render
+from fer_jax.models import registry
+from fer_jax.training import losses, optim, train_step
+from fer_jax.training import metrics as metrics_lib
+from fer_jax.training.metrics import Metrics
+from fer_jax.training.train_step import TrainState
+
+
+class NetworkParts(NamedTuple):
+    """The network of a config and the rendering of its input."""
+
+    model: nn.Module
+    render: Render
+    render_device: Callable[..., jax.Array]
+
+
+class Parts(NamedTuple):
+    """The parts of a training run; they stay the same during the run."""
+
+    network: NetworkParts
+    mode: labels.Mode
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    decay: optim.Decay | None  # of the average of the weights
+
+
+def build_network(config: ConfigDict) -> NetworkParts:
+    """The network that a checked config names; see `checks.check`."""
+    image, on_device = config.image, config.augment.renderer == "device"
+    return NetworkParts(
+        model=registry.create_model(**config.model),
+        render=Render(config.augment.recipe, image.normalize, image.size, on_device, config.augment.erase),
+        render_device=partial(augment.render_device, size=image.size, normalize=image.normalize),
+    )
+
+
+def build(config: ConfigDict, steps_per_epoch: int) -> Parts:
+    """The parts that a checked config names; see `checks.check`."""
+    epochs = config.train.epochs
+    schedule = optim.create_schedule(config.optim.learning_rate, config.schedule, steps_per_epoch, epochs)
+    return Parts(
+        network=build_network(config),
+        mode=labels.MODES[config.data.label_mode],
+        schedule=schedule,
+        optimizer=optim.create_optimizer(config.optim, schedule),
+        decay=optim.create_decay(config.optim, steps_per_epoch, epochs),
+    )
+
+
+def create_train_state(config: ConfigDict, variables: Any = None) -> TrainState:
+    """The state before the first step, from `variables` or from fresh weights."""
+    if variables is None:
+        variables = registry.init(registry.create_model(**config.model), config.seed, config.image.size)
+    # The state does not depend on the learning rates, so this schedule is never asked.
+    optimizer = optim.create_optimizer(config.optim, schedule=lambda step: 0.0)
+    averaged = bool(config.optim.ema_decay or config.optim.swa_epochs)
+    create = partial(train_step.create_state, optimizer=optimizer, averaged=averaged)
+    return jax.jit(create)(variables)  # one program, where zeros leaf by leaf would be some fifty
+
+
+def checkpoint_tree(config: ConfigDict) -> dict[str, Any]:
+    """The shapes of what a checkpoint of the config's run holds: its state, and the metrics of the epoch under way."""
+    return jax.eval_shape(lambda: {"state": create_train_state(config), "totals": metrics_lib.zeros()})
+
+
+def step_function(
+    config: ConfigDict, parts: Parts, devices: Devices, examples: Examples
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The compiled (state, totals, batches) -> (state, totals); see `train_step.train_steps`."""
+    # The prior of the images as they are drawn.
+    prior = batching.sampling_probabilities(examples.target, config.data.balance) @ examples.target
+    loss = losses.LOSSES[parts.mode.loss]
+    step = partial(
+        train_step.train_step,
+        model=parts.network.model,
+        optimizer=parts.optimizer,
+        loss=losses.logit_adjusted(loss, prior, config.data.logit_adjustment),
+        render=parts.network.render_device,
+        decay=parts.decay,
+    )
+    steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
+    images = devices.replicate(examples.images) if parts.network.render.on_device else None
+    # An argument, not a constant: all seeds share one compiled program.
+    seed: Any = np.array([0, config.seed % 2**32], np.uint32)  # what jax.random.key makes of it
+    return lambda state, totals, batches: steps(state, totals, images, batches, seed)
+
+
+def ready_batches(
+    config: ConfigDict, parts: Parts, devices: Devices, examples: Examples, steps_per_epoch: int, start_step: int = 0
+) -> Generator[Batch, None, None]:
+    """The batches of each call of the step function from `start_step` on, on the devices; close it when done."""
+    batches = batching.train_batches(
+        examples,
+        parts.network.render,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        sampled=parts.mode.sampled,
+        balance=config.data.balance,
+        mixup=config.augment.mixup,
+        cutmix=config.augment.cutmix,
+        start_step=start_step,
+        process=devices.process,
+    )
+    calls = batching.calls(batches, config.train.steps_per_call, steps_per_epoch, start_step)
+    return batching.prefetch(calls, partial(devices.shard, axis=1))
+
+
+def evaluator(network: NetworkParts, devices: Devices, batch_size: int) -> Callable[[Any, Examples], Metrics]:
+    """A function of (variables, examples) that counts every example once; it compiles once."""
+    loss = losses.LOSSES["cross_entropy"]
+    step = jax.jit(partial(train_step.eval_step, model=network.model, loss=loss, render=network.render_device))
+    batch_size = devices.round_up(batch_size)
+
+    def evaluate(variables: Any, examples: Examples) -> Metrics:
+        batches = batching.eval_batches(examples, network.render, batch_size=batch_size, process=devices.process)
+        total = devices.replicate(metrics_lib.zeros())
+        with closing(batching.prefetch(batches, devices.shard)) as ready:
+            for batch in ready:
+                total = metrics_lib.merge(total, step(variables, batch))
+        return total
+
+    return evaluate

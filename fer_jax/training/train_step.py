@@ -1,0 +1,177 @@
+"""The pure heart of training: (state, batch) -> (state, metrics), and its counterpart for evaluation.
+
+Everything that does not change during a run (model, optimizer, loss, ...) is a keyword argument: bind it with
+functools.partial, then jax.jit. Under jit, sharding the batch over a mesh and replicating the state is all that
+data-parallel training needs: sums over the batch, BatchNorm's among them, are then sums over all devices.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from fer_jax.data import augment
+from fer_jax.data.batching import Batch
+from fer_jax.training import metrics as metrics_lib
+from fer_jax.training.losses import Loss
+from fer_jax.training.metrics import Metrics
+from fer_jax.training.optim import Decay
+from fer_jax.training.packing import Packed, pack, unpack
+
+Render = Callable[..., jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that changes from step to step, and all that a checkpoint holds of the network."""
+
+    step: jax.Array  # i32[]
+    params: Packed
+    batch_stats: Packed
+    opt_state: Any
+    average: dict[str, Packed] | None  # {"params", "batch_stats"}: their average over past steps, or None
+
+
+def create_state(variables: Any, optimizer: optax.GradientTransformation, averaged: bool) -> TrainState:
+    """The state before the first step; its average, where one is kept, starts at these variables."""
+    latest = {"params": pack(variables["params"]), "batch_stats": pack(variables["batch_stats"])}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        **latest,
+        opt_state=optimizer.init(latest["params"]),
+        average=jax.tree.map(jnp.copy, latest) if averaged else None,
+    )
+
+
+def eval_variables(state: TrainState) -> Any:
+    """The variables to predict with, {"params", "batch_stats"}: their average where one is kept, else the latest."""
+    latest = {"params": state.params, "batch_stats": state.batch_stats}
+    return {name: unpack(packed) for name, packed in (state.average or latest).items()}
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    loss: Loss,
+    key: jax.Array,
+    render: Render,
+    decay: Decay | None,
+) -> tuple[TrainState, Metrics]:
+    """One optimizer step.
+
+    Args:
+        state: the state before.
+        batch: f32 pictures, or u8 pictures with the parameters by which `render` makes them; mixed here, after that.
+        model: called with `train=True`.
+        optimizer: what `create_state` was given.
+        loss: per example, logits f32[B, 8] and target f32[B, 8] -> f32[B].
+        key: of the run; dropout draws from it folded with the step.
+        render: `augment.render_device`, bound to a size and a normalisation.
+        decay: of the average of weights and batch statistics, see `optim.create_decay`; None where none is kept.
+
+    Returns:
+        The state after, and the metrics of the batch as seen in training (dropout on, before the update).
+    """
+    target = _blend(batch.target, batch.mixing_weight)
+
+    def mean_loss(params: Packed) -> tuple[jax.Array, tuple[Packed, jax.Array, jax.Array]]:
+        logits, updates = model.apply(
+            {"params": unpack(params), "batch_stats": unpack(state.batch_stats)},
+            _mixed(_images(batch, render), batch),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.fold_in(key, state.step)},
+        )
+        per_example = loss(logits, target)
+        mean = jnp.sum(per_example * batch.mask) / jnp.maximum(batch.mask.sum(), 1)
+        return mean, (pack(updates.get("batch_stats", {})), logits, per_example)
+
+    (mean, (batch_stats, logits, per_example)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if decay is not None:
+        latest = {"params": params, "batch_stats": batch_stats}
+        average = optax.incremental_update(latest, average, 1 - decay(state.step))
+
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(mean) & jnp.isfinite(grad_norm)
+    metrics = metrics_lib.count_batch(per_example, logits, target, batch.mask)._replace(
+        grad_norm=grad_norm,
+        steps=jnp.ones((), jnp.int32),
+        bad_step=jnp.where(finite, metrics_lib.NEVER, state.step).astype(jnp.int32),
+    )
+    return TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics
+
+
+def train_steps(
+    state: TrainState,
+    totals: Metrics,
+    pictures: jax.Array | None,
+    batches: Batch,
+    seed: jax.Array,
+    *,
+    step: Callable[..., tuple[TrainState, Metrics]],
+) -> tuple[TrainState, Metrics]:
+    """K optimizer steps in one call, so that the device need not wait for the host.
+
+    Args:
+        state: the state before.
+        totals: the metrics of the epoch so far.
+        pictures: u8[N, 48, 48], or None where the batches hold pictures themselves.
+        batches: of [K, B, ...]; where there are `pictures`, `image` holds their numbers i32[K, B].
+        seed: u32[2], the data of the run's key for everything that the steps draw.
+        step: `train_step`, bound but for its key.
+
+    Returns:
+        The state after, and the metrics with those of the steps merged into them.
+    """
+    key = jax.random.fold_in(jax.random.wrap_key_data(seed, impl="threefry2x32"), 1)
+
+    def one(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], None]:
+        state, totals = carry
+        if pictures is not None:
+            batch = batch._replace(image=pictures[batch.image])
+        state, metrics = step(state, batch, key=key)
+        return (state, metrics_lib.merge(totals, metrics)), None
+
+    if len(batches.mask) == 1:  # without a loop XLA has more to optimise
+        return one((state, totals), jax.tree.map(lambda rows: rows[0], batches))[0]
+    return jax.lax.scan(one, (state, totals), batches)[0]
+
+
+def eval_step(variables: Any, batch: Batch, *, model: nn.Module, loss: Loss, render: Render) -> Metrics:
+    """The metrics of one batch, padded rows left out."""
+    logits = predict_step(variables, batch, model=model, render=render)
+    return metrics_lib.count_batch(loss(logits, batch.target), logits, batch.target, batch.mask)
+
+
+def predict_step(variables: Any, batch: Batch, *, model: nn.Module, render: Render) -> jax.Array:
+    """Logits f32[B, 8] of one batch, dropout off and with the running batch statistics."""
+    logits = model.apply(variables, _images(batch, render), train=False)
+    assert isinstance(logits, jax.Array)  # and not also updated variables: nothing is mutable here
+    return logits
+
+
+def _images(batch: Batch, render: Render) -> jax.Array:
+    return batch.image if batch.params is None else render(batch.image, batch.params)
+
+
+def _mixed(images: jax.Array, batch: Batch) -> jax.Array:
+    """mixup, or where there are boxes CutMix, with the picture that is as far from the end, over all devices."""
+    if batch.box is None:
+        return _blend(images, batch.mixing_weight)
+    return jnp.where(augment.inside(batch.box, images.shape[1], jnp)[..., None], images[::-1], images)
+
+
+def _blend(rows: jax.Array, share: jax.Array | None) -> jax.Array:
+    """`share` f32[B] of each row, and the rest of the row that is as far from the end."""
+    if share is None:
+        return rows
+    share = share.reshape(-1, *[1] * (rows.ndim - 1))
+    return share * rows + (1 - share) * rows[::-1]
