@@ -1,1 +1,1 @@
-"""The networks and their parts."""
+"""The networks by name (`registry`), one module for each family, and the layers that they share."""

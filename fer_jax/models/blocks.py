@@ -1,4 +1,4 @@
-"""The blocks that the networks are made of."""
+"""Blocks of layers that the networks share."""
 
 from typing import Any
 
@@ -25,9 +25,10 @@ class ConvBlock(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Each channel times a factor from 0 to 1 that the means of all channels decide (Hu et al. 2017, arXiv:1709.01507).
+    """Squeeze-and-excitation: scale each channel by a factor in 0..1, a function of the means of all channels.
 
-    `[B, H, W, C]` -> the same; between the two dense layers there are C // `ratio` channels.
+    Hu et al. 2017, https://arxiv.org/abs/1709.01507. `[B, H, W, C]` -> `[B, H, W, C]`; the two dense layers have
+    C // `ratio` channels between them.
     """
 
     ratio: int = 4
@@ -44,8 +45,8 @@ class SqueezeExcite(nn.Module):
 class ResidualBlock(nn.Module):
     """x + two ConvBlocks of the same width (He et al. 2015, https://arxiv.org/abs/1512.03385).
 
-    In training the two are left out with probability `drop`, picture by picture, and else count 1 / (1 - drop) times
-    (stochastic depth, Huang et al. 2016, https://arxiv.org/abs/1603.09382).
+    In training the branch of each image is dropped with probability `drop`, and scaled by 1 / (1 - drop) otherwise:
+    stochastic depth (Huang et al. 2016, https://arxiv.org/abs/1603.09382).
     """
 
     squeeze_excite: bool = False

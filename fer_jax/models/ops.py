@@ -1,6 +1,6 @@
-"""3x3 convolution and batch normalisation that are fast on CPUs, where XLA's own are not.
+"""3x3 convolution and batch normalisation that run faster on CPUs than XLA's own.
 
-On other platforms convolutions and sums are XLA's own. What each gave is in docs/performance.md.
+On other platforms convolutions and sums are XLA's own. docs/performance.md has the effect of each.
 """
 
 from functools import partial, reduce
@@ -23,9 +23,9 @@ def _lax_kernel_gradient(x: Array, dy: Array) -> Array:
 
 
 def _winograd_tile(shape: tuple[int, ...], c_out: int) -> int:
-    """The side of the output tiles by which a convolution is cheaper than by lax, or 0 where it is not.
+    """Return the side of Winograd's output tiles, or 0 where lax is faster.
 
-    Wide layers on small maps: elsewhere the transforms cost more than the products that they save.
+    Winograd's method pays in wide layers on small maps. Elsewhere the transforms cost more than the saved products.
     """
     _, height, width, c_in = shape
     if not (3 <= height <= 12 and 3 <= width <= 12) or min(c_in, c_out) < 64 or c_in * c_out < 128 * 128:
@@ -34,10 +34,10 @@ def _winograd_tile(shape: tuple[int, ...], c_out: int) -> int:
 
 
 def _winograd_matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """B^T, G and A^T of F(tile x tile, 3 x 3) on flattened squares (Lavin & Gray 2015, arXiv:1509.09308, section 4).
+    """Return B^T, G and A^T of F(tile x tile, 3 x 3) on flattened squares (Lavin & Gray 2015, section 4).
 
-    A polynomial product is a product of values at some points (infinity among them) and an interpolation; a
-    convolution is its transpose.
+    https://arxiv.org/abs/1509.09308. A product of polynomials is a product of their values at some points, infinity
+    among them, and an interpolation. A convolution is its transpose.
     """
     points = [0, 1, -1, 2, -2][: tile + 1]
 
@@ -46,31 +46,32 @@ def _winograd_matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.array([*([p**k for k in range(coefficients)] for p in points), at_infinity], np.float64)
 
     b_t, g, a_t = np.linalg.inv(values(tile + 2)).T, values(3), values(tile).T
-    largest = np.abs(b_t).max(axis=1, keepdims=True)  # 1 in every row of B^T: less is lost to rounding
+    largest = np.abs(b_t).max(axis=1, keepdims=True)  # rows of B^T with a maximum of 1 lose less to rounding
     squares = [np.kron(matrix, matrix) for matrix in (b_t / largest, g * largest, a_t)]
     return tuple(square.astype(np.float32) for square in squares)  # type: ignore[return-value]
 
 
 def _transform(matrix: np.ndarray, tiles: Array) -> Array:
-    """The matrix on the leading axis: [I, J] x [J, ...] -> [I, ...]."""
+    """Apply the matrix to the leading axis: [I, J] x [J, ...] -> [I, ...]."""
     return jnp.tensordot(matrix, tiles, axes=1)
 
 
 def _input_tiles(x: Array, tile: int) -> Array:
-    """Overlapping squares of side tile + 2, a tile apart: f32[(tile + 2)^2, B, rows, columns, C]."""
+    """Return overlapping squares of side tile + 2, one tile apart: f32[(tile + 2)^2, B, rows, columns, C]."""
     b, h, w, c = x.shape
     rows, columns = -(-h // tile), -(-w // tile)
-    below, right = tile * (rows + 1) - h - 1, tile * (columns + 1) - w - 1
-    blocks = jnp.pad(x.astype(jnp.float32), ((0, 0), (1, below), (1, right), (0, 0)))
+    pad_bottom, pad_right = tile * (rows + 1) - h - 1, tile * (columns + 1) - w - 1
+    blocks = jnp.pad(x.astype(jnp.float32), ((0, 0), (1, pad_bottom), (1, pad_right), (0, 0)))
     blocks = blocks.reshape(b, rows + 1, tile, columns + 1, tile, c).transpose(2, 4, 0, 1, 3, 5)
-    # the last two rows and columns of a square are the first of the next block
+    # The last two rows and columns of a square are the first two of the next block.
     tall = jnp.concatenate([blocks[:, :, :, :rows], blocks[:2, :, :, 1:]], axis=0)
     square = jnp.concatenate([tall[..., :columns, :], tall[:, :2, ..., 1:, :]], axis=1)
-    return lax.optimization_barrier(square.reshape((tile + 2) ** 2, b, rows, columns, c))  # or it is fused, and slow
+    # Without the barrier XLA fuses this with the product, which is slow.
+    return lax.optimization_barrier(square.reshape((tile + 2) ** 2, b, rows, columns, c))
 
 
 def _winograd_conv3x3(x: Array, kernel: Array, tile: int) -> Array:
-    """The convolution by (tile + 2)^2 products for tile^2 outputs, where the definition takes nine for each."""
+    """Convolve with (tile + 2)^2 products for tile^2 outputs; the definition takes nine for each output."""
     b_t, g, a_t = _winograd_matrices(tile)
     b, h, w, _ = x.shape
     inputs = _transform(b_t, _input_tiles(x, tile))
@@ -98,9 +99,15 @@ def _winograd_kernel_gradient(x: Array, dy: Array, tile: int) -> Array:
 def conv3x3(x: Array, kernel: Array) -> Array:
     """3x3 convolution, stride 1, zero padding; on a CPU by Winograd's method where that is faster than lax.
 
-    x: `[B, H, W, C_in]`; kernel: `[3, 3, C_in, C_out]` of the same dtype; returns `[B, H, W, C_out]`. Winograd's
-    method is within 1e-4 of the largest value of the output in float32. The gradient can be taken once (it is a
-    `custom_vjp`).
+    In float32 Winograd's method is within 1e-4 of the largest output value. First-order reverse-mode gradients only
+    (a `custom_vjp`).
+
+    Args:
+        x: `[B, H, W, C_in]`.
+        kernel: `[3, 3, C_in, C_out]`, of the same dtype.
+
+    Returns:
+        `[B, H, W, C_out]`.
     """
     if not (tile := _winograd_tile(x.shape, kernel.shape[-1])):
         return _lax_conv3x3(x, kernel)
@@ -124,9 +131,9 @@ conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
 
 
 class Conv3x3(nn.Module):
-    """`nn.Conv(features, (3, 3))` on `conv3x3`; parameters are the same, so checkpoints interchange.
+    """`nn.Conv(features, (3, 3))` by `conv3x3`, with the same parameters, so that checkpoints fit both.
 
-    `[B, H, W, C]` -> `[B, H, W, features]`. dtype is what to compute in; None: that of input and parameters.
+    `[B, H, W, C]` -> `[B, H, W, features]`. `dtype` is the type to compute in; None: that of input and parameters.
     """
 
     features: int
@@ -146,24 +153,31 @@ class Conv3x3(nn.Module):
 
 
 def _row_by_row_sum(x: Array) -> Array:
-    """Over all but the channels; the rows are added first, as one loop that XLA makes vectors of."""
-    if x.shape[1] > 64:  # more terms would take long to compile
+    """Sum over all axes except the channels, rows first: XLA vectorises that loop."""
+    if x.shape[1] > 64:  # more terms take too long to compile
         return x.sum(axis=(0, 1, 2))
     rows = (lax.index_in_dim(x, i, axis=1, keepdims=False) for i in range(x.shape[1]))
     return reduce(lax.add, rows).sum(axis=(0, 1))  # lax: jnp's indexing and adding take longer to trace
 
 
 def _channel_sums(*maps: Array) -> list[Array]:
-    """Sum of each f32[B, H, W, C] over all but the channels: f32[C]."""
+    """Return the sum of each f32[B, H, W, C] over all axes except the channels: f32[C]."""
     return [lax.platform_dependent(x, cpu=_row_by_row_sum, default=lambda x: x.sum(axis=(0, 1, 2))) for x in maps]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def batch_norm(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
-    """Batch normalisation in training (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167), computed in f32.
+    """Batch normalisation in training (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167), computed in float32.
 
-    x `[B, H, W, C]`, scale and bias `[C]` -> `[B, H, W, C]` of x's dtype, and the batch's mean and (biased) variance
-    `f32[C]`, which count as constants when a gradient is taken.
+    Args:
+        x: `[B, H, W, C]`.
+        scale: `[C]`.
+        bias: `[C]`.
+        epsilon: added to the variance.
+
+    Returns:
+        `[B, H, W, C]` of x's dtype, and the batch's mean and (biased) variance, `f32[C]` each. A gradient takes mean
+        and variance as constants.
     """
     return _batch_norm_forward(x, scale, bias, epsilon)[0]
 
@@ -193,9 +207,9 @@ batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 class BatchNorm(nn.Module):
-    """`nn.BatchNorm(momentum=0.9)` on `batch_norm`; variables are the same, so checkpoints interchange.
+    """`nn.BatchNorm(momentum=0.9)` by `batch_norm`, with the same variables, so that checkpoints fit both.
 
-    `[B, H, W, C]` -> the same, of `dtype`.
+    `[B, H, W, C]` -> `[B, H, W, C]` of `dtype`.
     """
 
     use_running_average: bool

@@ -1,8 +1,16 @@
-"""The networks: f32[B, S, S, 1] pictures in, f32[B, 8] logits out.
+"""The networks by name: f32[B, S, S, 1] images to f32[B, 8] logits.
 
-`MODELS` lists them by name, `PARAMETERS` says how many weights each has. All of them compute in `dtype`
-(float32 or bfloat16) and keep weights, batch statistics and logits in float32. To add one, write its module,
-enter it in both tables, and give it a config; `init` must know the names of its parameters.
+All networks compute in `dtype` (float32 or bfloat16). Weights, batch statistics and logits are always float32.
+
+To add a network:
+
+1. Write its module in this package. It takes `dropout` and `dtype` and is called with `(x, train)`; see
+   `fer_jax.models.emotion_cnn`. If it has a field `width`, `depth`, `squeeze_excite`, `antialias` or
+   `stochastic_depth`, the config sets it.
+2. Enter it in `MODELS` and its number of weights in `PARAMETERS`.
+3. Give it a test in tests/test_models.py and a config in configs/.
+
+`init` draws variables by their names; a new kind of variable needs a rule there.
 """
 
 import inspect
@@ -28,7 +36,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet9": partial(ResNet, widths=(64, 128, 256, 512), blocks=(0, 1, 0, 1), space_to_depth=False),
 }
 
-# Weights that the optimizer trains, with 64x64 pictures for vgg13 (whose first dense layer depends on it).
+# The number of trained weights. For vgg13, whose first dense layer depends on the image size, at 64x64 pixels.
 PARAMETERS = {
     "emotion_cnn": 4_879_656,
     "vgg13": 8_757_704,
@@ -37,8 +45,7 @@ PARAMETERS = {
     "resnet9": 6_570_952,
 }
 
-
-CONSTANTS = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}  # what variables begin as, but kernels
+CONSTANTS = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}  # the initial values of all variables except kernels
 
 
 def create_model(
@@ -52,18 +59,31 @@ def create_model(
     antialias: bool = False,
     stochastic_depth: float = 0.0,
 ) -> nn.Module:
-    """The module of that name, computing in `dtype` ("float32" or "bfloat16"); the rest is as in `ResNet`.
+    """Return the module of a name; the arguments are the fields of `config.model`.
+
+    Args:
+        name: a key of `MODELS`.
+        dropout: the dropout probability; the module decides where it applies.
+        dtype: "float32" or "bfloat16", the type that layers compute in.
+        width: as in `ResNet`, like the arguments after it.
+        depth: see `width`.
+        squeeze_excite: see `width`.
+        antialias: see `width`.
+        stochastic_depth: see `width`.
 
     Raises:
-        KeyError: `name` is not in `MODELS`.
-        ValueError: the model lacks one of the other fields.
+        KeyError: `name` is not in `MODELS`; `fer_jax.training.checks` rules that out.
+        ValueError: the module does not take `dropout` and `dtype`, is not called with `(x, train)`, or lacks another
+            field that differs from its default.
     """
     try:
         model = MODELS[name](dropout=dropout, dtype=jnp.dtype(dtype))
     except TypeError as error:
-        raise ValueError(f"the model {name} must take dropout and dtype, as EmotionCNN does ({error})") from None
+        raise ValueError(
+            f"model.name={name}: the module must take dropout and dtype, as EmotionCNN does ({error})"
+        ) from None
     if "train" not in inspect.signature(model.__call__).parameters:
-        raise ValueError(f"the model {name} must be called with (x, train), as EmotionCNN is")
+        raise ValueError(f"model.name={name}: the module must be called with (x, train), as EmotionCNN is")
     switches: dict[str, Any] = {
         "width": width,
         "depth": depth,
@@ -74,24 +94,29 @@ def create_model(
     for switch, value in switches.items():
         if hasattr(model, switch):
             model = model.clone(**{switch: value})
-        elif value != (off := getattr(ResNet, switch)):
-            raise ValueError(f"model.{switch}={value}: {name} has no such part; leave it at {off} or choose a resnet")
+        elif value != (default := getattr(ResNet, switch)):
+            raise ValueError(f"model.{switch}={value}: {name} has no such part; set it to {default} or choose a resnet")
     return model
 
 
 def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:
-    """Fresh variables: {"params": ...} and, where the model has BatchNorm, {"batch_stats": ...}, else {}.
+    """Return fresh variables, {"params": ..., "batch_stats": ...}; `batch_stats` is {} without BatchNorm.
 
-    Kernels are normal with variance 2 / fan-in (He et al. 2015, https://arxiv.org/abs/1502.01852); scales and
-    variances are one, biases and means zero. numpy draws them: a seed gives the same weights on every platform,
-    and there is nothing to compile, which for flax's own initialisers takes longer than the training step.
+    Kernels are normal with variance 2 / fan-in (He et al. 2015, https://arxiv.org/abs/1502.01852). Scales and variances
+    are one, biases and means are zero. numpy draws them, so that a seed gives the same weights on every platform.
+    It also saves the compilation of flax's own initialisers, which takes longer than that of the training step.
+
+    Args:
+        model: a module of this package.
+        seed: of the run.
+        size: the side of the images in pixels.
 
     Raises:
-        ValueError: a variable has a name that there is no rule for.
+        ValueError: a variable has a name without a rule.
     """
-    pictures = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
-    shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), pictures)
-    rng = np.random.default_rng((seed, 0, 0, 3))  # a stream of its own: see loader.ORDER
+    images = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    rng = np.random.default_rng((seed, 0, 0, 3))  # a separate stream: see ORDER in fer_jax.data.batching
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         name = path[-1].key
@@ -99,9 +124,10 @@ def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:
             fan_in = math.prod(leaf.shape[:-1])
             return rng.standard_normal(leaf.shape, np.float32) * np.float32(math.sqrt(2 / fan_in))
         if name not in CONSTANTS:
+            variable = "/".join(part.key for part in path)
             raise ValueError(
-                f"{'/'.join(part.key for part in path)}: fer_jax.models.init knows kernel, {', '.join(CONSTANTS)}; "
-                "give the variable such a name, or the function a rule for it"
+                f"{variable}: fer_jax.models.registry.init has rules for kernel, {', '.join(CONSTANTS)} alone; "
+                "rename the variable or add a rule"
             )
         return np.full(leaf.shape, CONSTANTS[name], leaf.dtype)
 
@@ -110,5 +136,5 @@ def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:
 
 
 def count_parameters(params: Any) -> int:
-    """The number of trained weights in a tree."""
+    """Return the number of trained weights in a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -15,23 +15,22 @@ Dtype = Any
 
 
 class ResNet(nn.Module):
-    """Stages of [ConvBlock, 2x2 max pooling but in the first, residual blocks], average, Dense.
+    """Stages of a ConvBlock and residual blocks, global average pooling, one dense layer: [B, S, S, 1] -> f32[B, 8].
 
-    With `space_to_depth` each 2x2 patch of the picture becomes one pixel of four channels, so that the first
-    stage runs at half the side: most of the cost of a small network lies in its first, largest maps.
-    `width` is a factor on all `widths`, `depth` one on the numbers of residual blocks, `blocks`. The last residual
-    block is dropped with probability `stochastic_depth`, those before it with less, in proportion to their depth.
+    Every stage except the first halves the side by 2x2 pooling, between its ConvBlock and its residual blocks.
     """
 
-    widths: tuple[int, ...]
-    blocks: tuple[int, ...]
+    widths: tuple[int, ...]  # channels of each stage
+    blocks: tuple[int, ...]  # residual blocks of each stage
+    # Turn each 2x2 patch of the image into one pixel of four channels. The first stage then runs at half the side, and
+    # the first, largest maps are most of a small network's cost.
     space_to_depth: bool = True
-    width: float = 1.0
-    depth: int = 1
-    squeeze_excite: bool = False
-    antialias: bool = False
-    stochastic_depth: float = 0.0
-    dropout: float = 0.0
+    width: float = 1.0  # a factor on all `widths`
+    depth: int = 1  # a factor on all `blocks`
+    squeeze_excite: bool = False  # in every residual block
+    antialias: bool = False  # pool by `max_blur_pool`
+    stochastic_depth: float = 0.0  # drop probability of the last residual block; less before, in proportion to depth
+    dropout: float = 0.0  # before the dense layer
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -55,5 +54,5 @@ class ResNet(nn.Module):
 
 
 def _scaled(width: int, factor: float) -> int:
-    """To the nearest multiple of 8, at least 8; a factor of 1 leaves any width as it is."""
+    """Return the width times the factor, to the nearest multiple of 8 and at least 8; a factor of 1 changes nothing."""
     return width if factor == 1 else max(8, math.floor(width * factor / 8 + 0.5) * 8)

@@ -14,9 +14,10 @@ Dtype = Any
 
 
 class VGG13(nn.Module):
-    """The VGG13 of the FER+ paper (Barsoum et al. 2016, section 4), made for pictures of 64x64.
+    """The VGG13 of Barsoum et al. 2016, section 4 (https://arxiv.org/abs/1608.01041): [B, 64, 64, 1] -> f32[B, 8].
 
-    `dropout` is that of the dense layers; half of it follows each group of convolutions (0.5 and 0.25 there).
+    `dropout` follows each dense layer, half of it each group of convolutions. The paper has 0.5 and 0.25. Other image
+    sizes work too and change the first dense layer.
     """
 
     dropout: float = 0.5
