@@ -16,22 +16,22 @@ from fer_jax.core import run_folder
 from fer_jax.core.devices import Devices, memory_errors
 from fer_jax.core.errors import UserError
 from fer_jax.data import batching
-from fer_jax.data.batching import Examples
+from fer_jax.data.batching import Batch, Examples
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.inference import weights
-from fer_jax.training import setup, train_step
-from fer_jax.training.checks import check
+from fer_jax.models import registry
+from fer_jax.training.checks import check_network
 from fer_jax.training.history import EpochRecord
-from fer_jax.training.setup import NetworkParts
+from fer_jax.training.network import NetworkParts, build_network, predict_step
 
 
 class Network(NamedTuple):
-    """A trained network with all that is needed to use it."""
+    """A trained network, ready to predict."""
 
     run: Path
     config: ConfigDict
     parts: NetworkParts
-    predict: Callable[[Any, Any], jax.Array]  # compiled (variables, Batch) -> logits f32[B, 8]
+    predict: Callable[[Any, Batch], jax.Array]  # compiled (variables, batch) -> logits f32[B, 8]
     variables: Any  # {"params", "batch_stats"}: the moving average where the run kept one
     step: int
     history: list[EpochRecord]  # all epochs of the run so far, also those after this step
@@ -44,7 +44,7 @@ MEMORY = "end other programs that use it, or set JAX_PLATFORMS=cpu"
 
 @memory_errors(MEMORY)
 def restore(run: Path | str, which: str = "best") -> Network:
-    """The network of a run folder, or a shipped one by name, on these devices whatever it was trained on.
+    """Return the network of a run folder, or a shipped network by name, on the devices of this process.
 
     It computes in float32.
 
@@ -53,25 +53,25 @@ def restore(run: Path | str, which: str = "best") -> Network:
         which: the "best" or "latest" checkpoint. A released network has one set of weights, which is read for both.
 
     Raises:
-        OutOfMemoryError: the device has not enough.
-        UserError: no run, no checkpoint yet, or one of another version.
+        OutOfMemoryError: the device has too little memory.
+        UserError: there is no run, no checkpoint yet, or the run is of another version.
     """
     run = run_folder.find(run)
     config = run_folder.read_config(run)
-    check(config)
+    check_network(config)
     exact = config.copy_and_resolve_references()
-    exact.model.dtype = "float32"  # whatever it was trained in: weights are, and CPUs are slow in bfloat16
-    parts = setup.build_network(exact)
-    predict = jax.jit(partial(train_step.predict_step, model=parts.model, render=parts.render_device))
-    like = setup.checkpoint_tree(exact)
+    exact.model.dtype = "float32"  # in which weights are stored, and CPUs are slow in bfloat16
+    parts = build_network(exact)
+    predict = jax.jit(partial(predict_step, model=parts.model, render=parts.render_device))
     if run_folder.is_released(run):
-        stored = weights.load(run, jax.eval_shape(train_step.eval_variables, like["state"]))
+        stored = weights.load(run, jax.eval_shape(partial(registry.init, parts.model, 0, exact.image.size)))
         variables = Devices().replicate(stored.variables)
         return Network(run, config, parts, predict, variables, stored.step, stored.history, stored.checkpoint)
-    from fer_jax.training import checkpoint
+    # Checkpoints need orbax and the optimizer; a released network is used without them.
+    from fer_jax.training import checkpoint, setup, train_step
 
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
-        saved = checkpoint.restore(manager, which, like, Devices().replicated)
+        saved = checkpoint.restore(manager, which, setup.checkpoint_tree(exact), Devices().replicated)
         history = checkpoint.history(manager)
     if saved is None:
         raise UserError(f"{run} has no {which} checkpoint yet; it appears after the first epoch")
@@ -81,16 +81,16 @@ def restore(run: Path | str, which: str = "best") -> Network:
 
 @memory_errors(MEMORY)
 def log_probabilities(network: Network, images: np.ndarray, flip: bool = False) -> np.ndarray:
-    """The natural logarithm of the class probabilities of images: u8[N, 48, 48] -> f64[N, 8].
+    """Return the natural logarithm of the class probabilities of images: u8[N, 48, 48] -> f64[N, 8].
 
-    With `flip` the probabilities are the mean of those of the image and of its mirror image.
+    With `flip` the probabilities are averaged over the image and its mirror image.
     """
     if flip:
-        return average([_view(network, view) for view in (images, images[:, :, ::-1])])
-    return _view(network, images)
+        return average([_predict(network, view) for view in (images, images[:, :, ::-1])])
+    return _predict(network, images)
 
 
-def _view(network: Network, images: np.ndarray) -> np.ndarray:
+def _predict(network: Network, images: np.ndarray) -> np.ndarray:
     devices = Devices()
     batch_size = devices.round_up(_batch_size(len(images), network.config.train.eval_batch_size))
     examples = Examples(images, np.zeros((len(images), len(EMOTIONS)), np.float32))
@@ -107,20 +107,17 @@ def _view(network: Network, images: np.ndarray) -> np.ndarray:
 
 
 def _batch_size(images: int, largest: int) -> int:
-    """The next power of two, at most `largest`: a program is compiled for few sizes, not for each number of images."""
+    """The next power of two, at most `largest`: the program is compiled for a few sizes, not for every number."""
     return min(1 << (images - 1).bit_length(), largest)
 
 
 def average(log_probs: Sequence[np.ndarray]) -> np.ndarray:
-    """The logarithm of the mean probability: of an ensemble, or of one network on an image and its mirror image.
+    """Return the logarithm of the mean probability, f64[N, 8].
 
     Args:
-        log_probs: one or more log probabilities, float[N, 8] each, of the same images.
-
-    Returns:
-        f64[N, 8].
+        log_probs: log probabilities of the same images, float[N, 8] each: one per network or view.
 
     Raises:
-        ValueError: none, or shapes that differ.
+        ValueError: the list is empty, or shapes differ.
     """
     return logsumexp(np.stack(log_probs).astype(np.float64), axis=0) - np.log(len(log_probs))

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from fer_jax.core.config import shown
 from fer_jax.core.errors import UserError, one_line
 from fer_jax.data import augment, labels
 from fer_jax.models import registry
-from fer_jax.training import optim
 
 Rule = Callable[[Any], str]  # from a value to what it must be, or "" where it is right
 
@@ -73,6 +72,18 @@ def _factors(value: Any) -> str:
     return "" if factors else "must be a tuple of numbers of at least 0"
 
 
+def _optimizer(value: Any) -> str:
+    from fer_jax.training import optim  # loads optax, which predictions do without
+
+    return _one_of(optim.OPTIMIZERS)(value)
+
+
+def _schedule(value: Any) -> str:
+    from fer_jax.training import optim  # as above
+
+    return _one_of(optim.SCHEDULES)(value)
+
+
 _DECAY = _between(0, 0.999999)  # a decay of 1 would never change
 
 RULES: Mapping[str, Rule] = {
@@ -101,7 +112,7 @@ RULES: Mapping[str, Rule] = {
     "model.squeeze_excite": _flag,
     "model.antialias": _flag,
     "model.stochastic_depth": _between(0, 0.99),
-    "optim.name": _one_of(optim.OPTIMIZERS),
+    "optim.name": _optimizer,
     "optim.learning_rate": _between(0, 1e30),
     "optim.b1": _DECAY,
     "optim.b2": _DECAY,
@@ -112,7 +123,7 @@ RULES: Mapping[str, Rule] = {
     "optim.clip_norm": _at_least(0),
     "optim.ema_decay": _DECAY,
     "optim.swa_epochs": _at_least(0),
-    "schedule.name": _one_of(optim.SCHEDULES),
+    "schedule.name": _schedule,
     "schedule.warmup_epochs": _at_least(0),
     "schedule.final_scale": _between(0, 1),
     "schedule.boundaries": _ascending,
@@ -126,28 +137,56 @@ RULES: Mapping[str, Rule] = {
 }
 
 
+# The fields that predictions depend on.
+NETWORK_FIELDS = [name for name in RULES if name.split(".")[0] in ("image", "augment", "model")]
+NETWORK_FIELDS.append("train.eval_batch_size")
+
+
 def check(config: ConfigDict) -> None:
     """Check every field of a config by its rule, and the fields that depend on each other.
 
     Raises:
         UserError: the first field that is unknown, missing or wrong, with what it must be.
     """
+    fields = _fields(config)
+    _check_rules(fields, RULES)
+    if problem := _conflict(fields):
+        raise UserError(problem)
+    _check_model(config)
+
+
+def check_network(config: ConfigDict) -> None:
+    """Check the fields that predictions depend on, and that no field is unknown or missing.
+
+    Raises:
+        UserError: as `check` does.
+    """
+    _check_rules(_fields(config), NETWORK_FIELDS)
+    _check_model(config)
+
+
+def _fields(config: ConfigDict) -> dict[str, Any]:
     fields = config_lib.flatten(config.to_dict())
     if unknown := [name for name in fields if name not in RULES]:
         nearest = config_lib.unknown_field(unknown[0], RULES)
         raise UserError(f"the config was made for another version of fer_jax: {nearest}")
     if missing := [name for name in RULES if name not in fields]:
         raise UserError(f"the config was made for another version of fer_jax: it lacks {missing[0]}")
-    for name, rule in RULES.items():
+    return fields
+
+
+def _check_rules(fields: Mapping[str, Any], names: Iterable[str]) -> None:
+    for name in names:
         try:
-            problem = rule(fields[name])
+            problem = RULES[name](fields[name])
         except (TypeError, ValueError):
             default = config_lib.flatten(schema.default_config().to_dict())[name]
             problem = f"must be of the type of {default!r}"
         if problem:
             raise UserError(f"{name}={shown(fields[name])} {problem}")
-    if problem := _conflict(fields):
-        raise UserError(problem)
+
+
+def _check_model(config: ConfigDict) -> None:
     try:
         registry.create_model(**config.model)
     except ValueError as error:

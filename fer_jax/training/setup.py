@@ -8,25 +8,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from fer_jax.core.devices import Devices
-from fer_jax.data import augment, batching, labels
-from fer_jax.data.batching import Batch, Examples, Render
+from fer_jax.data import batching, labels
+from fer_jax.data.batching import Batch, Examples
 from fer_jax.models import registry
 from fer_jax.training import losses, optim, train_step
 from fer_jax.training import metrics as metrics_lib
 from fer_jax.training.metrics import Metrics
+from fer_jax.training.network import NetworkParts, build_network
 from fer_jax.training.train_step import TrainState
-
-
-class NetworkParts(NamedTuple):
-    """The network of a config and the rendering of its input."""
-
-    model: nn.Module
-    render: Render
-    render_device: Callable[..., jax.Array]
 
 
 class Parts(NamedTuple):
@@ -37,16 +29,6 @@ class Parts(NamedTuple):
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     decay: optim.Decay | None  # of the average of the weights
-
-
-def build_network(config: ConfigDict) -> NetworkParts:
-    """The network that a checked config names; see `checks.check`."""
-    image, on_device = config.image, config.augment.renderer == "device"
-    return NetworkParts(
-        model=registry.create_model(**config.model),
-        render=Render(config.augment.recipe, image.normalize, image.size, on_device, config.augment.erase),
-        render_device=partial(augment.render_device, size=image.size, normalize=image.normalize),
-    )
 
 
 def build(config: ConfigDict, steps_per_epoch: int) -> Parts:

@@ -18,6 +18,7 @@ from fer_jax.data.batching import Batch
 from fer_jax.training import metrics as metrics_lib
 from fer_jax.training.losses import Loss
 from fer_jax.training.metrics import Metrics
+from fer_jax.training.network import predict_step, rendered
 from fer_jax.training.optim import Decay
 from fer_jax.training.packing import Packed, pack, unpack
 
@@ -82,7 +83,7 @@ def train_step(
     def mean_loss(params: Packed) -> tuple[jax.Array, tuple[Packed, jax.Array, jax.Array]]:
         logits, updates = model.apply(
             {"params": unpack(params), "batch_stats": unpack(state.batch_stats)},
-            _mixed(_images(batch, render), batch),
+            _mixed(rendered(batch, render), batch),
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.fold_in(key, state.step)},
@@ -149,17 +150,6 @@ def eval_step(variables: Any, batch: Batch, *, model: nn.Module, loss: Loss, ren
     """The metrics of one batch, padded rows left out."""
     logits = predict_step(variables, batch, model=model, render=render)
     return metrics_lib.count_batch(loss(logits, batch.target), logits, batch.target, batch.mask)
-
-
-def predict_step(variables: Any, batch: Batch, *, model: nn.Module, render: Render) -> jax.Array:
-    """Logits f32[B, 8] of one batch, dropout off and with the running batch statistics."""
-    logits = model.apply(variables, _images(batch, render), train=False)
-    assert isinstance(logits, jax.Array)  # and not also updated variables: nothing is mutable here
-    return logits
-
-
-def _images(batch: Batch, render: Render) -> jax.Array:
-    return batch.image if batch.params is None else render(batch.image, batch.params)
 
 
 def _mixed(images: jax.Array, batch: Batch) -> jax.Array:
