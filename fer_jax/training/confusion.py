@@ -1,4 +1,8 @@
-"""The metrics that a confusion matrix defines, for one matrix or for many at once, in numpy."""
+"""The metrics of a confusion matrix, for many matrices at once, in numpy.
+
+Training and evaluation share them: add a metric of the confusion matrix here, of probabilities in
+`fer_jax.evaluation.metrics`.
+"""
 
 import numpy as np
 
@@ -6,18 +10,24 @@ from fer_jax.data.labels import EMOTIONS
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
-    """The quotient as f64, `otherwise` where the denominator is not above 0."""
+    """Return the quotient as f64, `otherwise` where the denominator is not above 0."""
     numerator, denominator = np.broadcast_arrays(np.asarray(numerator, np.float64), denominator)
     return np.divide(numerator, denominator, out=np.full(numerator.shape, otherwise, np.float64), where=denominator > 0)
 
 
 def confusion_metrics(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics of R confusion matrices [8, 8, R] of [label, prediction], as scikit-learn defines them: f64[R] each.
+    """Return the metrics of R confusion matrices, as scikit-learn defines them.
 
-    accuracy; balanced_accuracy (the mean recall of the labelled classes); precision, recall and f1, weighted by label
-    frequency; macro_precision, macro_recall and macro_f1, the plain means over the classes that are labelled or
-    predicted; and of each class, for example, precision/happiness (nan where it is neither labelled nor predicted).
-    All in 0..1. A metric whose denominator is zero is 0.
+    Args:
+        confusions: [8, 8, R], examples by [label, prediction].
+
+    Returns:
+        f64[R] in 0..1 by name; a metric with a denominator of zero is 0.
+        - accuracy
+        - balanced_accuracy: the mean recall of the labelled classes
+        - precision, recall, f1: weighted by label frequency
+        - macro_precision, macro_recall, macro_f1: the plain mean over the classes that are labelled or predicted
+        - precision/happiness and so on: of one class, nan where it is neither labelled nor predicted
     """
     confusions = np.asarray(confusions, np.float64)
     correct, labelled, predicted = np.einsum("iir->ir", confusions), confusions.sum(axis=1), confusions.sum(axis=0)

@@ -1,4 +1,4 @@
-"""What is counted while training and evaluating: sums and a confusion matrix, divided once, at the end."""
+"""The sums and the confusion matrix that training and evaluation add up; divided once, at the end."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,14 @@ NEVER = np.iinfo(np.int32).max
 
 
 class Metrics(NamedTuple):
-    """Sums over examples and steps; two of them are merged by `merge`, never averaged."""
+    """Sums over examples and steps, to be added by `merge` and never averaged."""
 
     loss: jax.Array  # f32[], sum over examples
-    examples: jax.Array  # f32[], how many
+    examples: jax.Array  # f32[], their number
     confusion: jax.Array  # f32[8, 8], examples by [label, prediction]
     grad_norm: jax.Array  # f32[], sum over steps; zero in evaluation
     steps: jax.Array  # i32[]
-    bad_step: jax.Array  # i32[], the first step of a non-finite loss or gradient, or NEVER
+    bad_step: jax.Array  # i32[], the first step with a non-finite loss or gradient, or NEVER
 
 
 def zeros() -> Metrics:
@@ -36,21 +36,21 @@ def zeros() -> Metrics:
     )
 
 
-@jax.jit  # one launch, not one for each field
+@jax.jit  # one launch instead of one for each field
 def merge(a: Metrics, b: Metrics) -> Metrics:
-    """The metrics of both together."""
-    total = jax.tree.map(jnp.add, a, b)
-    return total._replace(bad_step=jnp.minimum(a.bad_step, b.bad_step))
+    """Return the metrics of both sets of examples together."""
+    sums = jax.tree.map(jnp.add, a, b)
+    return sums._replace(bad_step=jnp.minimum(a.bad_step, b.bad_step))
 
 
 def count_batch(loss: jax.Array, logits: jax.Array, target: jax.Array, mask: jax.Array) -> Metrics:
-    """The metrics of one batch.
+    """Return the metrics of one batch, without gradient norm and steps.
 
     Args:
         loss: f32[B], per example.
         logits: f32[B, 8].
         target: f32[B, 8]; its largest entry counts as the label.
-        mask: f32[B], 0 for rows that only fill the batch up.
+        mask: f32[B], 0 for padded rows.
     """
     label = jax.nn.one_hot(jnp.argmax(target, axis=-1), len(EMOTIONS)) * mask[:, None]
     prediction = jax.nn.one_hot(jnp.argmax(logits, axis=-1), len(EMOTIONS))
@@ -62,7 +62,7 @@ def count_batch(loss: jax.Array, logits: jax.Array, target: jax.Array, mask: jax
 
 
 def summary(metrics: Metrics) -> dict[str, float]:
-    """The mean `loss` per example, and the `confusion_metrics` of all classes together."""
+    """Return the mean `loss` per example, and the `confusion_metrics` that are not of one class."""
     loss = float(metrics.loss) / max(int(metrics.examples), 1)
-    found = confusion_metrics(np.asarray(metrics.confusion)[..., None])
-    return {"loss": loss, **{name: float(values[0]) for name, values in found.items() if "/" not in name}}
+    scores = confusion_metrics(np.asarray(metrics.confusion)[..., None])
+    return {"loss": loss, **{name: float(values[0]) for name, values in scores.items() if "/" not in name}}

@@ -1,7 +1,10 @@
-"""Optimizer and learning-rate schedule from a config, built of optax parts.
+"""Learning-rate schedule, weight average and optimizer from a config, built of optax parts.
 
-A schedule gives the factor on `optim.learning_rate` at each step; its config is in epochs, so it means the
-same whatever the batch size.
+A new schedule, for example one-cycle or linear, is a function here and an entry in `SCHEDULES`. A new optimizer is a
+function here and an entry in `OPTIMIZERS`. New config fields go into `fer_jax.core.schema`, and their rules into
+`fer_jax.training.checks`.
+
+Schedules count in epochs, so that a config means the same at every batch size.
 """
 
 from collections.abc import Callable
@@ -18,21 +21,27 @@ Decay = Callable[[jax.Array], jax.Array]
 
 
 def _constant(config: ConfigDict, epoch: jax.Array, epochs: int) -> jax.Array:
+    """The factor 1."""
     return jnp.ones_like(epoch)
 
 
 def _step(config: ConfigDict, epoch: jax.Array, epochs: int) -> jax.Array:
-    """`scales[i]` from epoch `boundaries[i]` on, 1 before the first."""
-    passed = jnp.searchsorted(jnp.asarray(config.boundaries, jnp.float32), epoch, side="right")
-    return jnp.asarray((1.0, *config.scales))[passed]
+    """The factor `scales[i]` from epoch `boundaries[i]` on, 1 before the first boundary."""
+    stage = jnp.searchsorted(jnp.asarray(config.boundaries, jnp.float32), epoch, side="right")
+    return jnp.asarray((1.0, *config.scales))[stage]
 
 
 def _cosine(config: ConfigDict, epoch: jax.Array, epochs: int) -> jax.Array:
-    """Half a cosine from 1 at the end of the warm-up to `final_scale` (Loshchilov & Hutter 2017)."""
-    done = (epoch - config.warmup_epochs) / max(epochs - config.warmup_epochs, 1e-9)
-    return config.final_scale + (1 - config.final_scale) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0, 1)))
+    """Half a cosine from 1 at the end of the warm-up to `final_scale` at the end of the run.
+
+    Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983.
+    """
+    progress = (epoch - config.warmup_epochs) / max(epochs - config.warmup_epochs, 1e-9)
+    return config.final_scale + (1 - config.final_scale) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
 
 
+# From (config.schedule, epoch f32[], epochs of the run) to the factor on `optim.learning_rate`. `epoch` is a fraction
+# within an epoch. `create_schedule` adds the warm-up to all of them.
 SCHEDULES: dict[str, Callable[[ConfigDict, jax.Array, int], jax.Array]] = {
     "constant": _constant,
     "step": _step,
@@ -41,10 +50,19 @@ SCHEDULES: dict[str, Callable[[ConfigDict, jax.Array, int], jax.Array]] = {
 
 
 def create_schedule(learning_rate: float, config: ConfigDict, steps_per_epoch: int, epochs: int) -> optax.Schedule:
-    """Step -> learning rate: the named schedule, under `schedule.warmup_epochs` of linear warm-up from zero.
+    """Return the schedule of a config: a function from step to learning rate.
+
+    The rate is `learning_rate` times the factor of the named schedule. During `schedule.warmup_epochs` it is also
+    multiplied by a linear ramp from zero to one.
+
+    Args:
+        learning_rate: `optim.learning_rate`.
+        config: `config.schedule`, checked by `fer_jax.training.checks`.
+        steps_per_epoch: optimizer steps in an epoch.
+        epochs: epochs of the run.
 
     Raises:
-        KeyError: `schedule.name` is not in `SCHEDULES`; see `fer_jax.training.checks`.
+        KeyError: `schedule.name` is not in `SCHEDULES`; the checks rule that out.
     """
     warmup_steps = max(config.warmup_epochs * steps_per_epoch, 1.0)
 
@@ -56,19 +74,27 @@ def create_schedule(learning_rate: float, config: ConfigDict, steps_per_epoch: i
 
 
 def create_decay(config: ConfigDict, steps_per_epoch: int, epochs: int) -> Decay | None:
-    """Step -> how much of the average of the weights stays when those after that step join it; None: there is none.
+    """Return the decay of the average of the weights, a function of the step; None if no average is kept.
 
-    `ema_decay` gives the exponential moving average, warmed up as min(decay, (1 + step) / (10 + step)), or the first
-    weights would linger in short runs. `swa_epochs` gives the mean of all steps in the last so many epochs, and until
-    then the latest weights: stochastic weight averaging (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407), but
-    with every step in it rather than one an epoch.
+    After each step average = decay x average + (1 - decay) x weights.
+
+    - `ema_decay`: an exponential moving average. It is warmed up as min(decay, (1 + step) / (10 + step)); otherwise the
+      first weights would linger in short runs.
+    - `swa_epochs`: the mean over all steps of the last `swa_epochs` epochs, and the latest weights until then. This is
+      stochastic weight averaging (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407) with every step instead of
+      one step per epoch.
+
+    Args:
+        config: `config.optim`.
+        steps_per_epoch: optimizer steps in an epoch.
+        epochs: epochs of the run.
     """
     if config.swa_epochs:
         start = round((epochs - config.swa_epochs) * steps_per_epoch)
 
         def mean(step: jax.Array) -> jax.Array:
-            before = jnp.maximum(step - start, 0).astype(jnp.float32)
-            return before / (before + 1)
+            averaged_steps = jnp.maximum(step - start, 0).astype(jnp.float32)
+            return averaged_steps / (averaged_steps + 1)
 
         return mean
     if config.ema_decay:
@@ -77,7 +103,7 @@ def create_decay(config: ConfigDict, steps_per_epoch: int, epochs: int) -> Decay
 
 
 def _kernels(params: Any) -> Any:
-    """Decay is for kernels: biases and the scales of normalisation layers are vectors and stay out of it."""
+    """The mask of the weights that decay: kernels, but not biases and normalisation scales, which are vectors."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
@@ -90,12 +116,12 @@ def _sgd(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _lion(config: ConfigDict) -> optax.GradientTransformation:
-    """The sign of a mean of gradient and momentum (Chen et al. 2023, https://arxiv.org/abs/2302.06675)."""
+    """The sign of a weighted mean of gradient and momentum (Chen et al. 2023, https://arxiv.org/abs/2302.06675)."""
     return optax.scale_by_lion(b1=config.b1, b2=config.b2)
 
 
 def _muon(config: ConfigDict) -> optax.GradientTransformation:
-    """Orthogonalised momentum for convolution kernels; all else by Adam, Nesterov's where Muon is."""
+    """Muon for convolution kernels and Adam for all other weights, both with Nesterov momentum if it is set."""
     parts = {
         "muon": muon.scale_by_muon(config.momentum, config.nesterov),
         "adam": optax.scale_by_adam(b1=config.b1, b2=config.b2, nesterov=config.nesterov),
@@ -117,13 +143,18 @@ OPTIMIZERS: dict[str, Callable[[ConfigDict], optax.GradientTransformation]] = {
 
 
 def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Clip, add L2, scale by `optim.name`, add decoupled decay, scale by -rate: each part only where set.
+    """Return the optimizer of a config: clipping, L2, `optim.name`, decoupled decay, the learning rate, in this order.
 
-    `l2` is added to the gradient before the scaling, as torch.optim's `weight_decay` does for Adam and SGD;
-    `weight_decay` after it, as AdamW does (Loshchilov & Hutter 2019). Without it "adamw" is "adam".
+    Each part is added only if it is set. `l2` is added to the gradient, as torch.optim's `weight_decay` is for Adam and
+    SGD. `weight_decay` is added to the optimizer's step, as AdamW does (Loshchilov & Hutter 2019,
+    https://arxiv.org/abs/1711.05101). Without it "adamw" is "adam".
+
+    Args:
+        config: `config.optim`, checked by `fer_jax.training.checks`.
+        schedule: from step to learning rate.
 
     Raises:
-        KeyError: `optim.name` is not in `OPTIMIZERS`; see `fer_jax.training.checks`.
+        KeyError: `optim.name` is not in `OPTIMIZERS`; the checks rule that out.
     """
     parts = []
     if config.clip_norm:

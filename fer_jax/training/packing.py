@@ -1,7 +1,7 @@
-"""Trees with all their vectors end to end in one array.
+"""Trees with all their vectors concatenated into one array.
 
-A network has many biases, scales and statistics, and XLA makes several small programs for each in a training step:
-they take longer to compile than to run.
+A network has many biases, scales and statistics. XLA makes several small programs for each of them in a training step,
+which take longer to compile than to run.
 """
 
 import math
@@ -18,14 +18,18 @@ from fer_jax.training.shapes import named_leaves
 class Packed:
     """A tree in few arrays, as optimizer, average and checkpoint hold it."""
 
-    kernels: dict[str, jax.Array]  # those of two and more axes, by their path
-    vectors: jax.Array | None  # f32[n]: all others, in the tree's order; None where there are none
-    structure: Any = struct.field(pytree_node=False)  # of the tree
-    shapes: tuple[tuple[str, tuple[int, ...]], ...] = struct.field(pytree_node=False)  # path and shape of its arrays
+    kernels: dict[str, jax.Array]  # the arrays of two and more axes, by path
+    vectors: jax.Array | None  # f32[n]: all other arrays, in the tree's order; None if there are none
+    structure: Any = struct.field(pytree_node=False)  # the structure of the tree
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = struct.field(pytree_node=False)  # path and shape of each array
 
 
 def pack(tree: Any) -> Packed:
-    """What `unpack` makes the tree of again. TypeError where vectors are of several dtypes."""
+    """Pack a tree; `unpack` is the inverse.
+
+    Raises:
+        TypeError: the vectors are of several dtypes.
+    """
     named = named_leaves(tree)
     vectors = [jnp.ravel(leaf) for leaf in named.values() if jnp.ndim(leaf) < 2]
     return Packed(
@@ -37,7 +41,7 @@ def pack(tree: Any) -> Packed:
 
 
 def unpack(packed: Packed) -> Any:
-    """The tree; a gradient that is taken through this comes packed."""
+    """Return the packed tree; a gradient through this function is packed too."""
     small = {name: shape for name, shape in packed.shapes if name not in packed.kernels}
     leaves = dict(packed.kernels)
     if packed.vectors is not None:
@@ -47,7 +51,10 @@ def unpack(packed: Packed) -> Any:
 
 
 def layouts(tree: Any) -> list[list[list[Any]]]:
-    """Paths and shapes of the arrays of each kind of `Packed` in a tree, as JSON has them: what tells vectors apart."""
+    """Return the paths and shapes of the arrays of each kind of `Packed` in a tree, as JSON has them.
+
+    A checkpoint stores them: they alone say which part of `vectors` belongs to which array.
+    """
     nodes = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, Packed))
     kinds = dict.fromkeys(node.shapes for node in nodes if isinstance(node, Packed))
     return [[[name, list(shape)] for name, shape in kind] for kind in kinds]

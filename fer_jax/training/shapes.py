@@ -1,4 +1,4 @@
-"""The arrays of a tree by name, and the comparison of stored arrays with those that a network expects."""
+"""The arrays of a tree by name, and the comparison of stored arrays with those of a network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,13 @@ import jax
 
 
 def named_leaves(tree: Any, separator: str = "/") -> dict[str, Any]:
-    """The leaves of a tree in its order, by their path, for example `params/Dense_0/kernel`."""
+    """Return the leaves of a tree by their paths, for example `params/Dense_0/kernel`, in the order of the tree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator=separator): leaf for path, leaf in leaves}
 
 
 def mismatch(stored: Mapping[str, str], expected: Mapping[str, str]) -> str:
-    """The first array by name that is missing, unexpected or described differently; "" where all agree.
+    """Describe the first array that is missing, unexpected or different; "" if all agree.
 
     Args:
         stored: a description of each stored array, for example "[3, 3, 1, 8]" or "F32[8]".

@@ -1,8 +1,8 @@
-"""The pure heart of training: (state, batch) -> (state, metrics), and its counterpart for evaluation.
+"""The training step, (state, batch) -> (state, metrics), and the evaluation step, as pure functions.
 
 Everything that does not change during a run (model, optimizer, loss, ...) is a keyword argument: bind it with
-functools.partial, then jax.jit. Under jit, sharding the batch over a mesh and replicating the state is all that
-data-parallel training needs: sums over the batch, BatchNorm's among them, are then sums over all devices.
+functools.partial, then jax.jit. Data-parallel training needs no other code: shard the batch over a mesh and replicate
+the state. Under jit the sums over the batch, BatchNorm's too, are then sums over all devices.
 """
 
 from collections.abc import Callable
@@ -26,17 +26,17 @@ Render = Callable[..., jax.Array]
 
 
 class TrainState(NamedTuple):
-    """All that changes from step to step, and all that a checkpoint holds of the network."""
+    """The part of a run that changes from step to step, and that a checkpoint stores."""
 
     step: jax.Array  # i32[]
     params: Packed
     batch_stats: Packed
     opt_state: Any
-    average: dict[str, Packed] | None  # {"params", "batch_stats"}: their average over past steps, or None
+    average: dict[str, Packed] | None  # {"params", "batch_stats"}: their average over past steps
 
 
 def create_state(variables: Any, optimizer: optax.GradientTransformation, averaged: bool) -> TrainState:
-    """The state before the first step; its average, where one is kept, starts at these variables."""
+    """Return the state before the first step; with `averaged` it has an average, which starts at these variables."""
     latest = {"params": pack(variables["params"]), "batch_stats": pack(variables["batch_stats"])}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -47,7 +47,7 @@ def create_state(variables: Any, optimizer: optax.GradientTransformation, averag
 
 
 def eval_variables(state: TrainState) -> Any:
-    """The variables to predict with, {"params", "batch_stats"}: their average where one is kept, else the latest."""
+    """Return the variables to predict with, {"params", "batch_stats"}: the average if one is kept, else the latest."""
     latest = {"params": state.params, "batch_stats": state.batch_stats}
     return {name: unpack(packed) for name, packed in (state.average or latest).items()}
 
@@ -63,20 +63,20 @@ def train_step(
     render: Render,
     decay: Decay | None,
 ) -> tuple[TrainState, Metrics]:
-    """One optimizer step.
+    """Take one optimizer step.
 
     Args:
-        state: the state before.
-        batch: f32 pictures, or u8 pictures with the parameters by which `render` makes them; mixed here, after that.
+        state: the state before the step.
+        batch: f32 images, or u8 images with the parameters that `render` needs; they are mixed after rendering.
         model: called with `train=True`.
-        optimizer: what `create_state` was given.
+        optimizer: the one that `create_state` was given.
         loss: per example, logits f32[B, 8] and target f32[B, 8] -> f32[B].
-        key: of the run; dropout draws from it folded with the step.
+        key: the random key of the run; folded with the step, it is dropout's.
         render: `augment.render_device`, bound to a size and a normalisation.
-        decay: of the average of weights and batch statistics, see `optim.create_decay`; None where none is kept.
+        decay: the decay of the average of weights and batch statistics, see `optim.create_decay`; None: no average.
 
     Returns:
-        The state after, and the metrics of the batch as seen in training (dropout on, before the update).
+        The state after the step, and the metrics of the batch in training: with dropout, before the update.
     """
     target = _blend(batch.target, batch.mixing_weight)
 
@@ -113,55 +113,55 @@ def train_step(
 def train_steps(
     state: TrainState,
     totals: Metrics,
-    pictures: jax.Array | None,
+    images: jax.Array | None,
     batches: Batch,
     seed: jax.Array,
     *,
     step: Callable[..., tuple[TrainState, Metrics]],
 ) -> tuple[TrainState, Metrics]:
-    """K optimizer steps in one call, so that the device need not wait for the host.
+    """Take K optimizer steps in one call, so that the device need not wait for the host.
 
     Args:
-        state: the state before.
+        state: the state before the steps.
         totals: the metrics of the epoch so far.
-        pictures: u8[N, 48, 48], or None where the batches hold pictures themselves.
-        batches: of [K, B, ...]; where there are `pictures`, `image` holds their numbers i32[K, B].
-        seed: u32[2], the data of the run's key for everything that the steps draw.
-        step: `train_step`, bound but for its key.
+        images: u8[N, 48, 48], or None if the batches contain their images.
+        batches: [K, B, ...]; with `images`, `image` holds the indices of images, i32[K, B].
+        seed: u32[2], the data of the random key of the run.
+        step: `train_step` with all keyword arguments bound except `key`.
 
     Returns:
-        The state after, and the metrics with those of the steps merged into them.
+        The state after the steps, and `totals` with the metrics of the steps merged in.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(seed, impl="threefry2x32"), 1)
 
-    def one(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], None]:
+    def body(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], None]:
         state, totals = carry
-        if pictures is not None:
-            batch = batch._replace(image=pictures[batch.image])
+        if images is not None:
+            batch = batch._replace(image=images[batch.image])
         state, metrics = step(state, batch, key=key)
         return (state, metrics_lib.merge(totals, metrics)), None
 
-    if len(batches.mask) == 1:  # without a loop XLA has more to optimise
-        return one((state, totals), jax.tree.map(lambda rows: rows[0], batches))[0]
-    return jax.lax.scan(one, (state, totals), batches)[0]
+    if len(batches.mask) == 1:  # without a loop XLA optimises more
+        return body((state, totals), jax.tree.map(lambda rows: rows[0], batches))[0]
+    return jax.lax.scan(body, (state, totals), batches)[0]
 
 
 def eval_step(variables: Any, batch: Batch, *, model: nn.Module, loss: Loss, render: Render) -> Metrics:
-    """The metrics of one batch, padded rows left out."""
+    """Return the metrics of one batch, without padded rows."""
     logits = predict_step(variables, batch, model=model, render=render)
     return metrics_lib.count_batch(loss(logits, batch.target), logits, batch.target, batch.mask)
 
 
 def _mixed(images: jax.Array, batch: Batch) -> jax.Array:
-    """mixup, or where there are boxes CutMix, with the picture that is as far from the end, over all devices."""
+    """Apply CutMix if the batch has boxes, else mixup. Row i is mixed with row B - 1 - i, over all devices."""
     if batch.box is None:
         return _blend(images, batch.mixing_weight)
     return jnp.where(augment.inside(batch.box, images.shape[1], jnp)[..., None], images[::-1], images)
 
 
-def _blend(rows: jax.Array, share: jax.Array | None) -> jax.Array:
-    """`share` f32[B] of each row, and the rest of the row that is as far from the end."""
-    if share is None:
+def _blend(rows: jax.Array, weight: jax.Array | None) -> jax.Array:
+    """Return weight x row i + (1 - weight) x row B - 1 - i, for weights f32[B]; None: the rows as they are."""
+    if weight is None:
         return rows
-    share = share.reshape(-1, *[1] * (rows.ndim - 1))
-    return share * rows + (1 - share) * rows[::-1]
+    weight = weight.reshape(-1, *[1] * (rows.ndim - 1))
+    return weight * rows + (1 - weight) * rows[::-1]
