@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from fer_jax.core.config import load as load_config
     from fer_jax.core.schema import default_config
     from fer_jax.data.labels import EMOTIONS
+    from fer_jax.faces.reader import load
 
 __version__ = "0.2.0"
-__all__ = ["EMOTIONS", "__version__", "default_config", "load_config"]
+__all__ = ["EMOTIONS", "__version__", "default_config", "load", "load_config"]
 
 _PLACES = {
     "EMOTIONS": ("fer_jax.data.labels", "EMOTIONS"),
     "default_config": ("fer_jax.core.schema", "default_config"),
+    "load": ("fer_jax.faces.reader", "load"),
     "load_config": ("fer_jax.core.config", "load"),
 }
 

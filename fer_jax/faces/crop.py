@@ -1,4 +1,4 @@
-"""Image files of faces that are cut out already, as the networks expect them."""
+"""Images of faces that are cut out already, in the form that the networks expect."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,52 +10,69 @@ from fer_jax.core.errors import UserError, one_line
 from fer_jax.core.text import printable
 from fer_jax.data.folders import SIDE
 
-KINDS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in folders
-GREY = (128, 128, 128, 255)  # what shows through
+SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in folders
+GREY = (128, 128, 128, 255)  # behind transparent areas
 
 
-def find(given: Sequence[Path]) -> list[Path]:
-    """The files that are meant: of folders all pictures in them, by name.
+def find(paths: Sequence[Path]) -> list[Path]:
+    """Return the image files of paths: a file itself, and all images in a folder, by name.
 
     Raises:
-        UserError: there is no such file, or no picture in a folder.
+        UserError: a file does not exist, or a folder has no image.
     """
-    found = []
-    for path in given:
+    files = []
+    for path in paths:
         if path.is_dir():
-            inside = sorted(each for each in path.iterdir() if each.suffix.lower() in KINDS and _is_shown(each))
-            if not inside:
-                raise UserError(f"no picture in {path}: name a file, or a folder with pictures in it")
-            found += inside
+            images = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and _is_visible(file))
+            if not images:
+                raise UserError(f"no image in {path}: give a file, or a folder with images in it")
+            files += images
         elif path.is_file():
-            found.append(path)
+            files.append(path)
         else:
-            raise UserError(f"no picture {path}: name a file, or a folder with pictures in it")
-    return found
+            raise UserError(f"no image {path}: give a file, or a folder with images in it")
+    return files
 
 
-def _is_shown(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")  # macOS leaves ._face.png beside face.png
+def _is_visible(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")  # macOS writes ._face.png next to face.png
 
 
 def read(path: Path) -> np.ndarray:
-    """A picture file as the networks expect faces: grey, its middle square, u8[48, 48].
+    """Return an image file as the networks expect faces: grey, its middle square, u8[48, 48].
 
     Raises:
-        UserError: it cannot be read as a picture of 8 bits a channel.
+        UserError: the file is missing, damaged, no image, or has more than 8 bits a channel.
     """
+    name = printable(path)
     try:
-        with Image.open(path) as picture:
-            if picture.mode[0] in "IF":  # Pillow would cut the brighter half off
-                raise UserError(f"{path} has more than 8 bits a pixel (mode {picture.mode}); convert it")
-            upright = ImageOps.exif_transpose(picture)
-            if upright.has_transparency_data:
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, GREY), upright.convert("RGBA"))
-            upright = upright.convert("L")
+        with Image.open(path) as image:
+            return grey_square(image, name)
     except UserError:
         raise
-    except Exception as error:  # a damaged file may be anything to Pillow
-        raise UserError(f"{printable(path)} cannot be read as a picture: {one_line(error)}") from None
-    if upright.size == (SIDE, SIDE):
-        return np.asarray(upright)
-    return np.asarray(ImageOps.fit(upright, (SIDE, SIDE), Image.Resampling.LANCZOS))
+    except Exception as error:  # Pillow raises errors of many types for a damaged file
+        raise _unreadable(name, error) from None
+
+
+def grey_square(image: Image.Image, name: str) -> np.ndarray:
+    """Return an image as `read` does; errors call it by `name`.
+
+    Raises:
+        UserError: the image is damaged, or has more than 8 bits a channel.
+    """
+    if image.mode[0] in "IF":  # Pillow would clip values above 255
+        raise UserError(f"{name} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits")
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.has_transparency_data:
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, GREY), upright.convert("RGBA"))
+        grey = upright.convert("L")
+        if grey.size != (SIDE, SIDE):
+            grey = ImageOps.fit(grey, (SIDE, SIDE), Image.Resampling.LANCZOS)
+    except Exception as error:  # as in `read`
+        raise _unreadable(name, error) from None
+    return np.asarray(grey)
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    return UserError(f"{name} cannot be read as an image: {one_line(error)}")
