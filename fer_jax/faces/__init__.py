@@ -1,1 +1,1 @@
-"""Faces in image files: reading and predicting them."""
+"""Emotions of faces in images: the Python interface, and predictions for files."""

@@ -1,4 +1,4 @@
-"""Predictions for image files: a table, a CSV file, a sheet of the images."""
+"""Predictions for image files: a table, a CSV file and a sheet of the images."""
 
 import csv
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from fer_jax.faces import crop
 from fer_jax.reporting import document
 from fer_jax.reporting.document import Table
 
-SHEET = 48  # images on it at most
-ROWS = 40  # of the table on the terminal at most
+SHEET = 48  # images on the sheet at most
+ROWS = 40  # rows of the table on the terminal at most
 
 
 def predict_files(
@@ -28,11 +28,11 @@ def predict_files(
         runs: run folders; their probabilities are averaged.
         checkpoint: "best" or "latest".
         flip: average in the predictions for the mirrored images.
-        csv_file: a file for all probabilities, or None.
-        sheet: a PNG file for the first images as the network sees them, or None.
+        csv_file: the file for all probabilities, or None.
+        sheet: the PNG file for the first images as the network sees them, or None.
 
     Raises:
-        UserError: a file is missing or no image, or a run cannot be read.
+        UserError: a file is missing or is not an image, or a run cannot be read.
     """
     files = crop.find(paths)
     images = np.stack([crop.read(file) for file in files])
@@ -55,7 +55,7 @@ def predict_files(
 
 
 def table(files: Sequence[Path], probabilities: np.ndarray) -> Table:
-    """The two likeliest emotions of each image."""
+    """Return the two likeliest emotions of each image."""
     rows = []
     for file, row in zip(files, probabilities, strict=True):
         first, second = np.argsort(-row)[:2]
@@ -66,7 +66,7 @@ def table(files: Sequence[Path], probabilities: np.ndarray) -> Table:
 
 
 def as_csv(files: Sequence[Path], probabilities: np.ndarray) -> list[list[str]]:
-    """A header, and a row for each image: its file and f[N, 8] to four digits."""
+    """Return a header, and a row for each image: its file and its probabilities to four digits."""
     rows = [
         [printable(file), *(f"{value:.4f}" for value in row)] for file, row in zip(files, probabilities, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Trained networks and their predictions; the names here are public."""
+"""Trained networks and their predictions. The names here are public: model cards use them."""
 
 from fer_jax.inference.network import Network, average, log_probabilities, restore
 

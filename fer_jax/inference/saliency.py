@@ -1,4 +1,4 @@
-"""Saliency: the pixels that matter for each class."""
+"""Saliency maps: the pixels that the log probability of each class depends on."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,36 +16,36 @@ from fer_jax.inference.network import MEMORY, Network
 
 
 class Saliency(NamedTuple):
-    """What `saliency` finds, by class; zero for a class without pictures."""
+    """Saliency maps by class; zero for a class without images."""
 
     maps: np.ndarray  # f32[8, 48, 48], >= 0
-    faces: np.ndarray  # f32[8, 48, 48], the mean of the pictures used, 0..255
-    count: np.ndarray  # type: ignore[assignment]  # i64[8], how many they are; hides tuple.count, which nobody needs
+    faces: np.ndarray  # f32[8, 48, 48], the mean of the images used, 0..255
+    count: np.ndarray  # type: ignore[assignment]  # i64[8], the number of images used; hides tuple.count
 
 
 @memory_errors(MEMORY)
 def saliency(network: Network, images: np.ndarray, label: np.ndarray) -> Saliency:
-    """Where pixels matter for each class: the mean size of the gradient of the label's log probability.
+    """Return the mean absolute gradient of the label's log probability by pixel, for each class.
 
     Simonyan et al. 2013, section 3 (https://arxiv.org/abs/1312.6034).
 
     Args:
         network: the network.
         images: u8[N, 48, 48].
-        label: i64[N]; of each class the first 32 pictures are used.
+        label: i64[N]; the first 32 images of each class are used.
     """
     render, rows = network.parts.render, 32
     gradient = jax.jit(partial(_input_gradient, model=network.parts.model))
     maps, faces = np.zeros((2, len(EMOTIONS), SIDE, SIDE), np.float32)
     count = np.minimum(np.bincount(label, minlength=len(EMOTIONS)), rows)
     for c in np.flatnonzero(count):
-        chosen = images[label == c][:rows]
-        faces[c] = chosen.mean(axis=0)
-        filled = np.resize(chosen, (rows, SIDE, SIDE))  # always as many, so that it compiles once
+        examples = images[label == c][:rows]
+        faces[c] = examples.mean(axis=0)
+        filled = np.resize(examples, (rows, SIDE, SIDE))  # one batch size, so that it compiles once
         params = augment.identity(rows, render.size)
-        pictures = augment.render(filled, params, size=render.size, normalize=render.normalize)
-        size = np.abs(np.asarray(gradient(network.variables, pictures, c)))[: len(chosen), ..., 0].mean(axis=0)
-        maps[c] = np.asarray(Image.fromarray(size).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+        inputs = augment.render(filled, params, size=render.size, normalize=render.normalize)
+        magnitude = np.abs(np.asarray(gradient(network.variables, inputs, c)))[: len(examples), ..., 0].mean(axis=0)
+        maps[c] = np.asarray(Image.fromarray(magnitude).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     return Saliency(maps, faces, count)
 
 

@@ -1,7 +1,7 @@
 """The weights of a released network in one safetensors file, which any library of that format reads; no pickle.
 
-The file stands in the network's folder in place of checkpoints. It holds what predictions are made with, under names
-such as `params/Dense_0/kernel`, and what is known of the training as JSON.
+The file is in the network's folder, in place of checkpoints. Its arrays have names such as `params/Dense_0/kernel`; its
+metadata has the seed and the history of the training as JSON.
 """
 
 import json
@@ -19,32 +19,32 @@ from fer_jax.core.run_folder import WEIGHTS
 from fer_jax.training.history import EpochRecord, as_json, from_json
 from fer_jax.training.shapes import mismatch, named_leaves
 
-_METADATA = "training"  # one entry alone: safetensors writes several in any order, and the same file should come out
+_METADATA = "training"  # a single entry: safetensors writes several in random order, and files should be reproducible
 
 
 class Weights(NamedTuple):
-    """What the file holds."""
+    """The content of the file."""
 
     variables: Any  # {"params", "batch_stats"}, numpy arrays
-    checkpoint: str  # "best" or "latest" of the run that they are from
+    checkpoint: str  # "best" or "latest", of the run
     step: int
     seed: int
     history: list[EpochRecord]  # all epochs of the run
 
 
 def save(folder: Path, weights: Weights, half: bool = False) -> None:
-    """Write `<folder>/weights.safetensors`, in float32 or `half` of it (kernels in float16), whole or not at all.
+    """Write `<folder>/weights.safetensors` in float32, or kernels in float16 for `half`; a failure leaves no file.
 
     Raises:
-        UserError: a kernel has values that float16 does not hold.
+        UserError: a kernel has values beyond the range of float16.
     """
     arrays = {}
     for name, leaf in named_leaves(weights.variables).items():
-        # Vectors are few and may lie beyond what float16 holds: variances do.
-        with np.errstate(over="ignore"):  # the next line says it
+        # Vectors are few, and variances exceed the range of float16.
+        with np.errstate(over="ignore"):  # the error below is clearer
             arrays[name] = np.array(leaf, np.float16 if half and np.ndim(leaf) > 1 else np.float32, order="C")
         if half and np.isinf(arrays[name]).any():
-            raise UserError(f"{name} has values beyond what float16 holds; release it without --half")
+            raise UserError(f"{name} has values beyond the range of float16: release it without --half")
     training = {**weights._asdict(), "history": as_json(weights.history)}
     del training["variables"]
     with atomic.replacing(folder / WEIGHTS) as partial:
@@ -52,7 +52,7 @@ def save(folder: Path, weights: Weights, half: bool = False) -> None:
 
 
 def is_half(folder: Path) -> bool:
-    """Whether `<folder>/weights.safetensors` is there and holds kernels in float16."""
+    """True where `<folder>/weights.safetensors` exists and has kernels in float16."""
     if not (folder / WEIGHTS).exists():
         return False
     with safetensors.safe_open(folder / WEIGHTS, "numpy") as file:
@@ -60,14 +60,14 @@ def is_half(folder: Path) -> bool:
 
 
 def load(folder: Path, like: Any) -> Weights:
-    """What `save` wrote, in float32.
+    """Return the weights that `save` wrote, in float32.
 
     Args:
-        folder: of the network.
-        like: variables of the same names and shapes (jax.eval_shape gives them).
+        folder: the folder of the network.
+        like: variables of the expected names and shapes, for example from jax.eval_shape.
 
     Raises:
-        UserError: the file is missing or damaged, or its arrays are not those of `like`.
+        UserError: the file is missing or damaged, or its arrays differ from `like`.
     """
     path, expected = folder / WEIGHTS, named_leaves(like)
     try:
@@ -78,17 +78,17 @@ def load(folder: Path, like: Any) -> Weights:
                 {name: f"F32{list(leaf.shape)}" for name, leaf in expected.items()},
             )
             if problem:
-                raise UserError(f"{path} is not of the network in config.json: {problem}")
+                raise UserError(f"{path} does not fit the network in config.json: {problem}")
             arrays = {name: file.get_tensor(name).astype(np.float32) for name in expected}
             training = json.loads((file.metadata() or {})[_METADATA])
         variables = jax.tree.unflatten(jax.tree.structure(like), arrays.values())
         return Weights(variables, **{**training, "history": from_json(training["history"])})
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         reason = one_line(error)
-        raise UserError(f"{path} is missing, damaged or not from fer_jax.release ({reason}); get it again") from None
+        raise UserError(f"{path} is missing, damaged or not written by fer_jax ({reason}): get it again") from None
 
 
 def _stored_dtype(array: Any) -> str:
-    """The dtype of an array in the file, where float16 kernels count as what they become."""
+    """The dtype of an array in the file; float16 kernels count as float32, to which they are converted."""
     dtype = array.get_dtype()
     return "F32" if dtype == "F16" and len(array.get_shape()) > 1 else dtype
