@@ -1,10 +1,9 @@
-"""What tests share: a private compilation cache, the drawn sample as folders, the real data where it is."""
+"""Shared by all tests: a private compilation cache, the drawn sample as a data folder, the real data if present."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -13,17 +12,17 @@ from ml_collections import ConfigDict
 
 ROOT = Path(__file__).parent.parent
 
-# In this process; the commands that tests run have one device, unless a test says otherwise.
+# In this process. The commands that tests run have one device, unless a test sets another number.
 jax.config.update("jax_num_cpu_devices", 2)
 
-# A script that starts the tests in the background leaves Ctrl-C ignored, which their commands would inherit.
+# A script that starts the tests in the background makes them ignore Ctrl-C, and commands inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Compiled programs are shared by the tests of this session and their subprocesses, and by nothing else."""
-    base = tmp_path_factory.getbasetemp()  # of this worker, where pytest-xdist runs several beside each other
+    """A cache of compiled programs for the tests of this session and their subprocesses alone."""
+    base = tmp_path_factory.getbasetemp()  # each worker of pytest-xdist has its own
     folder = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "xla")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
@@ -31,7 +30,7 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def run_python(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command as a user would give it in the repository's root."""
+    """Run Python with these arguments in the root of the repository, as a user does."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -44,7 +43,7 @@ def run_python(*arguments: str, timeout: float = 300, **environment: str) -> sub
 
 @pytest.fixture(scope="session")
 def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder made from a drawn sample by the two commands of the README."""
+    """The data folder of a drawn sample, made by two commands as `make sample` does."""
     base = tmp_path_factory.mktemp("sample")
     drawn = run_python("-m", "fer_generator.synthetic", "-o", str(base), "--train", "1200", "--valid", "300")
     assert drawn.returncode == 0, drawn.stderr
@@ -54,34 +53,24 @@ def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base / "data"
 
 
-@pytest.fixture(scope="module")
-def small_model() -> Iterator[None]:
-    """A model "small" among the others, for the tests of a module."""
-    from tests import small_runs  # few need it
-
-    with small_runs.small_model():
-        yield
-
-
 @pytest.fixture
-def config(sample_dir: Path, small_model: None) -> ConfigDict:
-    """Of a run that takes a moment; see `tests.small_runs`."""
-    from tests import small_runs
+def config(sample_dir: Path) -> ConfigDict:
+    """The config of a run that takes a moment; see `tests.small_runs`."""
+    from tests import small_runs  # loads the training code, which few tests need
 
     return small_runs.small_config(sample_dir)
 
 
 @pytest.fixture(scope="session")
 def whole(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of `config`; not to be changed."""
+    """A finished run of `config`; tests do not change it."""
     from fer_jax.train import Ending, train
     from tests import small_runs
 
     run = tmp_path_factory.mktemp("runs") / "whole"
     lines: list[str] = []
-    with small_runs.small_model():
-        assert train(small_runs.small_config(sample_dir), run, lines.append) == Ending("complete")
-    assert [line.split(":")[0] for line in lines] == ["small", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]
+    assert train(small_runs.small_config(sample_dir), run, lines.append) == Ending("complete")
+    assert [line.split(":")[0] for line in lines] == ["resnet_tiny", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]
     return run
 
 
@@ -96,7 +85,7 @@ def real_csvs() -> Path:
 
 @pytest.fixture(scope="session")
 def real_dir(real_csvs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder that the generator makes of the real CSVs."""
+    """The data folder that the generator makes from the real CSVs."""
     folder = tmp_path_factory.mktemp("real")
     csvs = ["-fer", str(real_csvs / "fer2013.csv"), "-ferplus", str(real_csvs / "fer2013new.csv")]
     made = run_python("fer_generator/generate_training_data.py", "-d", str(folder), *csvs)

@@ -1,4 +1,4 @@
-"""A tuning for tests, of networks that compile in a moment; one of the learning rates diverges."""
+"""A search for tests of the commands: the tiny network; one of the learning rates diverges."""
 
 from ml_collections import ConfigDict
 

@@ -1,36 +1,32 @@
-"""What tests of training runs share: a run of three epochs of a network that compiles in a moment."""
+"""A training run for tests: three epochs of the tiny network, and the helpers that interrupt and read it."""
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from functools import partial
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-import jax
-import pytest
-from fer_jax.experiment import build
 from ml_collections import ConfigDict
 
-from configs import sample
+import fer_jax
 from fer_jax.core.devices import Devices
-from fer_jax.models import registry
-from fer_jax.training import checkpoint
-from fer_jax.training import metrics as metrics_lib
+from fer_jax.training import checkpoint, setup
+
+# The network of all tests. Nothing smaller compiles noticeably faster.
+TINY = {"name": "resnet_tiny", "width": 0.125, "depth": 0}
 
 
-@contextmanager
-def small_model() -> Iterator[None]:
-    """The residual network, small, among the models while this lasts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.MODELS, "small", partial(registry.ResNet, widths=(4, 8), blocks=(0, 0)))
-        yield
+def tiny_config() -> ConfigDict:
+    """The config of the drawn sample, with the tiny network."""
+    config = fer_jax.load_config("sample")
+    config.model.update(TINY)
+    config.schedule.name = "constant"  # one compiled program for any number of epochs
+    return config
 
 
 def small_config(sample_dir: Path) -> ConfigDict:
-    config = sample.get_config()
+    """A run of three epochs on the sample, nine steps each."""
+    config = tiny_config()
     config.data.dir = str(sample_dir)
-    config.model.name = "small"
-    config.schedule.name = "constant"  # one program, however many epochs
     config.train.epochs = 3
     config.train.batch_size = 128
     config.train.eval_batch_size = 100
@@ -38,11 +34,11 @@ def small_config(sample_dir: Path) -> ConfigDict:
 
 
 def quiet(line: str) -> None:
-    pass
+    """A listener that drops the line."""
 
 
 def interrupt(after: str | tuple[str, ...] = "epoch 1", by: int = signal.SIGTERM) -> Callable[[str], None]:
-    """A listener that raises a signal where the run says a line that begins so."""
+    """A listener that raises a signal when the run prints a line with such a beginning."""
 
     def listen(line: str) -> None:
         if line.startswith(after):
@@ -52,9 +48,8 @@ def interrupt(after: str | tuple[str, ...] = "epoch 1", by: int = signal.SIGTERM
 
 
 def restored(config: ConfigDict, run: Path, which: str = "latest") -> checkpoint.Restored:
-    """What a checkpoint of a run holds."""
-    like = jax.eval_shape(lambda: {"state": build(config).init(), "totals": metrics_lib.zeros()})
+    """The latest or best checkpoint of a run."""
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
-        found = checkpoint.restore(manager, which, like, Devices().replicated)
-    assert found is not None
-    return found
+        saved = checkpoint.restore(manager, which, setup.checkpoint_tree(config), Devices().replicated)
+    assert saved is not None
+    return saved
