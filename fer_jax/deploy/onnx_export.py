@@ -1,4 +1,4 @@
-"""A trained network as one ONNX file, compared with the network before it is kept."""
+"""The export of a trained network to one ONNX file, which is compared with the network first."""
 
 from pathlib import Path
 from typing import Any
@@ -19,31 +19,32 @@ from fer_jax.deploy import onnx_graph
 from fer_jax.evaluation import evaluator
 from fer_jax.inference.network import Network
 
-TRIED = 4  # pictures that file and network are compared on
+TRIED = 4  # images on which file and network are compared
 TOLERANCE = 1e-4  # of a probability
 
 
 def to_onnx(network: Network, temperature: float | None = None) -> onnx.ModelProto:
-    """A network as an ONNX model.
+    """Return a network as an ONNX model.
 
     Args:
-        network: what is exported.
-        temperature: goes into the metadata; the probabilities are those of the network as it is.
+        network: the network.
+        temperature: of its calibration; goes into the metadata and leaves the probabilities as they are.
 
     Raises:
-        UserError: its pictures are not of 48x48 pixels, or it has a part that cannot be written so.
+        UserError: its input is not of 48x48 pixels, or it has an operation without a rule in `onnx_graph`.
     """
     image = network.config.image
     if image.size != SIDE:
-        raise UserError(f"the network cannot be exported: it sees {image.size}x{image.size} pixels, not {SIDE}x{SIDE}")
+        size = f"{image.size}x{image.size}"
+        raise UserError(f"the network cannot be exported: its input has {size} pixels, not {SIDE}x{SIDE}")
 
     def probability(images: jax.Array) -> jax.Array:
-        pictures = augment.unmoved(images, normalize=image.normalize)
-        logits: Any = network.parts.model.apply(network.variables, pictures, train=False)
+        inputs = augment.unmoved(images, normalize=image.normalize)
+        logits: Any = network.parts.model.apply(network.variables, inputs, train=False)
         return jax.nn.softmax(logits)
 
-    kind = jax.ShapeDtypeStruct((SIDE, SIDE), np.uint8)
-    model = onnx_graph.convert(probability, kind, ("image", "probability"))
+    image_type = jax.ShapeDtypeStruct((SIDE, SIDE), np.uint8)
+    model = onnx_graph.convert(probability, image_type, ("image", "probability"))
     facts = {"run": str(network.run), "step": str(network.step), "emotions": " ".join(EMOTIONS)}
     if temperature is not None:
         facts["temperature"] = f"{temperature:.4f}"
@@ -52,24 +53,26 @@ def to_onnx(network: Network, temperature: float | None = None) -> onnx.ModelPro
 
 
 def check(network: Network, model: onnx.ModelProto) -> None:
-    """Raises UserError if model and network say different things of some pictures of noise and of ramps."""
+    """Raise UserError if model and network predict differently for images of noise and of ramps."""
     images = np.random.default_rng(0).integers(0, 256, (TRIED, SIDE, SIDE), dtype=np.uint8)
     images[TRIED // 2 :] = np.sort(images[TRIED // 2 :], axis=1)
     with jax.default_matmul_precision("float32"):  # GPUs would round the products
         expected = np.exp(inference.log_probabilities(network, images))
     for count in (1, TRIED):
-        (answer,) = ReferenceEvaluator(model).run(None, {"image": images[:count]})
-        said = np.asarray(answer)
-        apart = np.abs(said - expected[:count]).max() if said.shape == expected[:count].shape else np.inf
-        if not apart <= TOLERANCE:
-            raise UserError(f"the exported network differs by {apart:.2g} from {network.run}: a mistake of fer_jax")
+        (output,) = ReferenceEvaluator(model).run(None, {"image": images[:count]})
+        exported = np.asarray(output)
+        same_shape = exported.shape == expected[:count].shape
+        difference = np.abs(exported - expected[:count]).max() if same_shape else np.inf
+        if not difference <= TOLERANCE:
+            problem = f"the exported network's probabilities differ by {difference:.2g} from those of {network.run}"
+            raise UserError(f"{problem}: this is a bug in fer_jax, please report it")
 
 
 def export(run: Path, checkpoint: str, out: Path, data_dir: str | None) -> None:
     """Write the network of a run to the file `out`.
 
     Args:
-        run: the run folder.
+        run: the run folder, or the name of a shipped network.
         checkpoint: "best" or "latest".
         out: the file.
         data_dir: the data folder, to fit the calibration temperature on validation; None for no temperature.

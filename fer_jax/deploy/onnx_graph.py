@@ -1,8 +1,8 @@
-"""A JAX function as an ONNX graph: its jaxpr, equation by equation.
+"""The translation of a JAX function to an ONNX graph: its jaxpr, equation by equation.
 
-It knows the primitives that the networks of `fer_jax.models` are made of when they predict; a new one is a row in
-`RULES`. What depends on constants alone is computed here, BatchNorm's factors for example. Where a function depends on
-the platform, what is for all of them is taken (XLA's convolution, not Winograd's).
+`RULES` has a row for each primitive that the networks of `fer_jax.models` use to predict. Operations on constants alone
+are computed here, for example BatchNorm's factors. Where a function has a variant for each platform, the default
+variant is exported (XLA's convolution, not Winograd's).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,46 +14,49 @@ import onnx
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from onnx import TensorProto, helper, numpy_helper
 
-from fer_jax.core.errors import UserError
+from fer_jax.core.errors import UserError, one_line
 
-OPSET, IR_VERSION = 18, 8  # of 2022: what is installed somewhere reads them
+OPSET, IR_VERSION = 18, 8  # of 2022, so that older runtimes read the file too
 BATCH = "batch"
-# A batch of so many pictures is traced: a prime that no other size has, so that those it divides are the batch's.
-# (jax.export has sizes without a number, but jax.numpy then indexes by gather where it would slice.)
+# The batch size of the trace: a prime that no other axis has, so that a size divisible by it is the batch's.
+# (jax.export has symbolic sizes, but with them jax.numpy indexes by gather instead of slice.)
 MANY = 7919
 
 Value = np.ndarray | str  # a constant, or the name of a tensor
 
 
 def convert(function: Callable[..., jax.Array], image: jax.ShapeDtypeStruct, names: tuple[str, str]) -> onnx.ModelProto:
-    """The ONNX model of a function of a batch of pictures.
+    """Return the ONNX model of a function of a batch of images.
 
     Args:
-        function: of one array [N, ...], to one array [N, ...].
-        image: shape, without N, and type of a picture.
-        names: of input and output.
+        function: from one array [N, ...] to one array [N, ...].
+        image: the shape, without N, and the dtype of an image.
+        names: the names of input and output.
 
     Raises:
-        UserError: it has a part for which there is no rule.
+        UserError: the function has a primitive without a rule.
     """
     traced = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((MANY, *image.shape), image.dtype))
     graph = _Graph()
     (result,) = graph.inline(traced, [names[0]])
     if not isinstance(result, str):
-        raise _no_rule("a result that no picture changes")
+        raise _no_rule("a result that does not depend on the image")
     graph.nodes.append(helper.make_node("Identity", [graph.name(result)], [names[1]]))
-    (given,), (made,) = traced.in_avals, traced.out_avals
-    ends = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(of.dtype)), [BATCH, *of.shape[1:]])
-        for name, of in zip(names, (given, made), strict=True)
-    ]
-    whole = helper.make_graph(graph.nodes, "fer_jax", ends[:1], ends[1:], [*graph.constants.values()])
+    inputs, outputs = (
+        [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(np.dtype(aval.dtype)), [BATCH, *aval.shape[1:]]
+            )
+        ]
+        for name, (aval,) in zip(names, (traced.in_avals, traced.out_avals), strict=True)
+    )
+    onnx_nodes = helper.make_graph(graph.nodes, "fer_jax", inputs, outputs, [*graph.constants.values()])
     opset = helper.make_opsetid("", OPSET)
-    model = helper.make_model(whole, producer_name="fer_jax", opset_imports=[opset], ir_version=IR_VERSION)
+    model = helper.make_model(onnx_nodes, producer_name="fer_jax", opset_imports=[opset], ir_version=IR_VERSION)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise UserError(f"the network cannot be exported: {' '.join(str(error).split())}") from None
+        raise UserError(f"the network cannot be exported: {one_line(error)}") from None
     return model
 
 
@@ -65,19 +68,19 @@ class _Graph:
         self.constants: dict[tuple[Any, ...], TensorProto] = {}
 
     def inline(self, function: ClosedJaxpr | Jaxpr, arguments: Sequence[Value]) -> list[Value]:
-        """Add the equations of a jaxpr; returns what it returns."""
+        """Add the equations of a jaxpr and return its results."""
         jaxpr, constants = function, []
         if isinstance(function, ClosedJaxpr):
             jaxpr, constants = function.jaxpr, function.consts
-        known: dict[Any, Value] = dict(zip(jaxpr.constvars, map(np.asarray, constants), strict=True))
-        known |= dict(zip(jaxpr.invars, arguments, strict=True))
+        values: dict[Any, Value] = dict(zip(jaxpr.constvars, map(np.asarray, constants), strict=True))
+        values |= dict(zip(jaxpr.invars, arguments, strict=True))
 
         def read(variable: Any) -> Value:
-            return np.asarray(variable.val) if isinstance(variable, Literal) else known[variable]
+            return np.asarray(variable.val) if isinstance(variable, Literal) else values[variable]
 
         for equation in jaxpr.eqns:
             results = self._apply(equation, [read(variable) for variable in equation.invars])
-            known |= dict(zip(equation.outvars, results, strict=True))
+            values |= dict(zip(equation.outvars, results, strict=True))
         return [read(variable) for variable in jaxpr.outvars]
 
     def _apply(self, equation: JaxprEqn, inputs: list[Value]) -> list[Value]:
@@ -88,11 +91,11 @@ class _Graph:
             return [np.array(params["platforms"].index(None))]
         if primitive == "cond" and not isinstance(inputs[0], str):
             return self.inline(params["branches"][int(inputs[0])], inputs[1:])
-        of_constants = not any(isinstance(value, str) for value in inputs)
-        if of_constants and primitive != "broadcast_in_dim":  # whose shape may hold the batch's size
+        constant = not any(isinstance(value, str) for value in inputs)
+        if constant and primitive != "broadcast_in_dim":  # its shape may contain the batch size
             try:
                 computed = equation.primitive.bind(*inputs, **params)
-            except (TypeError, ValueError):  # it has the batch's size in it
+            except (TypeError, ValueError):  # the batch size is part of it
                 raise _no_rule(primitive) from None
             return [*map(np.asarray, computed if equation.primitive.multiple_results else [computed])]
         if primitive not in RULES:
@@ -100,35 +103,36 @@ class _Graph:
         return [RULES[primitive](self, equation, *inputs)]
 
     def name(self, value: Value) -> str:
-        """The name of a tensor; a constant gets one."""
+        """The name of a tensor; a constant is added to the graph first."""
         if isinstance(value, str):
             return value
         if value.size == 1 and value.item() in (MANY, 1 / MANY, np.float32(1 / MANY)):
-            raise _no_rule("the number of pictures as a number")
+            raise _no_rule("the batch size as a value")
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self.constants:
             self.constants[key] = numpy_helper.from_array(value, f"constant{len(self.constants)}")
         return self.constants[key].name
 
     def node(self, operator: str, *inputs: Value, **attributes: Any) -> str:
-        """Add a node with one output; returns its name."""
+        """Add a node with one output and return its name."""
         output = f"{operator.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, [*map(self.name, inputs)], [output], **attributes))
         return output
 
 
-def _no_rule(what: str) -> UserError:
-    return UserError(f"the network cannot be exported: there is no rule for {what} in fer_jax/deploy/onnx_graph.py")
+def _no_rule(operation: str) -> UserError:
+    place = "fer_jax/deploy/onnx_graph.py"
+    return UserError(f"the network cannot be exported: there is no rule for {operation} in {place}")
 
 
 def _shape(variable: Any) -> tuple[int, ...]:
     return variable.aval.shape
 
 
-def _keep_apart(shape: Sequence[int], axes: Sequence[int]) -> None:
-    """Raises UserError where one of the axes is the batch's: what is written for one picture holds for any number."""
+def _check_not_batch(shape: Sequence[int], axes: Sequence[int]) -> None:
+    """Raise UserError where one of the axes is the batch's: the graph must hold for any number of images."""
     if any(shape[axis] % MANY == 0 for axis in axes):
-        raise _no_rule("what joins or leaves out pictures of a batch")
+        raise _no_rule("an operation across the images of a batch")
 
 
 def _integers(values: Sequence[int]) -> np.ndarray:
@@ -136,7 +140,7 @@ def _integers(values: Sequence[int]) -> np.ndarray:
 
 
 def _reshaped(graph: _Graph, x: Value, shape: Sequence[int]) -> Value:
-    """One size may be the batch's."""
+    """The reshaped value; one of the sizes may be the batch's."""
     sizes = _integers([size if size % MANY else -1 for size in shape])
     return graph.node("Reshape", x, sizes) if isinstance(x, str) else x.reshape(sizes)
 
@@ -146,18 +150,18 @@ def _reshape(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
 
 
 def _broadcast(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
-    """Over the batch it is not repeated: it has one row, and what is done with it repeats that, as in numpy."""
-    shape, places = _shape(equation.invars[0]), equation.params["broadcast_dimensions"]
+    """The broadcast value; along the batch axis its size stays one, and later operations broadcast it as numpy does."""
+    shape, axes = _shape(equation.invars[0]), equation.params["broadcast_dimensions"]
     sizes = [1] * len(equation.params["shape"])
-    for place, size in zip(places, shape, strict=True):
-        sizes[place] = size
-    x, whole = _reshaped(graph, x, sizes), [size if size % MANY else 1 for size in equation.params["shape"]]
+    for axis, size in zip(axes, shape, strict=True):
+        sizes[axis] = size
+    x, target = _reshaped(graph, x, sizes), [size if size % MANY else 1 for size in equation.params["shape"]]
     if not isinstance(x, str):
         if any(size % MANY == 0 for size in x.shape):
-            raise _no_rule("a constant for each picture of a batch")
-        return np.broadcast_to(x, whole)
-    repeated = any(size not in (1, of) for size, of in zip(whole, sizes, strict=True))
-    return graph.node("Expand", x, _integers(whole)) if repeated else x
+            raise _no_rule("a constant for each image of a batch")
+        return np.broadcast_to(x, target)
+    expanded = any(size not in (1, old) for size, old in zip(target, sizes, strict=True))
+    return graph.node("Expand", x, _integers(target)) if expanded else x
 
 
 def _convolution(graph: _Graph, equation: JaxprEqn, x: Value, kernel: Value) -> Value:
@@ -167,14 +171,14 @@ def _convolution(graph: _Graph, equation: JaxprEqn, x: Value, kernel: Value) -> 
     order = params["dimension_numbers"]
     (low, high) = zip(*params["padding"], strict=True)
     if min(*low, *high) < 0:
-        raise _no_rule("convolutions that leave a border out")
+        raise _no_rule("convolutions with negative padding")
     x = graph.node("Transpose", x, perm=order.lhs_spec)
     kernel = (
         graph.node("Transpose", kernel, perm=order.rhs_spec)
         if isinstance(kernel, str)
         else kernel.transpose(order.rhs_spec)
     )
-    found = graph.node(
+    output = graph.node(
         "Conv",
         x,
         kernel,
@@ -183,14 +187,14 @@ def _convolution(graph: _Graph, equation: JaxprEqn, x: Value, kernel: Value) -> 
         dilations=params["rhs_dilation"],
         group=params["feature_group_count"],
     )
-    return graph.node("Transpose", found, perm=[*map(int, np.argsort(order.out_spec))])
+    return graph.node("Transpose", output, perm=[*map(int, np.argsort(order.out_spec))])
 
 
 def _product(graph: _Graph, equation: JaxprEqn, a: Value, b: Value) -> Value:
-    (of_a, of_b), batch = equation.params["dimension_numbers"]
+    (a_axes, b_axes), batch = equation.params["dimension_numbers"]
     ranks = [len(_shape(variable)) for variable in equation.invars]
-    if batch != ((), ()) or of_a != (ranks[0] - 1,) or of_b != (0,) or ranks[1] != 2:
-        raise _no_rule("such a product of arrays")
+    if batch != ((), ()) or a_axes != (ranks[0] - 1,) or b_axes != (0,) or ranks[1] != 2:
+        raise _no_rule("a product other than of rows and a matrix")
     return graph.node("MatMul", a, b)
 
 
@@ -198,15 +202,15 @@ def _slice(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
     params, shape = equation.params, _shape(equation.invars[0])
     starts, ends = params["start_indices"], params["limit_indices"]
     steps = params["strides"] or (1,) * len(shape)
-    cut = [i for i in range(len(shape)) if (starts[i], ends[i], steps[i]) != (0, shape[i], 1)]
-    _keep_apart(shape, cut)
-    picked = [_integers([of[i] for i in cut]) for of in (starts, ends)]
-    return graph.node("Slice", x, *picked, _integers(cut), _integers([steps[i] for i in cut])) if cut else x
+    axes = [i for i in range(len(shape)) if (starts[i], ends[i], steps[i]) != (0, shape[i], 1)]
+    _check_not_batch(shape, axes)
+    bounds = [_integers([values[i] for i in axes]) for values in (starts, ends)]
+    return graph.node("Slice", x, *bounds, _integers(axes), _integers([steps[i] for i in axes])) if axes else x
 
 
 def _reversed(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
     axes = equation.params["dimensions"]
-    _keep_apart(_shape(equation.invars[0]), axes)
+    _check_not_batch(_shape(equation.invars[0]), axes)
     ends = _integers([-_shape(equation.invars[0])[axis] - 1 for axis in axes])
     return graph.node("Slice", x, _integers([-1] * len(axes)), ends, _integers(axes), _integers([-1] * len(axes)))
 
@@ -214,14 +218,14 @@ def _reversed(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
 def _pad(graph: _Graph, equation: JaxprEqn, x: Value, value: Value) -> Value:
     low, high, inner = zip(*equation.params["padding_config"], strict=True)
     if any(inner) or min(*low, *high) < 0:
-        raise _no_rule("such padding")
-    _keep_apart(_shape(equation.invars[0]), [i for i in range(len(low)) if low[i] or high[i]])
+        raise _no_rule("negative or inner padding")
+    _check_not_batch(_shape(equation.invars[0]), [i for i in range(len(low)) if low[i] or high[i]])
     return graph.node("Pad", x, _integers([*low, *high]), value)
 
 
 def _reduction(operator: str) -> Callable[..., Value]:
     def reduce(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
-        _keep_apart(_shape(equation.invars[0]), equation.params["axes"])
+        _check_not_batch(_shape(equation.invars[0]), equation.params["axes"])
         return graph.node(operator, x, _integers(equation.params["axes"]), keepdims=0)
 
     return reduce
@@ -229,13 +233,13 @@ def _reduction(operator: str) -> Callable[..., Value]:
 
 def _concatenate(graph: _Graph, equation: JaxprEqn, *parts: Value) -> Value:
     axis = equation.params["dimension"]
-    _keep_apart(_shape(equation.outvars[0]), [axis])
+    _check_not_batch(_shape(equation.outvars[0]), [axis])
     if not all(isinstance(part, str) for part in parts):
-        raise _no_rule("constants beside what the pictures give")
+        raise _no_rule("a concatenation with constants")
     return graph.node("Concat", *parts, axis=axis)
 
 
-def _plain(operator: str) -> Callable[..., Value]:
+def _same_inputs(operator: str) -> Callable[..., Value]:
     return lambda graph, equation, *inputs: graph.node(operator, *inputs)
 
 
@@ -245,9 +249,9 @@ def _cast(graph: _Graph, equation: JaxprEqn, x: Value) -> Value:
 
 
 RULES: Mapping[str, Callable[..., Value]] = {
-    **{name: _plain(name.capitalize()) for name in ("add", "sub", "mul", "div", "max", "min")},
-    **{name: _plain(name.capitalize()) for name in ("neg", "exp", "log", "sqrt", "tanh")},
-    "logistic": _plain("Sigmoid"),
+    **{name: _same_inputs(name.capitalize()) for name in ("add", "sub", "mul", "div", "max", "min")},
+    **{name: _same_inputs(name.capitalize()) for name in ("neg", "exp", "log", "sqrt", "tanh")},
+    "logistic": _same_inputs("Sigmoid"),
     "square": lambda graph, _, x: graph.node("Mul", x, x),
     "rsqrt": lambda graph, _, x: graph.node("Reciprocal", graph.node("Sqrt", x)),
     "stop_gradient": lambda graph, _, x: x,
@@ -265,7 +269,7 @@ RULES: Mapping[str, Callable[..., Value]] = {
     "dot_general": _product,
     "conv_general_dilated": _convolution,
 }
-# Functions within the function, with the parameter that holds them.
+# Primitives that call another function, with the parameter that holds it.
 INNER = {
     "jit": "jaxpr",
     "pjit": "jaxpr",

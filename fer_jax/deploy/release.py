@@ -1,4 +1,4 @@
-"""A trained run as a small folder to ship: config, weights and a model card."""
+"""The release of a trained run: a small folder with its config, weights and model card."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ from fer_jax import inference
 from fer_jax.core import config as config_lib
 from fer_jax.core import run_folder, shipped
 from fer_jax.core.errors import UserError
-from fer_jax.core.run_folder import CARD, WEIGHTS
+from fer_jax.core.run_folder import CARD, CONFIG, WEIGHTS
 from fer_jax.deploy import model_card
 from fer_jax.evaluation import evaluator
 from fer_jax.evaluation.result import Evaluation
@@ -21,44 +21,41 @@ from fer_jax.reporting import document, tables
 
 
 def release(run: Path, out: Path, which: str, data_dir: str | None = None, half: bool = False) -> Evaluation:
-    """Write the folder `out` for the "best" or "latest" checkpoint of a run, whole or not at all.
+    """Write the folder `out` and return the evaluation in its card; a failure leaves `out` as it was.
 
     Args:
-        run: the run folder; it may be a released one, whose card is then written anew.
+        run: the run folder, or that of a released network, whose card is then written again.
         out: the new folder, or a released one to replace.
-        which: the checkpoint.
-        data_dir: of the validation pictures; None for the one the run was trained on.
-        half: keep the kernels in float16.
-
-    Returns:
-        The figures in the card.
+        which: the "best" or "latest" checkpoint.
+        data_dir: the data folder with the validation images; None for the one that the run was trained on.
+        half: store the kernels in float16.
 
     Raises:
-        UserError: the run or the data cannot be read, or `out` is something else.
+        UserError: the run or the data cannot be read, or `out` is another folder.
     """
     run_folder.check_replaceable(out)
     data_dir = data_dir or run_folder.read_config(run).data.dir
     trained = inference.restore(run, which)
     if not trained.history:
         raise UserError(f"{run} has not finished an epoch; train on before you release it")
-    half = half or weights.is_half(run)  # what was rounded once stays so
-    valid = evaluator.load(data_dir, "valid")
+    half = half or weights.is_half(run)  # rounded kernels stay rounded
+    valid = evaluator.load_data(data_dir, "valid")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".release-", dir=out.parent) as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()
-        shutil.copyfile(run / "config.json", new / "config.json")
+        shutil.copyfile(run / CONFIG, new / CONFIG)
         facts = trained.checkpoint, trained.step, trained.config.seed, trained.history
         weights.save(new, weights.Weights(trained.variables, *facts), half)
 
-        network = inference.restore(new, which)._replace(run=out)  # what is judged is what is released
-        model = evaluator.predict(out.name, network, valid, flip=False)
+        network = inference.restore(new, which)._replace(run=out)  # the released files are evaluated
+        model = evaluator.predict_splits(out.name, network, valid, flip=False)
         result = evaluator.evaluate(model, valid, "majority")
         size = (new / WEIGHTS).stat().st_size
-        again = commands(run, out, trained.config, trained.checkpoint) + (" --half" if half else "")
-        blocks = model_card.page(network, result, size, again, half)
+        origin = commands(run, out, trained.config, trained.checkpoint) + (" --half" if half else "")
+        blocks = model_card.page(network, result, size, origin, half)
         (new / CARD).write_text(document.to_markdown(f"Model card: {out.name}", blocks))
-        run_folder.check_replaceable(out)  # some time has gone by
+        run_folder.check_replaceable(out)  # again, since the evaluation took a while
         if out.exists():
             os.replace(out, old)
         try:
@@ -71,35 +68,35 @@ def release(run: Path, out: Path, which: str, data_dir: str | None = None, half:
 
 
 def commands(run: Path, out: Path, config: ConfigDict, checkpoint: str) -> str:
-    """The commands that train the network and release it, from the file of configs/ that is nearest to its config.
+    """Return the commands that train and release a network, from the shipped config that is nearest to its own.
 
     Raises:
-        UserError: there are no configs.
+        UserError: no config is shipped.
     """
-    wanted = config_lib.flatten(config_lib.as_json(config))
-    found = []
+    target = config_lib.flatten(config_lib.as_json(config))
+    candidates = []
     for path in shipped.configs().values():
         try:
             fields = config_lib.flatten(config_lib.as_json(config_lib.load(str(path))))
-        except UserError:  # not one to train by
+        except UserError:  # not a training config
             continue
-        changed = {name: value for name, value in wanted.items() if name in fields and fields[name] != value}
-        found.append((len(changed), path.stem != run.name, path.name, {**changed, "seed": config.seed}))
-    if not found:
+        changes = {name: value for name, value in target.items() if name in fields and fields[name] != value}
+        candidates.append((len(changes), path.stem != run.name, path.name, {**changes, "seed": config.seed}))
+    if not candidates:
         raise UserError("the card names a shipped config, but none is installed: install fer_jax again")
-    *_, name, changed = min(found)
+    *_, name, changes = min(candidates)
     folder = Path("experiments") / run.name
     overrides = [
-        f"--config.{field}={tuple(value) if isinstance(value, list) else value}" for field, value in changed.items()
+        f"--config.{field}={tuple(value) if isinstance(value, list) else value}" for field, value in changes.items()
     ]
     train = ["python", "-m", "fer_jax.main", "--config", f"configs/{name}", "--workdir", str(folder), *overrides]
-    again = ["python", "-m", "fer_jax.release", "--run", str(folder)]
-    again += ["--out", f"{out}-again", "--checkpoint", checkpoint]
-    return f"{shlex.join(train)}\n{shlex.join(again)}"
+    release = ["python", "-m", "fer_jax.release", "--run", str(folder)]
+    release += ["--out", f"{out}-again", "--checkpoint", checkpoint]
+    return f"{shlex.join(train)}\n{shlex.join(release)}"
 
 
 def release_and_print(run: Path, out: Path, which: str, data_dir: str | None, half: bool) -> None:
-    """`release`, then print the card's table and where the folder is."""
+    """Release a run, and print the card's main table and the folder."""
     result = release(run, out, which, data_dir, half)
     print(f"{document.to_text(tables.main_table(result))}\n")
     size = (out / WEIGHTS).stat().st_size

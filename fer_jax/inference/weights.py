@@ -85,7 +85,7 @@ def load(folder: Path, like: Any) -> Weights:
         return Weights(variables, **{**training, "history": from_json(training["history"])})
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         reason = one_line(error)
-        raise UserError(f"{path} is missing, damaged or not written by fer_jax ({reason}): get it again") from None
+        raise UserError(f"{path} is missing, damaged or not from fer_jax.release ({reason}); copy it again") from None
 
 
 def _stored_dtype(array: Any) -> str:
