@@ -1,5 +1,6 @@
 import itertools
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,22 +9,22 @@ import pytest
 from flax import linen as nn
 
 from fer_jax.models import registry
+from fer_jax.models.blocks import ConvBlock
+from fer_jax.models.emotion_cnn import EmotionCNN
+from fer_jax.models.resnet import ResNet
 
-SIDES = {"vgg13": 64}  # the others take 48
+SIDES = {"vgg13": 64}  # all others are counted at 48 pixels
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
-def test_every_model_has_the_parameters_that_the_table_says(name: str) -> None:
+@pytest.mark.parametrize("name", registry.PARAMETERS)
+def test_parameters_are_as_many_as_the_table_has(name: str) -> None:
     model = registry.create_model(name, 0.5, "float32")
-    side = SIDES.get(name, 48)
-    shapes = registry.init(model, 0, side)
-    assert registry.count_parameters(shapes["params"]) == registry.PARAMETERS[name]
+    variables = registry.init(model, 0, SIDES.get(name, 48))
+    assert registry.count_parameters(variables["params"]) == registry.PARAMETERS[name]
 
 
-def test_the_table_has_no_model_too_many() -> None:
-    assert list(registry.PARAMETERS) == [
-        name for name in registry.MODELS if name != "quick"
-    ]  # which tests/quick.py adds
+def test_both_tables_list_the_same_models() -> None:
+    assert list(registry.PARAMETERS) == [name for name in registry.MODELS if name != "quick"]  # tests/quick.py's
 
 
 def test_emotion_cnn_parameters_by_hand() -> None:
@@ -42,7 +43,7 @@ def test_vgg13_parameters_by_hand() -> None:
 
 
 class PlainEmotionCNN(nn.Module):
-    """The five-block CNN in plain flax, as an independent reading of its description."""
+    """The five-block CNN in plain flax, written from its description alone."""
 
     widths: tuple[int, ...]
     dense: tuple[int, ...]
@@ -61,11 +62,12 @@ class PlainEmotionCNN(nn.Module):
 
 
 def test_emotion_cnn_equals_a_plain_flax_one() -> None:
-    sizes = {"widths": (3, 4, 5, 6, 7), "dense": (8, 9)}  # the real widths, made small
-    model = registry.EmotionCNN(**sizes)
-    ours = registry.init(model, 0, 48)
+    sizes = {"widths": (3, 4, 5, 6, 7), "dense": (8, 9)}  # smaller than the real ones
+    model = EmotionCNN(**sizes)
     rng = np.random.default_rng(0)
-    ours = jax.tree.map(lambda leaf: np.asarray(leaf) + rng.uniform(0, 0.05, leaf.shape).astype(np.float32), ours)
+    ours = jax.tree.map(
+        lambda leaf: np.asarray(leaf) + rng.uniform(0, 0.05, leaf.shape).astype(np.float32), registry.init(model, 0, 48)
+    )
     params, stats = {}, {}
     for i in range(5):
         for j in range(2):
@@ -79,9 +81,9 @@ def test_emotion_cnn_equals_a_plain_flax_one() -> None:
     params["logits"] = ours["params"]["Dense_2"]
     x = rng.uniform(-1, 1, (3, 48, 48, 1)).astype(np.float32)
     expected = jax.jit(PlainEmotionCNN(**sizes).apply)({"params": params, "batch_stats": stats}, x)
-    got = jax.jit(partial(model.apply, train=False))(ours, x)
+    logits = jax.jit(partial(model.apply, train=False))(ours, x)
     assert float(jnp.std(expected)) > 1e-3
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_gives_float32_logits_close_to_float32_ones() -> None:
@@ -96,45 +98,45 @@ def test_bfloat16_gives_float32_logits_close_to_float32_ones() -> None:
     np.testing.assert_allclose(rounded, full, atol=0.06 * float(jnp.abs(full).max()))
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
-def test_every_model_keeps_float32_weights_and_logits_in_bfloat16(name: str) -> None:
+@pytest.mark.parametrize("name", registry.PARAMETERS)
+def test_weights_and_logits_stay_float32_in_bfloat16(name: str) -> None:
     model = registry.create_model(name, 0.5, "bfloat16")
     side = SIDES.get(name, 48)
     weights = registry.init(model, 0, side)
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
-    pictures = jax.ShapeDtypeStruct((4, side, side, 1), jnp.float32)
-    logits = jax.eval_shape(partial(model.apply, train=False), weights, pictures)
+    images = jax.ShapeDtypeStruct((4, side, side, 1), jnp.float32)
+    logits = jax.eval_shape(partial(model.apply, train=False), weights, images)
     assert (logits.shape, logits.dtype) == ((4, 8), jnp.float32)
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
+@pytest.mark.parametrize("name", registry.PARAMETERS)
 @pytest.mark.parametrize("size", [16, 24, 48, 56, 64])
-def test_every_model_reads_sides_that_are_multiples_of_8(name: str, size: int) -> None:
+def test_sides_may_be_multiples_of_8(name: str, size: int) -> None:
     for antialias in {False, name.startswith("resnet")}:
         model = registry.create_model(name, 0.0, "float32", antialias=antialias)
-        pictures = jax.ShapeDtypeStruct((2, size, size, 1), jnp.float32)
-        variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), pictures)
-        assert jax.eval_shape(partial(model.apply, train=False), variables, pictures).shape == (2, 8)
+        images = jax.ShapeDtypeStruct((2, size, size, 1), jnp.float32)
+        variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+        assert jax.eval_shape(partial(model.apply, train=False), variables, images).shape == (2, 8)
 
 
-def test_space_to_depth_puts_each_patch_into_one_pixel() -> None:
-    model = registry.ResNet(widths=(4,), blocks=(0,))
+def test_space_to_depth_turns_a_patch_into_one_pixel() -> None:
+    model = ResNet(widths=(4,), blocks=(0,))
     x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
-    seen = []
+    inputs = []
 
     def spy(call, args, kwargs, context):
-        seen.extend(args[:1] if isinstance(context.module, registry.ConvBlock) else [])
+        inputs.extend(args[:1] if isinstance(context.module, ConvBlock) else [])
         return call(*args, **kwargs)
 
     with nn.intercept_methods(spy):
         model.init(jax.random.key(0), x, train=False)
-    assert seen[0].shape == (1, 2, 2, 4)
-    np.testing.assert_array_equal(seen[0][0, 0, 0], [0, 1, 4, 5])
-    np.testing.assert_array_equal(seen[0][0, 1, 1], [10, 11, 14, 15])
+    assert inputs[0].shape == (1, 2, 2, 4)
+    np.testing.assert_array_equal(inputs[0][0, 0, 0], [0, 1, 4, 5])
+    np.testing.assert_array_equal(inputs[0][0, 1, 1], [10, 11, 14, 15])
 
 
 def test_dropout_works_in_training_only() -> None:
-    model = registry.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
+    model = ResNet(widths=(4,), blocks=(0,), dropout=0.5)
     weights = registry.init(model, 0, 8)
     x = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8, 1)).astype(np.float32)
 
@@ -149,8 +151,8 @@ def test_dropout_works_in_training_only() -> None:
 
 def test_fresh_weights_have_the_variance_of_he_and_depend_on_the_seed_alone() -> None:
     model = registry.create_model("resnet_tiny", 0.0, "float32")
-    first, again, other = (registry.init(model, seed, 48) for seed in (1, 1, 2))
-    jax.tree.map(np.testing.assert_array_equal, first, again)
+    first, second, other = (registry.init(model, seed, 48) for seed in (1, 1, 2))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
     kernel = first["params"]["ResidualBlock_1"]["ConvBlock_0"]["Conv3x3_0"]["kernel"]  # 9 x 64 x 64 draws
     assert float(kernel.var()) == pytest.approx(2 / (9 * 64), rel=0.05)
     assert not np.array_equal(kernel, other["params"]["ResidualBlock_1"]["ConvBlock_0"]["Conv3x3_0"]["kernel"])
@@ -159,18 +161,96 @@ def test_fresh_weights_have_the_variance_of_he_and_depend_on_the_seed_alone() ->
     assert set(norm["bias"].tolist()) == {0.0}
 
 
-def test_a_variable_without_a_rule_is_named() -> None:
+def test_a_variable_without_a_rule_is_an_error() -> None:
     class Shifted(nn.Module):
         @nn.compact
         def __call__(self, x: jax.Array, train: bool) -> jax.Array:
             return x + self.param("offset", nn.initializers.zeros, (1,))
 
-    with pytest.raises(ValueError, match=r"^params/offset: .* knows kernel, bias"):
+    with pytest.raises(ValueError, match=r"^params/offset: .* rules for kernel, bias, .* rename"):
         registry.init(Shifted(), 0, 48)
 
 
-def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"model\.name 'alexnet'.*emotion_cnn"):
+class Linear(nn.Module):
+    """The smallest network that a user may write: it takes dropout and dtype, and is called with (x, train)."""
+
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.Dense(8)(x.reshape(len(x), -1))
+
+
+class WithoutDropout(nn.Module):
+    dtype: Any
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return x
+
+
+class WithoutDtype(nn.Module):
+    dropout: float
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return x
+
+
+class WithoutTrain(nn.Module):
+    dropout: float
+    dtype: Any
+
+    def __call__(self, x: jax.Array, training: bool) -> jax.Array:
+        return x
+
+
+class WithNumber(nn.Module):
+    """A network that must be given one more field."""
+
+    number: int
+    dropout: float
+    dtype: Any
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return x
+
+
+def test_a_new_model_is_a_module_and_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.MODELS, "mine", Linear)
+    model = registry.create_model("mine", 0.5, "bfloat16")
+    assert model == Linear(dropout=0.5, dtype=jnp.dtype("bfloat16"))
+    variables = registry.init(model, 0, 16)
+    assert registry.count_parameters(variables["params"]) == 16 * 16 * 8 + 8
+    assert variables["batch_stats"] == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "problem"),
+    [
+        (WithoutDropout, r"the module must take dropout and dtype, as EmotionCNN does \(.*'dropout'.*\)"),
+        (WithoutDtype, r"the module must take dropout and dtype, as EmotionCNN does \(.*'dtype'.*\)"),
+        (WithNumber, r"the module must take dropout and dtype, as EmotionCNN does \(.*'number'.*\)"),
+        (WithoutTrain, r"the module must be called with \(x, train\), as EmotionCNN is"),
+    ],
+)
+def test_a_module_of_another_form_is_an_error(
+    module: type[nn.Module], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.MODELS, "mine", module)
+    with pytest.raises(ValueError, match=f"^model.name=mine: {problem}$") as error:
+        registry.create_model("mine", 0.5, "float32")
+    assert len(str(error.value)) < 200  # longer errors are cut
+
+
+@pytest.mark.parametrize(("dtype", "precise"), [("float32", True), ("bfloat16", False)])
+def test_switches_that_a_module_has_are_set(dtype: str, precise: bool) -> None:
+    model = registry.create_model("resnet9", 0.1, dtype, width=0.5, depth=2, squeeze_excite=True, antialias=True)
+    assert isinstance(model, ResNet)
+    assert (model.dropout, model.dtype == jnp.float32) == (0.1, precise)
+    assert (model.width, model.depth, model.squeeze_excite, model.antialias) == (0.5, 2, True, True)
+    assert (model.stochastic_depth, model.space_to_depth) == (0.0, False)
+
+
+def test_names_outside_the_table_are_key_errors() -> None:  # the user's text comes from fer_jax.training.checks
+    with pytest.raises(KeyError, match="alexnet"):
         registry.create_model("alexnet", 0.0, "float32")
-    with pytest.raises(ValueError, match="float16"):
-        registry.create_model("vgg13", 0.0, "float16")

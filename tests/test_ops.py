@@ -25,13 +25,13 @@ def value_and_gradients(function, x, *more, dy):
     return value, *pull_back(dy)
 
 
-def assert_close(got, want, tolerance: float) -> None:
-    """Every entry within `tolerance` times the largest wanted magnitude: sums over pixels may cancel."""
-    for g, w in zip(got, want, strict=True):
-        assert g.shape == w.shape
-        assert g.dtype == w.dtype
-        g, w = np.asarray(g, np.float64), np.asarray(w, np.float64)
-        np.testing.assert_allclose(g, w, rtol=0, atol=tolerance * np.abs(w).max())
+def assert_close(actual, expected, tolerance: float) -> None:
+    """Assert that every entry is within `tolerance` times the largest expected one: sums over pixels may cancel."""
+    for value, reference in zip(actual, expected, strict=True):
+        assert value.shape == reference.shape
+        assert value.dtype == reference.dtype
+        value, reference = np.asarray(value, np.float64), np.asarray(reference, np.float64)
+        np.testing.assert_allclose(value, reference, rtol=0, atol=tolerance * np.abs(reference).max())
 
 
 SHAPES = {
@@ -39,8 +39,8 @@ SHAPES = {
     "one channel": (5, 48, 48, 1, 32),
     "odd size": (3, 9, 7, 5, 6),
     "smaller than the kernel": (2, 1, 2, 3, 4),
-    # the others are wide enough for Winograd's method
-    "12 px, one picture": (1, 12, 8, 128, 128),
+    # The shapes below are wide enough for Winograd's method.
+    "12 px, one image": (1, 12, 8, 128, 128),
     "6 px": (7, 6, 6, 128, 256),
     "3 px": (9, 3, 3, 256, 128),
     "wide and odd": (3, 11, 7, 128, 130),
@@ -51,12 +51,12 @@ SHAPES = {
 def test_conv3x3_equals_the_lax_convolution(shape):
     b, h, w, c_in, c_out = shape
     x, kernel, dy = normal(0, b, h, w, c_in), normal(1, 3, 3, c_in, c_out), normal(2, b, h, w, c_out)
-    got = jax.jit(lambda: value_and_gradients(conv3x3, x, kernel, dy=dy))()
-    want = value_and_gradients(lax_conv, x, kernel, dy=dy)
-    assert_close(got, want, 5e-5)
+    actual = jax.jit(lambda: value_and_gradients(conv3x3, x, kernel, dy=dy))()
+    expected = value_and_gradients(lax_conv, x, kernel, dy=dy)
+    assert_close(actual, expected, 5e-5)
 
 
-def test_winograds_method_is_used_where_it_should_be():
+def test_winograds_method_is_used_in_wide_layers_on_small_maps():
     def lax_convolutions(side: int, channels: int) -> int:
         x, kernel = normal(0, 2, side, side, channels), normal(1, 3, 3, channels, channels)
         both = jax.jit(lambda x, kernel: value_and_gradients(conv3x3, x, kernel, dy=x))
@@ -73,11 +73,11 @@ def test_conv3x3_in_bfloat16_sums_in_float32(side, channels):
         normal(2, 8, side, side, channels),
     )
     narrow = [a.astype(jnp.bfloat16) for a in (x, kernel, dy)]
-    got = value_and_gradients(conv3x3, *narrow[:2], dy=narrow[2])
+    actual = value_and_gradients(conv3x3, *narrow[:2], dy=narrow[2])
     x, kernel, dy = (a.astype(jnp.float32) for a in narrow)
-    want = value_and_gradients(lax_conv, x, kernel, dy=dy)
-    # One rounding to bfloat16 (8 bits); sums kept in bfloat16 would be off by several times that.
-    assert_close(got, [a.astype(jnp.bfloat16) for a in want], 2**-8)
+    expected = value_and_gradients(lax_conv, x, kernel, dy=dy)
+    # One rounding to bfloat16 (8 bits). The error of sums in bfloat16 would be several times as large.
+    assert_close(actual, [a.astype(jnp.bfloat16) for a in expected], 2**-8)
 
 
 def test_conv3x3_inside_scan_equals_the_lax_convolution():
@@ -90,7 +90,7 @@ def test_conv3x3_inside_scan_equals_the_lax_convolution():
 
 
 @pytest.mark.parametrize(("side", "width"), [(24, 16), (12, 128)])
-def test_all_of_it_on_a_batch_spread_over_devices(side, width):
+def test_gradients_of_a_batch_spread_over_devices(side, width):
     assert jax.device_count() == 2  # see conftest.py
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     x, kernel = normal(0, 12, side, side, width), normal(1, 3, 3, width, width) / width
@@ -100,10 +100,10 @@ def test_all_of_it_on_a_batch_spread_over_devices(side, width):
         return jnp.sum(max_pool_2x2(batch_norm(conv3x3(x, kernel), scale, bias, 1e-5)[0]) ** 3)
 
     gradient = jax.grad(loss, argnums=(0, 1, 2, 3))
-    want = gradient(x, kernel, scale, bias)
+    expected = gradient(x, kernel, scale, bias)
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     replicated = jax.device_put((kernel, scale, bias), NamedSharding(mesh, PartitionSpec()))
-    assert_close(jax.jit(gradient)(sharded, *replicated), want, 5e-5)
+    assert_close(jax.jit(gradient)(sharded, *replicated), expected, 5e-5)
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
@@ -145,9 +145,9 @@ def test_batch_norm_interchanges_with_linens(shape, dtype):
         gradients, (y, updates) = gradient(variables["params"], x)
         return [y, *jax.tree.leaves(updates), *jax.tree.leaves(gradients)]
 
-    got = run(BatchNorm(use_running_average=False, dtype=dtype))
-    want = run(nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=dtype))
-    assert_close(got, want, 1e-5 if dtype == jnp.float32 else 2e-2)
+    actual = run(BatchNorm(use_running_average=False, dtype=dtype))
+    expected = run(nn.BatchNorm(use_running_average=False, momentum=0.9, dtype=dtype))
+    assert_close(actual, expected, 1e-5 if dtype == jnp.float32 else 2e-2)
 
 
 def test_batch_norm_in_evaluation_equals_linens():

@@ -27,11 +27,11 @@ def test_max_pool_equals_linen(size, dtype, ties):
     if ties:
         x = jnp.maximum(jnp.round(x), 0)
     dy = normal(1, 3, size[0] // 2, size[1] // 2, 5).astype(dtype)
-    got = jax.jit(lambda: value_and_gradient(max_pool_2x2, x, dy))()
-    want = value_and_gradient(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x, dy)
-    for g, w in zip(got, want, strict=True):
-        np.testing.assert_array_equal(np.asarray(g, np.float32), np.asarray(w, np.float32))
-    np.testing.assert_array_equal(max_pool_2x2(x), got[0])
+    actual = jax.jit(lambda: value_and_gradient(max_pool_2x2, x, dy))()
+    expected = value_and_gradient(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x, dy)
+    for value, reference in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(value, np.float32), np.asarray(reference, np.float32))
+    np.testing.assert_array_equal(max_pool_2x2(x), actual[0])
 
 
 @pytest.mark.parametrize("size", [(2, 2), (3, 6), (7, 4), (12, 12)])
@@ -39,20 +39,20 @@ def test_max_blur_pool_equals_scipy(size: tuple[int, int]) -> None:
     x = np.asarray(normal(0, 2, *size, 3))
     binomial = np.outer([1, 2, 1], [1, 2, 1]) / 16
     expected = np.empty((2, size[0] // 2, size[1] // 2, 3))
-    for picture in range(2):
+    for image in range(2):
         for channel in range(3):
-            dense = ndimage.maximum_filter(x[picture, ..., channel], size=2, origin=-1)[:-1, :-1]
+            dense = ndimage.maximum_filter(x[image, ..., channel], size=2, origin=-1)[:-1, :-1]
             blurred = ndimage.convolve(dense, binomial, mode="mirror")
-            expected[picture, ..., channel] = blurred[::2, ::2]
-    got = jax.jit(max_blur_pool)(x)
-    assert got.shape == jax.eval_shape(max_pool_2x2, x).shape
-    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+            expected[image, ..., channel] = blurred[::2, ::2]
+    actual = jax.jit(max_blur_pool)(x)
+    assert actual.shape == jax.eval_shape(max_pool_2x2, x).shape
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
     assert jax.eval_shape(max_blur_pool, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("size", [(2, 2), (3, 6), (7, 4), (12, 12), (2, 66)])
-def test_max_blur_pool_has_the_gradient_of_differences(size: tuple[int, int]) -> None:
-    # far apart, so that a small difference changes no maximum
+def test_the_gradient_of_max_blur_pool_equals_finite_differences(size: tuple[int, int]) -> None:
+    # The values are far apart, so that a small difference changes no maximum.
     values = np.random.default_rng(0).permutation(2 * size[0] * size[1] * 3).astype(np.float32)
     check_grads(
         jax.jit(max_blur_pool),
@@ -68,9 +68,9 @@ def test_max_blur_pool_has_the_gradient_of_differences(size: tuple[int, int]) ->
 def test_max_blur_pool_keeps_gradients_in_bfloat16() -> None:
     x = normal(0, 2, 12, 12, 3).astype(jnp.bfloat16)
     gradient = jax.jit(jax.grad(lambda x: jnp.sum(max_blur_pool(x).astype(jnp.float32) ** 2)))
-    got = gradient(x)
-    assert got.dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.asarray(got, np.float32), gradient(x.astype(jnp.float32)), atol=0.05)
+    actual = gradient(x)
+    assert actual.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(actual, np.float32), gradient(x.astype(jnp.float32)), atol=0.05)
 
 
 def test_max_blur_pool_on_a_batch_spread_over_devices() -> None:
@@ -78,5 +78,5 @@ def test_max_blur_pool_on_a_batch_spread_over_devices() -> None:
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     x = normal(0, 4, 12, 12, 3)
     gradient = jax.grad(lambda x: jnp.sum(max_blur_pool(x) ** 3))
-    got = jax.jit(gradient)(jax.device_put(x, NamedSharding(mesh, PartitionSpec("data"))))
-    np.testing.assert_allclose(got, gradient(x), rtol=1e-5, atol=1e-6)
+    actual = jax.jit(gradient)(jax.device_put(x, NamedSharding(mesh, PartitionSpec("data"))))
+    np.testing.assert_allclose(actual, gradient(x), rtol=1e-5, atol=1e-6)
