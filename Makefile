@@ -1,14 +1,18 @@
 # make demo    from a fresh clone to a trained, evaluated network on drawn sample faces
 # make sample  only the sample data: sample/data
-# make test    linters, type checker and the whole test suite
+# make check   linters, type checker and the tests that are not slow: under two minutes on two cores
+# make test    linters, type checker and all tests: under ten minutes on two cores, with the installation
 # make bench   speed beside PyTorch's on this machine, everything that needs no GPU (some 15 minutes on two cores)
+# make clean   removes what the others have made
+# Where .venv is missing they make it, and install some 1 GB of packages into it.
 PYTHON ?= python3
 BIN := .venv/bin
 # pip would compile to bytecode on one core
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/pip --disable-pip-version-check install --no-compile
 COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 
-.PHONY: demo sample test bench clean
+.NOTPARALLEL:
+.PHONY: demo sample check test lint bench clean
 
 demo: sample
 	$(BIN)/python -m fer_jax.main --config configs/sample.py
@@ -18,16 +22,21 @@ demo: sample
 	@echo "report:           experiments/sample/report/report.html"
 	@echo "TensorBoard logs: experiments/sample; look at them with: $(BIN)/tensorboard --logdir experiments"
 
-# Both commands are quick where their output is there already.
-sample: .venv/installed
+# Both commands are quick where their output exists already.
+sample: .venv/project
 	$(BIN)/python -m fer_generator.synthetic -o sample
 	$(BIN)/python fer_generator/generate_training_data.py -d sample/data -fer sample/fer2013.csv -ferplus sample/fer2013new.csv
 
-test: .venv/installed-dev
+check: lint
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow"
+
+test: lint
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+
+lint: .venv/installed-dev .venv/project
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 # FER2013_DIR, where it is set, names the folder of the two CSVs for the generator.
 bench: sample .venv-bench/installed
@@ -37,19 +46,27 @@ bench: sample .venv-bench/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "fer_jax needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
+	@echo "installing the packages of requirements.txt into .venv: some 1 GB"
 	$(PIP) -r requirements.txt
 	@$(COMPILE)
 	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
+	@echo "installing the packages of requirements-dev.txt into .venv"
 	$(PIP) -r requirements-dev.txt
 	@$(COMPILE)
+	@touch $@
+
+# The command fer-jax, and `import fer_jax` from any folder. Changes in the code need no new installation.
+.venv/project: .venv/installed pyproject.toml
+	$(PIP) --no-deps --editable .
 	@touch $@
 
 # PyTorch, for the benchmarks alone
 .venv-bench/installed: requirements-bench.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@echo "installing PyTorch into .venv-bench: several GB on Linux"
+	.venv-bench/bin/pip --disable-pip-version-check install -r requirements-bench.txt
 	@touch $@
 
 clean:
