@@ -1,12 +1,12 @@
-"""Augmentation: numpy draws one row of parameters per picture, numpy or XLA renders the pixels.
+"""Augmentation: numpy draws one row of parameters per image, numpy or XLA renders the pixels.
 
-`sample` draws; `render` (numpy) and `render_device` (XLA) turn 48x48 grey pictures and the drawn rows into
+`sample` draws; `render` (numpy) and `render_device` (XLA) turn 48x48 grey images and their parameters into
 normalised network input. Both run the same arithmetic and agree within 1e-4 on a [-1, 1] scale.
 
-Geometry is one 2x3 matrix per picture, from output pixel to source pixel, so a picture is interpolated once
-however many steps its recipe lists. Interpolation is bilinear. Beyond its border a picture goes on as its mirror
-image, the edge pixel repeated (d c b a | a b c d | d c b a), as in the FER+ authors' code. Last, a rectangle may be
-erased: random erasing, Zhong et al. 2017 (https://arxiv.org/abs/1708.04896).
+Geometry is one 2x3 matrix per image, from output pixel to source pixel, so an image is interpolated once, however
+many steps its recipe lists. Interpolation is bilinear. Beyond its border an image continues as its mirror image, the
+edge pixel repeated (d c b a | a b c d | d c b a), as in the FER+ authors' code. Last, a rectangle may be erased:
+random erasing, Zhong et al. 2017 (https://arxiv.org/abs/1708.04896).
 """
 
 from collections.abc import Callable
@@ -22,28 +22,28 @@ from jax import lax
 
 from fer_jax.data import jpeg as jpeg_lib
 from fer_jax.data.folders import SIDE
-from fer_jax.data.recipes import RECIPES, Draw, unchanged
+from fer_jax.data.recipes import RECIPES, RecipeParams, unchanged
 
 Array = np.ndarray | jax.Array
 A = TypeVar("A", np.ndarray, jax.Array)
 
-ERASED_AREA = (0.02, 0.2)  # of the picture
+ERASED_AREA = (0.02, 0.2)  # as a fraction of the image
 ERASED_ASPECT = 0.3  # height / width at least; at most its inverse
-CHUNK = 24  # pictures per turn of the numpy renderer, so that its intermediate arrays stay in the cache
+CHUNK = 24  # images that the numpy renderer handles at a time, so that its intermediate arrays stay in the cache
 
 
 class AugmentParams(NamedTuple):
-    """What is done to N pictures, in numpy.
+    """The augmentation parameters of N images, numpy arrays at a known output size.
 
-    matrix f32[N, 2, 3] maps (x, y, 1) of an output pixel centre to (x, y) of the source pixel centre it shows, the
-    top left pixel being (0, 0); it is used to the nearest 2^-16. brightness f32[N] multiplies, contrast f32[N]
-    multiplies the distance from the picture's mean; at 1 they change nothing. erased i32[N, 4] are left, top, right and
-    bottom (the last two exclusive) of output pixels that get the mean of the finished picture, or all 0; None for none.
+    matrix f32[N, 2, 3] maps (x, y, 1) of an output pixel centre to (x, y) of the source pixel centre it shows. The
+    top left pixel is (0, 0); entries are rounded to 2^-16. brightness f32[N] multiplies; contrast f32[N] multiplies
+    the distance from the image's mean; at 1 they change nothing. erased i32[N, 4] are left, top, right and bottom (the
+    last two exclusive) of the output pixels that get the mean of the finished image, or all 0; None erases nothing.
 
-    gamma f32[N], above 0, makes pixel values v into 255 (v / 255)^gamma, before brightness; "ferplus" equalises and
-    leaves no gamma to set. blur f32[N], 0..1, is the share of the warped picture that is replaced by its blur with
-    [1 2 1] x [1 2 1] / 16. jpeg i32[N] is the quality, 1 to 100, at which the source picture is compressed as JPEG
-    before all else, or 0. None for none: at 1 and 0 they change nothing either, but cost time.
+    gamma f32[N], above 0, turns pixel values v into 255 (v / 255)^gamma, before brightness. The normalisation
+    "ferplus" ignores it, as it equalises. blur f32[N], 0..1, is the weight of the blur with [1 2 1] x [1 2 1] / 16 of
+    the warped image; the image itself has the rest. jpeg i32[N] is the quality, 1 to 100, at which the source image is
+    compressed first, or 0. None skips the step; a gamma of 1 or a blur or jpeg of 0 changes nothing, but takes time.
     """
 
     matrix: Array
@@ -56,11 +56,11 @@ class AugmentParams(NamedTuple):
 
 
 def sample(rng: np.random.Generator, n: int, recipe: str, size: int, erase: float = 0.0) -> AugmentParams:
-    """Parameters of n training pictures to be rendered at `size`, drawn from `rng` alone and in a fixed order.
+    """Draw the parameters of n training images to be rendered at `size`, from `rng` alone and in a fixed order.
 
     Args:
-        rng: the only source of chance.
-        n: how many.
+        rng: the only source of randomness.
+        n: number of images.
         recipe: a key of `RECIPES`.
         size: side of the output in pixels.
         erase: the probability that a rectangle is erased, of 2 to 20 % of the area, 0.3 to 3.3 times as high as wide.
@@ -68,39 +68,39 @@ def sample(rng: np.random.Generator, n: int, recipe: str, size: int, erase: floa
     Raises:
         KeyError: `recipe` is not in `RECIPES`.
     """
-    params = _params(RECIPES[recipe](rng, n), size)
+    params = _at_size(RECIPES[recipe](rng, n), size)
     return params._replace(erased=_draw_erased(rng, n, size, erase)) if erase else params
 
 
 def identity(n: int, size: int) -> AugmentParams:
-    """Parameters of n pictures as they are, resized to `size` (at 48 an exact copy)."""
-    return _params(unchanged(n), size)
+    """The parameters of n images as they are, resized to `size` (at 48 an exact copy)."""
+    return _at_size(unchanged(n), size)
 
 
-def _params(draw: Draw, size: int) -> AugmentParams:
-    """From [-1, 1]^2 to pixels, whose centres lie at (2 k + 1) / size - 1 for k = 0 ... size - 1."""
-    linear = draw.to_source[:, :2, :2] * (SIDE / size)
-    middle = draw.to_source[:, :2, 2] * (SIDE / 2) + (SIDE - 1) / 2
+def _at_size(params: RecipeParams, size: int) -> AugmentParams:
+    """The parameters in pixels instead of [-1, 1]^2: pixel centres are (2 k + 1) / size - 1, k = 0 ... size - 1."""
+    linear = params.to_source[:, :2, :2] * (SIDE / size)
+    middle = params.to_source[:, :2, 2] * (SIDE / 2) + (SIDE - 1) / 2
     offset = middle - linear.sum(axis=2) * ((size - 1) / 2)
     matrix = np.concatenate([linear, offset[:, :, None]], axis=2)
-    rest = (draw.brightness, draw.contrast, None, draw.gamma, draw.blur)
-    jpeg = None if draw.jpeg is None else draw.jpeg.astype(np.int32)
-    floats = jax.tree.map(lambda field: field.astype(np.float32), (matrix, *rest))
+    fields = (matrix, params.brightness, params.contrast, None, params.gamma, params.blur)
+    jpeg = None if params.jpeg is None else params.jpeg.astype(np.int32)
+    floats = jax.tree.map(lambda field: field.astype(np.float32), fields)
     return AugmentParams(*floats)._replace(jpeg=jpeg)
 
 
 def _draw_erased(rng: np.random.Generator, n: int, size: int, probability: float) -> np.ndarray:
-    chosen = rng.random(n) < probability
+    is_erased = rng.random(n) < probability
     area = rng.uniform(*ERASED_AREA, n)
     aspect = ERASED_ASPECT ** rng.uniform(-1, 1, n)
     extent = np.stack([np.sqrt(area / aspect), np.sqrt(area * aspect)], axis=1)  # width and height, at most 0.82
     start = rng.random((n, 2)) * (1 - extent)
     box = np.rint(np.concatenate([start, start + extent], axis=1) * size)
-    return np.where(chosen[:, None], box, 0).astype(np.int32)
+    return np.where(is_erased[:, None], box, 0).astype(np.int32)
 
 
 def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: str) -> np.ndarray:
-    """Warp and normalise pictures with numpy, on one core.
+    """Warp and normalise images with numpy, on one core.
 
     Args:
         images: u8[N, 48, 48].
@@ -116,81 +116,84 @@ def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: s
     """
     prepare, finish = NORMALIZATIONS[normalize]
     params = jax.tree.map(np.asarray, params)
-    out = np.empty((len(images), size, size, 1), np.float32)
+    rendered = np.empty((len(images), size, size, 1), np.float32)
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
-        matrix, *rest, jpeg = jax.tree.map(itemgetter(rows), params)
-        levels = prepare(images[rows] if jpeg is None else _compressed(images[rows], jpeg), np)
-        out[rows, :, :, 0] = _after_warp(_warp_host(levels, matrix, size), finish, np, *rest)
-    return out
+        matrix, *after_warp, jpeg = jax.tree.map(itemgetter(rows), params)
+        values = prepare(images[rows] if jpeg is None else _compress(images[rows], jpeg), np)
+        rendered[rows, :, :, 0] = _after_warp(_warp_host(values, matrix, size), finish, np, *after_warp)
+    return rendered
 
 
 def render_device(images: Array, params: AugmentParams, *, size: int, normalize: str) -> jax.Array:
     """The same as `render`, by XLA: pure, for use under jit, vmap and scan on any platform."""
     prepare, finish = NORMALIZATIONS[normalize]
-    matrix, *rest, jpeg = jax.tree.map(jnp.asarray, params)
+    matrix, *after_warp, jpeg = jax.tree.map(jnp.asarray, params)
     images = jnp.asarray(images)
-    levels = prepare(images if jpeg is None else jpeg_lib.compress(images, jpeg, jnp), jnp)
-    return _after_warp(_warp_device(levels, matrix, size), finish, jnp, *rest)[..., None]
+    values = prepare(images if jpeg is None else jpeg_lib.compress(images, jpeg, jnp), jnp)
+    return _after_warp(_warp_device(values, matrix, size), finish, jnp, *after_warp)[..., None]
 
 
 def unmoved(images: jax.Array, *, normalize: str) -> jax.Array:
-    """What `render_device` makes of pictures that stay as they are, without interpolation.
+    """Normalise images without augmentation: `render_device` of `identity` at 48, without interpolation.
 
     u8[N, 48, 48] -> f32[N, 48, 48, 1].
     """
     prepare, finish = NORMALIZATIONS[normalize]
-    same = jnp.ones((1, 1, 1), jnp.float32)
-    return finish(prepare(images, jnp).astype(jnp.float32), same, same, None, jnp)[..., None]
+    neutral = jnp.ones((1, 1, 1), jnp.float32)
+    return finish(prepare(images, jnp).astype(jnp.float32), neutral, neutral, None, jnp)[..., None]
 
 
-def _compressed(images: np.ndarray, jpeg: np.ndarray) -> np.ndarray:
-    out, chosen = images.copy(), np.flatnonzero(jpeg)
-    out[chosen] = jpeg_lib.compress(images[chosen], jpeg[chosen], np)
-    return out
+def _compress(images: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    compressed, rows = images.copy(), np.flatnonzero(quality)
+    compressed[rows] = jpeg_lib.compress(images[rows], quality[rows], np)
+    return compressed
 
 
-def _warp_host(levels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    if size == SIDE:  # a picture that stays as it is need not be interpolated
-        warped = levels.astype(np.float32)
-        moved = np.flatnonzero((matrix != identity(1, SIDE).matrix).any(axis=(1, 2)))
+def _warp_host(values: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    if size == SIDE:  # an image that stays as it is need not be interpolated
+        warped = values.astype(np.float32)
+        rows = np.flatnonzero((matrix != identity(1, SIDE).matrix).any(axis=(1, 2)))
     else:
-        warped = np.empty((len(levels), size, size), np.float32)
-        moved = np.arange(len(levels))
-    cell, x, y = _cells(matrix[moved], size, np)
-    cell += (moved * SIDE**2).astype(np.int32)[:, None, None]
-    flat = levels.reshape(-1)
+        warped = np.empty((len(values), size, size), np.float32)
+        rows = np.arange(len(values))
+    cell, x, y = _cells(matrix[rows], size, np)
+    cell += (rows * SIDE**2).astype(np.int32)[:, None, None]
+    flat = values.reshape(-1)
 
     def pixels(step: int) -> np.ndarray:
         return flat.take(cell + step, mode="clip")  # nothing to clip; the default mode is slower
 
-    upper, lower = (_mix(pixels(row), pixels(row + 1), x) for row in (0, SIDE))
-    warped[moved] = _mix(upper, lower, y)
+    upper, lower = (_interpolate(pixels(row), pixels(row + 1), x) for row in (0, SIDE))
+    warped[rows] = _interpolate(upper, lower, y)
     return warped
 
 
-def _warp_device(levels: jax.Array, matrix: jax.Array, size: int) -> jax.Array:
+def _warp_device(values: jax.Array, matrix: jax.Array, size: int) -> jax.Array:
     cell, x, y = _cells(matrix, size, jnp)
-    flat = levels.reshape(len(levels), -1)
+    flat = values.reshape(len(values), -1)
 
     def pixels(step: jax.Array) -> jax.Array:
-        index = (cell + step).reshape(len(levels), -1)
+        index = (cell + step).reshape(len(values), -1)
         return jnp.take_along_axis(flat, index, axis=1, mode="promise_in_bounds").reshape(cell.shape)
 
     def add_row(row: jax.Array, upper: jax.Array) -> jax.Array:
-        lower = _mix(pixels(row * SIDE), pixels(row * SIDE + 1), x)
-        return _mix(upper, lower, jnp.where(row == 0, 1, y))
+        lower = _interpolate(pixels(row * SIDE), pixels(row * SIDE + 1), x)
+        return _interpolate(upper, lower, jnp.where(row == 0, 1, y))
 
-    # A loop because XLA fuses nothing into it or out of it. Otherwise it computes the cells anew for each pixel it
-    # reads, on most CPUs without vector instructions, and the picture anew for each use of it.
+    # A loop, because XLA fuses nothing into it or out of it. Otherwise it computes the cells again for each pixel it
+    # reads, on most CPUs without vector instructions, and the image again for each use of it.
     return lax.fori_loop(0, 2, add_row, jnp.zeros(cell.shape, jnp.float32))
 
 
 def _cells(matrix: A, size: int, xp: ModuleType) -> tuple[A, A, A]:
-    """Where output pixels lie in the source: i32[N, S, S] of a 2x2 cell's first pixel, x and y f32[N, S, S] in it.
+    """The source position of each output pixel: the first pixel of its 2x2 cell, and x and y within the cell.
 
-    The matrix is rounded to 2^-16. All sums here are then exact in f32 (up to 256 pixels away), so that cell, x and y
-    agree on the cell even where a compiler computes each from the start and rounds in its own way.
+    The matrix is rounded to 2^-16. All sums are then exact in f32 (up to 256 pixels away). So cell, x and y belong to
+    the same cell even where a compiler computes each of them separately and rounds in its own way.
+
+    Returns:
+        (i32[N, S, S], f32[N, S, S], f32[N, S, S]).
     """
     matrix = xp.rint(matrix * 2**16) / 2**16
     steps = xp.arange(size, dtype=np.float32)
@@ -206,9 +209,9 @@ def _cells(matrix: A, size: int, xp: ModuleType) -> tuple[A, A, A]:
     return (y_low * SIDE + x_low).astype(np.int32), x, y
 
 
-def _mix(a: A, b: A, share: A) -> A:
+def _interpolate(a: A, b: A, weight: A) -> A:
     a, b = a.astype(np.float32), b.astype(np.float32)
-    return a + share * (b - a)
+    return a + weight * (b - a)
 
 
 def _after_warp(
@@ -227,13 +230,13 @@ def _after_warp(
     return x if erased is None else _erase(x, erased, xp)
 
 
-def _blur(x: A, share: A, xp: ModuleType) -> A:
-    """Sums of neighbours, twice in each direction; beyond its border the picture goes on as its mirror image."""
+def _blur(x: A, weight: A, xp: ModuleType) -> A:
+    """Mix in the blur: sums of neighbours, twice in each direction, with the mirror image beyond the border."""
     blurred = xp.pad(x, ((0, 0), (1, 1), (1, 1)), mode="symmetric")
     for _ in range(2):
         blurred = blurred[:, :-1] + blurred[:, 1:]
         blurred = blurred[:, :, :-1] + blurred[:, :, 1:]
-    return _mix(x, blurred / 16, share)
+    return _interpolate(x, blurred / 16, weight)
 
 
 def _pixels(images: A, xp: ModuleType) -> A:
@@ -241,8 +244,8 @@ def _pixels(images: A, xp: ModuleType) -> A:
 
 
 def _scale(x: A, brightness: A, contrast: A, gamma: A | None, xp: ModuleType) -> A:
-    """Gamma, brightness, then contrast, within 0..255 as in torchvision's ColorJitter, then [-1, 1]."""
-    if gamma is not None:  # as exp and log, in numpy faster than a power; of 0 numpy has no log without a warning
+    """Apply gamma, brightness, then contrast, within 0..255 as torchvision's ColorJitter; scale to [-1, 1]."""
+    if gamma is not None:  # exp and log are faster in numpy than a power; the log of 0 would warn
         x = 255 * xp.exp(gamma * xp.log(xp.maximum(x, 1e-30) / 255))
     x = xp.clip(x * brightness, 0, 255)
     mean = x.mean(axis=(1, 2), keepdims=True)
@@ -250,7 +253,7 @@ def _scale(x: A, brightness: A, contrast: A, gamma: A | None, xp: ModuleType) ->
 
 
 def _ranks(images: A, xp: ModuleType) -> A:
-    """How many of its picture's 2304 pixels are no brighter than each, u16: equalisation in whole numbers."""
+    """The rank of each pixel, the number of its image's 2304 pixels that are no brighter: equalisation, in u16."""
     flat = images.reshape(len(images), -1)
     ranks: Any
     if xp is np:
@@ -264,7 +267,10 @@ def _ranks(images: A, xp: ModuleType) -> A:
 
 
 def _standardize(x: A, brightness: A, contrast: A, gamma: A | None, xp: ModuleType) -> A:
-    """Ranks to [-1, 1], less their least-squares plane 1, x, y, to unit variance; a flat picture becomes 0."""
+    """Scale ranks to [-1, 1], subtract their least-squares plane in x and y, scale to unit variance.
+
+    A flat image becomes 0.
+    """
     x = x * (2 / SIDE**2) - 1
     ramp = xp.arange(x.shape[1], dtype=np.float32) - (x.shape[1] - 1) / 2
     across, down = x.mean(axis=1), x.mean(axis=2)
@@ -278,8 +284,8 @@ def _standardize(x: A, brightness: A, contrast: A, gamma: A | None, xp: ModuleTy
     return x / xp.where(deviation > 1e-6, deviation, 1)
 
 
-# What makes u8[N, 48, 48] into the values that are interpolated, and what makes these into network input. "ferplus" is
-# the FER+ authors' preproc_img, but for equalising before the warp; it leaves no brightness, contrast and gamma to set.
+# Two functions: from u8[N, 48, 48] to the values that are interpolated, and from these to network input. "ferplus" is
+# the FER+ authors' preproc_img, except that it equalises before the warp; it ignores brightness, contrast and gamma.
 NORMALIZATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "scale": (_pixels, _scale),
     "ferplus": (_ranks, _standardize),
@@ -291,15 +297,15 @@ def _erase(x: A, erased: A, xp: ModuleType) -> A:
 
 
 def inside(boxes: A, size: int, xp: ModuleType) -> A:
-    """Which pixels lie in each box, i32[N, 4] of left, top, right, bottom (the last two exclusive): bool[N, S, S]."""
-    place = xp.arange(size, dtype=np.int32)
+    """The mask of the pixels in each box, i32[N, 4] of left, top, right, bottom (last two exclusive): bool[N, S, S]."""
+    position = xp.arange(size, dtype=np.int32)
     left, top, right, bottom = (boxes[:, side, None] for side in range(4))
-    across, down = (left <= place) & (place < right), (top <= place) & (place < bottom)
+    across, down = (left <= position) & (position < right), (top <= position) & (position < bottom)
     return down[:, :, None] & across[:, None, :]
 
 
 def grid(images: np.ndarray, columns: int) -> np.ndarray:
-    """Pictures side by side, `columns` to a row, each stretched to 0..255: f32[N, S, S, 1] -> u8[H, W]."""
+    """Images side by side, `columns` to a row, each stretched to 0..255: f32[N, S, S, 1] -> u8[H, W]."""
     low, high = images.min(axis=(1, 2, 3), keepdims=True), images.max(axis=(1, 2, 3), keepdims=True)
     stretched = (images - low) / np.where(high > low, high - low, 1) * 255
     tiles = np.round(stretched[..., 0]).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""From the folders of the generator to arrays: pictures and votes, decoded once and then read from a cache."""
+"""The generator's folders as arrays: images and votes, decoded once and then read from a cache."""
 
 import ast
 import hashlib
@@ -14,15 +14,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from fer_jax.core import atomic
-from fer_jax.core.errors import UserError
+from fer_jax.core.errors import UserError, one_line
 from fer_jax.data import labels
 
-SIDE = 48  # of the stored pictures, in pixels
+SIDE = 48  # of a stored image, in pixels
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
+
+_REMEDY = "generate the folder again"
 
 
 class Split(NamedTuple):
-    """All pictures of a split with their votes, in the order of label.csv."""
+    """All images of a split with their votes, in the order of label.csv."""
 
     images: np.ndarray  # u8[N, 48, 48]
     votes: np.ndarray  # i32[N, 10]
@@ -30,18 +32,18 @@ class Split(NamedTuple):
 
 
 def load(data_dir: str | Path, split: str) -> Split:
-    """The pictures and votes of "train", "valid" or "test", from the folder or from the cache beside it.
+    """The images and votes of "train", "valid" or "test", from the folder or from the cache next to it.
 
-    The first call decodes the PNGs and writes `<folder>.cache.npz`; later ones read that, as long as no file of
+    The first call decodes the PNGs and writes `<folder>.cache.npz`. Later calls read the cache, as long as no file of
     the folder has changed its name, size or time.
 
     Raises:
-        UserError: no such folder (with the commands that make it), or label.csv or a picture that is not as the
-            generator writes them.
+        UserError: the folder does not exist (the message has the command that makes it), or label.csv or an image is
+            not as the generator writes it.
     """
     folder = Path(data_dir).expanduser() / FOLDERS[split]
     if not has(data_dir, split):
-        raise UserError(_how_to_get(folder, split, data_dir))
+        raise UserError(_missing(folder, split, data_dir))
     fingerprint = _fingerprint(folder)
     cache = folder.with_name(folder.name + ".cache.npz")
     try:
@@ -49,29 +51,27 @@ def load(data_dir: str | Path, split: str) -> Split:
             if stored["fingerprint"] == fingerprint:
                 return Split(stored["images"], stored["votes"], stored["names"])
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-        pass  # missing, cut off or of another format: made anew below
+        pass  # missing, cut off or of another format: written again below
     decoded = _decode(folder)
     _write_cache(cache, decoded, fingerprint)
     return decoded
 
 
 def has(data_dir: str | Path, split: str) -> bool:
-    """Whether the data folder holds that split."""
+    """Return True if the data folder has the split."""
     return (Path(data_dir).expanduser() / FOLDERS[split] / "label.csv").is_file()
 
 
-def _how_to_get(folder: Path, split: str, data_dir: str | Path) -> str:
-    there = [name for name in FOLDERS if has(data_dir, name)]
-    if there:
-        return (
-            f"no {split} data in {folder.absolute()}, only {' and '.join(there)}: the CSVs that they were made from "
-            "had no rows for it, or it was taken away"
-        )
+def _missing(folder: Path, split: str, data_dir: str | Path) -> str:
+    """The message for a split that does not exist."""
+    existing = [name for name in FOLDERS if has(data_dir, name)]
+    if existing:
+        splits = " and ".join(existing)
+        return f"no {split} data in {folder.absolute()}, only {splits}: {_REMEDY}, from CSVs that contain it"
     return (
-        f"no {split} data in {folder.absolute()}: generate it from the CSVs with 'python fer_generator/"
-        f"generate_training_data.py -d {data_dir} -fer fer_generator/fer2013.csv -ferplus fer_generator/"
-        "fer2013new.csv', or name another data folder; 'make sample' draws one of sample faces, sample/data "
-        "(python -m fer_jax.main --config configs/sample.py)"
+        f"no {split} data in {folder.absolute()}: run 'fer-jax generate -d {data_dir} -fer fer2013.csv -ferplus "
+        "fer2013new.csv' (in the clone: 'python fer_generator/generate_training_data.py ...'), or name another data "
+        "folder; 'fer-jax sample' or 'make sample' draws faces to try"
     )
 
 
@@ -91,33 +91,21 @@ def _decode(folder: Path) -> Split:
     try:
         table = pd.read_csv(csv, header=None, dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{csv}: {' '.join(str(error).split())}; generate the folder again") from None
-    if table.shape[1] != 2 + len(labels.VOTES):
-        raise UserError(f"{csv}: {table.shape[1]} columns where name, box and ten votes make 12")
+        raise UserError(f"{csv}: {one_line(error, 100)}; {_REMEDY}") from None
+    columns = 2 + len(labels.VOTES)
+    if table.shape[1] != columns:
+        raise UserError(f"{csv}: {table.shape[1]} columns instead of {columns} (name, box, ten votes); {_REMEDY}")
     names = table[0].to_numpy(str)
     boxes = [_parse_box(text, f"{csv}, row {row}") for row, text in enumerate(table[1], start=1)]
     try:
         votes = table.iloc[:, 2:].to_numpy(str).astype(np.int32)
     except (ValueError, OverflowError) as error:
-        raise UserError(f"{csv}: a vote is not a whole number ({error})") from None
+        raise UserError(f"{csv}: a vote is not a whole number ({one_line(error, 100)}); {_REMEDY}") from None
     if (votes < 0).any():
-        raise UserError(f"{csv}, row {(votes < 0).any(axis=1).argmax() + 1}: a vote is negative")
+        raise UserError(f"{csv}, row {(votes < 0).any(axis=1).argmax() + 1}: a vote is negative; {_REMEDY}")
 
     def decode(row: int) -> np.ndarray:
-        path = folder / names[row]
-        try:
-            with Image.open(path) as picture:
-                right, bottom = boxes[row][2:]
-                if right > picture.width or bottom > picture.height:
-                    it_is = f"{path}, which is {picture.width}x{picture.height}"
-                    raise UserError(f"{csv}, row {row + 1}: the box {boxes[row]} is larger than {it_is}")
-                cut = picture.convert("L").crop(boxes[row])
-                if cut.size != (SIDE, SIDE):
-                    cut = cut.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-                return np.asarray(cut)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
-            reason = "no such picture" if isinstance(error, FileNotFoundError) else "not a readable picture"
-            raise UserError(f"{csv}, row {row + 1}: {reason}: {path}; generate the folder again") from None
+        return _decode_image(folder / names[row], boxes[row], f"{csv}, row {row + 1}")
 
     images = np.empty((len(names), SIDE, SIDE), np.uint8)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -127,17 +115,34 @@ def _decode(folder: Path) -> Split:
     return Split(images, votes, names)
 
 
-def _parse_box(text: str, where: str) -> tuple[int, int, int, int]:
+def _decode_image(path: Path, box: tuple[int, int, int, int], place: str) -> np.ndarray:
+    """The box of an image in grey, resized where it is not 48x48: u8[48, 48]. Errors name `place`, its row."""
+    try:
+        with Image.open(path) as image:
+            right, bottom = box[2:]
+            if right > image.width or bottom > image.height:
+                size = f"{image.width}x{image.height}"
+                raise UserError(f"{place}: the box {box} does not fit into {path.name}, which is {size}; {_REMEDY}")
+            face = image.convert("L").crop(box)
+            if face.size != (SIDE, SIDE):
+                face = face.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            return np.asarray(face)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else "is not a readable image"
+        raise UserError(f"{place}: {path.name} {reason}; {_REMEDY}") from None
+
+
+def _parse_box(text: str, place: str) -> tuple[int, int, int, int]:
     try:
         box = left, top, right, bottom = ast.literal_eval(text)
         if any(type(edge) is not int for edge in box) or not (0 <= left < right and 0 <= top < bottom):
             raise ValueError
     except (ValueError, SyntaxError, TypeError):
-        raise UserError(f"{where}: the box {text!r} is not '(left, top, right, bottom)'") from None
+        raise UserError(f"{place}: the box {text!r} is not '(left, top, right, bottom)'; {_REMEDY}") from None
     return left, top, right, bottom
 
 
 def _write_cache(cache: Path, split: Split, fingerprint: str) -> None:
-    # A data folder that is read-only or full costs the decoding again, nothing more.
+    # Where the data folder is read-only or full, the next call decodes again; nothing else is lost.
     with suppress(OSError), atomic.replacing(cache) as partial, open(partial, "wb") as file:
         np.savez(file, fingerprint=np.array(fingerprint), **split._asdict())

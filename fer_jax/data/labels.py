@@ -1,9 +1,8 @@
-"""From ten crowd votes per picture to training targets and reporting protocols.
+"""Training targets from votes: the ten votes on an image become a distribution over eight emotions, or one label.
 
-One table, `MODES`, says of every way to read the votes which pictures it keeps, what target it makes,
-whether a label is drawn anew each time a picture is used, and which loss goes with it. The rules are those
-of Barsoum et al. 2016, "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
-Distribution", section 3 (https://arxiv.org/abs/1608.01041), in detail as in the authors' code, src/ferplus.py of
+The table `MODES` has every label mode and protocol: the images that it keeps, their targets, and the loss. The rules
+are those of Barsoum et al. 2016, "Training Deep Networks for Facial Expression Recognition with Crowd-Sourced Label
+Distribution", section 3 (https://arxiv.org/abs/1608.01041). Details follow the authors' code, src/ferplus.py of
 https://github.com/microsoft/FERPlus. This module needs numpy alone.
 """
 
@@ -14,7 +13,7 @@ import numpy as np
 
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 VOTES = (*EMOTIONS, "unknown", "NF")  # the columns of a vote row; NF: not a face
-PROTOCOLS = ("majority", "clean", "argmax")  # what figures are reported on; each is also a mode
+PROTOCOLS = ("majority", "clean", "argmax")  # metrics are reported on these; each is also a label mode
 
 MULTI_TARGET_SMOOTHING = 0.001
 
@@ -22,24 +21,24 @@ Targets = tuple[np.ndarray, np.ndarray]
 
 
 class Mode(NamedTuple):
-    """One way to read votes: `select` makes (target, keep); the rest says how training uses it."""
+    """A label mode: `select` makes (target, keep) from votes; the other fields tell training how to use the target."""
 
     select: Callable[[np.ndarray], Targets]
-    sampled: bool = False  # draw one label from the target each time the picture is used
+    sampled: bool = False  # draw one label from the target each time the image is used
     loss: str = "cross_entropy"  # a key of fer_jax.training.losses.LOSSES
     multi_hot: bool = False  # targets are multi-hot, not distributions: they can be neither softened nor mixed
 
 
 def targets(votes: np.ndarray, mode: str) -> Targets:
-    """Targets and kept pictures of vote rows under a label mode or protocol.
+    """The targets of vote rows under a label mode or protocol, and the mask of the images that it keeps.
 
     Args:
         votes: int[N, 10], counts in the order of `VOTES`.
         mode: a key of `MODES`.
 
     Returns:
-        target f32[N, 8] and keep bool[N]. Rows of dropped pictures are zero. Kept rows are distributions
-        that sum to one; those of `multi_target` are marks of 1 (chosen) and 0.001 (not chosen).
+        target f32[N, 8] and keep bool[N]. Rows of dropped images are zero. Kept rows are distributions that sum to
+        one; those of `multi_target` are multi-hot: 1 for the selected emotions, 0.001 for the others.
 
     Raises:
         ValueError: unknown mode, or votes that are not whole numbers >= 0 of shape [N, 10].
@@ -56,9 +55,10 @@ def targets(votes: np.ndarray, mode: str) -> Targets:
 
 
 def soften(target: np.ndarray, temperature: float, smoothing: float) -> np.ndarray:
-    """Distributions p flattened (temperature > 1) or sharpened (< 1), then smoothed: f32[N, 8] -> f32[N, 8].
+    """Flatten (temperature > 1) or sharpen (< 1) distributions, then smooth them: f32[N, 8] -> f32[N, 8].
 
-    q is p^(1 / temperature), normalised; of it, (1 - smoothing) q + smoothing / 8. With (1, 0) nothing changes.
+    A distribution p becomes (1 - smoothing) q + smoothing / 8, where q is p^(1 / temperature), normalised. With a
+    temperature of 1 and a smoothing of 0 it stays p.
     """
     if temperature != 1:
         # divided by the largest, which therefore cannot underflow
@@ -70,7 +70,7 @@ def soften(target: np.ndarray, temperature: float, smoothing: float) -> np.ndarr
 
 
 def draw_labels(rng: np.random.Generator, target: np.ndarray) -> np.ndarray:
-    """One class drawn from each row's distribution, as a one-hot row: f32[N, 8] -> f32[N, 8]."""
+    """Draw one class from the distribution in each row, as a one-hot row: f32[N, 8] -> f32[N, 8]."""
     cumulative = np.cumsum(target, axis=1)
     draws = rng.random((len(target), 1)) * cumulative[:, -1:]
     return _one_hot(np.argmax(draws < cumulative, axis=1))
@@ -80,68 +80,72 @@ def _one_hot(classes: np.ndarray) -> np.ndarray:
     return np.eye(len(EMOTIONS), dtype=np.float32)[classes]
 
 
-def _without_outliers(votes: np.ndarray) -> np.ndarray:
-    """A single vote is taken for a slip, whichever column it stands in (paper, section 3)."""
+def _without_single_votes(votes: np.ndarray) -> np.ndarray:
+    """Set counts of 1 to 0: a single vote counts as a slip, in any column (paper, section 3)."""
     return np.where(votes == 1, 0, votes)
 
 
-def _emotions_only(taken: np.ndarray, keep: np.ndarray) -> Targets:
-    """Drop where unknown or NF leads what was taken; share the rest out among the eight emotions."""
-    keep = keep & (np.argmax(taken, axis=1) < len(EMOTIONS))
-    emotions = taken[:, : len(EMOTIONS)]
+def _normalize(selection: np.ndarray, keep: np.ndarray) -> Targets:
+    """Drop the images whose top selected class is unknown or NF; normalise the eight emotions of the others."""
+    keep = keep & (np.argmax(selection, axis=1) < len(EMOTIONS))
+    emotions = selection[:, : len(EMOTIONS)]
     total = np.maximum(emotions.sum(axis=1, keepdims=True), 1)
     return emotions / total, keep
 
 
 def _majority(votes: np.ndarray) -> Targets:
-    votes = _without_outliers(votes)
+    """The top class, if it has more than half of the votes that are not single; else the image is dropped."""
+    votes = _without_single_votes(votes)
     top = np.where(votes == votes.max(axis=1, keepdims=True), votes, 0)
-    return _emotions_only(top, 2 * votes.max(axis=1) > votes.sum(axis=1))
+    return _normalize(top, 2 * votes.max(axis=1) > votes.sum(axis=1))
 
 
 def _crossentropy(votes: np.ndarray) -> Targets:
-    """The largest counts in turn until they hold 75 % of the total or three classes are in.
+    """The vote distribution without single votes and without its tail, normalised over the eight emotions.
 
-    Equal counts are taken together, from left to right, and unknown or NF ends the taking on the spot: it
-    stays in only if it is the first to be taken, which drops the picture.
+    The largest counts are selected in turn until they hold 75 % of the total or three classes are in; the rest, the
+    tail, is dropped. Equal counts are selected together, from left to right. Unknown or NF ends the selection at
+    once, and stays in only where it is the first, which drops the image. An image is also dropped if the selection is
+    not more than half of the total, or more than three classes.
     """
-    votes = _without_outliers(votes)
+    votes = _without_single_votes(votes)
     total = votes.sum(axis=1)
-    left, taken = votes.copy(), np.zeros_like(votes)
-    held, classes = np.zeros_like(total), np.zeros_like(total)
-    open_ = np.ones(len(votes), bool)
+    remainder, selection = votes.copy(), np.zeros_like(votes)
+    selected_votes, selected_classes = np.zeros_like(total), np.zeros_like(total)
+    unfinished = np.ones(len(votes), bool)
     for _ in range(3):
-        taking = open_ & (4 * held < 3 * total) & (classes < 3)
-        largest = left.max(axis=1)
+        active = unfinished & (4 * selected_votes < 3 * total) & (selected_classes < 3)
+        largest = remainder.max(axis=1)
         for column in range(len(VOTES)):
-            chosen = taking & (left[:, column] == largest)
+            rows = active & (remainder[:, column] == largest)
             if column >= len(EMOTIONS):
-                first = chosen & (taken.sum(axis=1) == 0)
-                taken[first, column] = largest[first]
-                open_ &= ~chosen
-                taking &= ~chosen
+                first = rows & (selection.sum(axis=1) == 0)
+                selection[first, column] = largest[first]
+                unfinished &= ~rows
+                active &= ~rows
             else:
-                taken[chosen, column] = largest[chosen]
-                left[chosen, column] = 0
-                held += np.where(chosen, largest, 0)
-                classes += chosen
-    return _emotions_only(taken, (2 * taken.sum(axis=1) > total) & (classes <= 3))
+                selection[rows, column] = largest[rows]
+                remainder[rows, column] = 0
+                selected_votes += np.where(rows, largest, 0)
+                selected_classes += rows
+    return _normalize(selection, (2 * selection.sum(axis=1) > total) & (selected_classes <= 3))
 
 
 def _mixture(votes: np.ndarray) -> Targets:
-    """Half the distribution, half its majority; the distribution alone where there is none."""
+    """The mean of the distribution and its majority label; the distribution alone where there is no majority."""
     distribution, keep = _crossentropy(votes)
-    label, agreed = _majority(votes)
-    return np.where(agreed[:, None], (distribution + label) / 2, distribution), keep
+    label, has_majority = _majority(votes)
+    return np.where(has_majority[:, None], (distribution + label) / 2, distribution), keep
 
 
 def _multi_target(votes: np.ndarray) -> Targets:
-    votes = _without_outliers(votes)
+    """Every class with at least 30 % of the votes that are not single, as a smoothed multi-hot target."""
+    votes = _without_single_votes(votes)
     total = votes.sum(axis=1, keepdims=True)
-    taken = np.where(10 * votes >= 3 * total, votes, 0)
-    emotions, keep = _emotions_only(taken, 2 * taken.sum(axis=1) > total[:, 0])
-    marks = (emotions > 0) * (1 - MULTI_TARGET_SMOOTHING) + MULTI_TARGET_SMOOTHING
-    return marks, keep
+    selection = np.where(10 * votes >= 3 * total, votes, 0)
+    emotions, keep = _normalize(selection, 2 * selection.sum(axis=1) > total[:, 0])
+    multi_hot = (emotions > 0) * (1 - MULTI_TARGET_SMOOTHING) + MULTI_TARGET_SMOOTHING
+    return multi_hot, keep
 
 
 def _clean(votes: np.ndarray) -> Targets:
@@ -161,7 +165,7 @@ MODES = {
     "multi_target": Mode(_multi_target, loss="multi_target", multi_hot=True),
     # half `crossentropy`, half `majority`: our own
     "mixture": Mode(_mixture),
-    # what others report on, and train on, beside `majority`
+    # other authors' protocols: no vote for unknown or NF; every image
     "clean": Mode(_clean),
     "argmax": Mode(_argmax),
 }
