@@ -15,18 +15,18 @@ def test_cross_entropy_with_a_distribution() -> None:
     np.testing.assert_allclose(losses.cross_entropy(LOGITS, target), expected, rtol=1e-5)
 
 
-def test_multi_target_is_minus_log_of_the_largest_marked_probability() -> None:
+def test_multi_target_is_minus_log_of_the_largest_probability_in_the_target() -> None:
     votes = np.array([[5, 0, 0, 5, 0, 0, 0, 0, 0, 0]] * 5)
     target, _ = labels.targets(votes, "multi_target")
     p = softmax(LOGITS, axis=1)
     expected = -np.log(np.max(p * target, axis=1))
     np.testing.assert_allclose(losses.multi_target(LOGITS, target), expected, rtol=1e-5)
-    # either marked class alone is as good as right
-    sure = np.eye(8, dtype=np.float32)[[0, 3, 1]] * 20
-    loss = losses.multi_target(sure, target[:3])
+    # Either class of the target alone is right.
+    logits = np.eye(8, dtype=np.float32)[[0, 3, 1]] * 20
+    loss = losses.multi_target(logits, target[:3])
     assert float(loss[0]) == pytest.approx(0, abs=1e-3)
     assert float(loss[1]) == pytest.approx(0, abs=1e-3)
-    assert float(loss[2]) > 6  # -log 0.001: an unmarked class
+    assert float(loss[2]) > 6  # -log 0.001: a class outside the target
 
 
 def test_logit_adjusted_loss_by_hand() -> None:
@@ -43,7 +43,7 @@ def test_logit_adjusted_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_logit_adjustment_bears_a_class_without_pictures(name: str) -> None:
+def test_logit_adjustment_stays_finite_with_a_class_without_images(name: str) -> None:
     prior = np.array([0.5, 0.5, 0, 0, 0, 0, 0, 0])
     adjusted = losses.logit_adjusted(losses.LOSSES[name], prior, 1)
     value, gradient = jax.value_and_grad(lambda x: adjusted(x, np.eye(8, dtype=np.float32)[:5]).sum())(LOGITS)
@@ -52,7 +52,7 @@ def test_logit_adjustment_bears_a_class_without_pictures(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_empty_rows_and_sure_predictions_stay_finite(name: str) -> None:
+def test_padded_rows_and_certain_predictions_have_finite_losses(name: str) -> None:
     logits = np.array([[1e4] + [0] * 7, [0] * 8], np.float32)
     target = np.zeros((2, 8), np.float32)
     value, gradient = jax.value_and_grad(lambda x: losses.LOSSES[name](x, target).sum())(logits)

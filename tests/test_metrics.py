@@ -5,36 +5,10 @@ import pytest
 from sklearn import metrics as sk
 
 from fer_jax.training import metrics
+from fer_jax.training.confusion import confusion_metrics
 
 
-def random_labels(rng: np.random.Generator, n: int, classes: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    label = rng.integers(0, classes, n)
-    return label, np.where(rng.random(n) < 0.6, label, rng.integers(0, classes, n))
-
-
-@pytest.mark.parametrize("classes", [8, 6])  # 6: two classes are neither labelled nor predicted
-def test_scores_equal_scikit_learn(classes: int) -> None:
-    label, prediction = random_labels(np.random.default_rng(0), 500, classes)
-    scores = metrics.scores(sk.confusion_matrix(label, prediction, labels=range(8)))
-    assert scores["accuracy"] == pytest.approx(sk.accuracy_score(label, prediction))
-    expected = sk.precision_recall_fscore_support(label, prediction, average="weighted", zero_division=0)
-    assert [scores[name] for name in ("precision", "recall", "f1")] == pytest.approx(list(expected[:3]))
-    assert scores["macro_f1"] == pytest.approx(sk.f1_score(label, prediction, average="macro", zero_division=0))
-
-
-def test_scores_by_hand() -> None:
-    confusion = np.zeros((8, 8))
-    confusion[0, :2] = [3, 1]  # four of class 0, one called class 1
-    confusion[1, :2] = [2, 4]
-    scores = metrics.scores(confusion)
-    assert scores["accuracy"] == pytest.approx(7 / 10)
-    assert scores["precision"] == pytest.approx(0.4 * 3 / 5 + 0.6 * 4 / 5)
-    assert scores["recall"] == pytest.approx(0.7)  # weighted recall is accuracy
-    assert scores["f1"] == pytest.approx(0.4 * 2 / 3 + 0.6 * 8 / 11)
-    assert scores["macro_f1"] == pytest.approx((2 / 3 + 8 / 11) / 2)
-
-
-def test_merged_batches_equal_one_batch_and_masked_rows_count_nothing() -> None:
+def test_merged_batches_equal_one_batch_and_padded_rows_do_not_count() -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(10, 8)).astype(np.float32)
     target = rng.dirichlet(np.ones(8), 10).astype(np.float32)
@@ -53,8 +27,20 @@ def test_merged_batches_equal_one_batch_and_masked_rows_count_nothing() -> None:
     assert metrics.summary(merged)["loss"] == pytest.approx(loss.mean(), rel=1e-6)
 
 
+def test_summary_has_the_mean_loss_and_the_metrics_of_all_classes() -> None:
+    confusion = np.diag(np.arange(8.0))
+    confusion[0, 1] = 2
+    counted = metrics.zeros()._replace(
+        loss=jnp.float32(15), examples=jnp.float32(30), confusion=jnp.asarray(confusion, jnp.float32)
+    )
+    expected = {name: values[0] for name, values in confusion_metrics(confusion[..., None]).items() if "/" not in name}
+    assert metrics.summary(counted) == pytest.approx({"loss": 0.5, **expected})
+    assert {type(value) for value in metrics.summary(counted).values()} == {float}  # JSON takes no numpy numbers
+    assert metrics.summary(metrics.zeros())["loss"] == 0
+
+
 def test_merge_keeps_the_first_bad_step() -> None:
-    bad = metrics.zeros()._replace(bad_step=jnp.int32(7))
-    worse = metrics.zeros()._replace(bad_step=jnp.int32(5))
-    assert int(metrics.merge(metrics.merge(metrics.zeros(), bad), worse).bad_step) == 5
+    later = metrics.zeros()._replace(bad_step=jnp.int32(7))
+    earlier = metrics.zeros()._replace(bad_step=jnp.int32(5))
+    assert int(metrics.merge(metrics.merge(metrics.zeros(), later), earlier).bad_step) == 5
     assert int(metrics.zeros().bad_step) == metrics.NEVER

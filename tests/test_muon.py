@@ -10,7 +10,7 @@ SHAPES = [(36, 32), (288, 64), (9, 64), (64, 64), (576, 64), (9, 32), (5, 5)]
 
 
 def newton_schulz(matrix: np.ndarray) -> np.ndarray:
-    """Five steps as Jordan wrote them, in float64."""
+    """Five steps as Jordan's code has them, in float64."""
     matrix = matrix.astype(np.float64) / np.linalg.norm(matrix)
     for _ in range(5):
         square = matrix @ matrix.T
@@ -19,12 +19,13 @@ def newton_schulz(matrix: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("factor", [1e-5, 1.0, 1e4])
-def test_orthogonalize_equals_the_slow_iteration(factor: float) -> None:
+def test_orthogonalize_equals_the_iteration_on_whole_matrices(factor: float) -> None:
     rng = np.random.default_rng(0)
     matrices = [np.float32(factor * rng.normal(size=shape)) for shape in SHAPES]
     sizes = [1.0 + i for i in range(len(SHAPES))]
-    for got, matrix, size in zip(jax.jit(muon.orthogonalize)(matrices, sizes), matrices, sizes, strict=True):
-        np.testing.assert_allclose(got / size, newton_schulz(matrix), atol=1e-4)
+    steps = jax.jit(muon.orthogonalize)(matrices, sizes)
+    for step, matrix, size in zip(steps, matrices, sizes, strict=True):
+        np.testing.assert_allclose(step / size, newton_schulz(matrix), atol=1e-4)
 
 
 def test_matrices_of_low_rank_and_of_widely_spread_singular_values() -> None:
@@ -33,33 +34,33 @@ def test_matrices_of_low_rank_and_of_widely_spread_singular_values() -> None:
     spread = left * np.logspace(0, -6, 32) @ right.T  # its Gram matrix has eigenvalues below float32's precision
     deficient = left[:, :3] @ right[:, :3].T
     for matrix in (spread, deficient):
-        (got,) = muon.orthogonalize([jnp.asarray(matrix, jnp.float32)], [1.0])
-        np.testing.assert_allclose(got, newton_schulz(matrix), atol=2e-3)
+        (step,) = muon.orthogonalize([jnp.asarray(matrix, jnp.float32)], [1.0])
+        np.testing.assert_allclose(step, newton_schulz(matrix), atol=2e-3)
 
 
-def test_singular_values_come_near_one_and_the_directions_stay() -> None:
+def test_singular_values_end_near_one_and_singular_vectors_stay() -> None:
     matrix = np.float32(np.random.default_rng(2).normal(size=(90, 12)))
-    (got,) = muon.orthogonalize([jnp.asarray(matrix)], [1.0])
-    values = np.linalg.svd(got, compute_uv=False)
+    (step,) = muon.orthogonalize([jnp.asarray(matrix)], [1.0])
+    values = np.linalg.svd(step, compute_uv=False)
     assert 0.6 < values.min() < values.max() < 1.3
     left, _, right = np.linalg.svd(matrix, full_matrices=False)
-    aligned = left.T @ got @ right.T
+    aligned = left.T @ step @ right.T
     np.testing.assert_allclose(aligned, np.diag(np.diag(aligned)), atol=1e-4)
     np.testing.assert_allclose(np.sort(np.diag(aligned)), np.sort(values), atol=1e-4)
 
 
 def test_zeros_stay_zeros() -> None:
-    (got,) = muon.orthogonalize([jnp.zeros((18, 4))], [1.0])
-    np.testing.assert_array_equal(got, 0)
+    (step,) = muon.orthogonalize([jnp.zeros((18, 4))], [1.0])
+    np.testing.assert_array_equal(step, 0)
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_steps_are_the_orthogonal_momentum_by_hand_and_those_of_optax(nesterov: bool) -> None:
+def test_steps_equal_the_orthogonalised_momentum_by_hand_and_optax(nesterov: bool) -> None:
     rng = np.random.default_rng(3)
     shapes = {"stem": (3, 3, 4, 8), "a": (3, 3, 8, 16), "b": (3, 3, 16, 16), "wide": (3, 3, 1, 16)}
     numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
     theirs = optax.contrib.scale_by_muon(
-        ns_coeffs=(muon.COEFFICIENTS,) * muon.STEPS,  # so that it loops, which compiles quicker
+        ns_coeffs=(muon.COEFFICIENTS,) * muon.STEPS,  # five equal steps make a loop, which compiles faster
         beta=0.9,
         nesterov=nesterov,
         weight_dimension_numbers=dict.fromkeys(shapes, numbers),
@@ -70,14 +71,14 @@ def test_steps_are_the_orthogonal_momentum_by_hand_and_those_of_optax(nesterov: 
     our_update, their_update = jax.jit(ours.update), jax.jit(theirs.update)
     for _ in range(4):
         grads = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-        got, mine = our_update(grads, states[0])
-        other_got, other = their_update(grads, states[1])
-        states = mine, other
+        our_steps, our_state = our_update(grads, states[0])
+        their_steps, their_state = their_update(grads, states[1])
+        states = our_state, their_state
         for name, shape in shapes.items():
             size = 0.2 * max(shape[-1], 9 * shape[2]) ** 0.5
             momentum[name] = grads[name] + 0.9 * momentum[name]
-            along = grads[name] + 0.9 * momentum[name] if nesterov else momentum[name]
-            expected = newton_schulz(along.reshape(-1, shape[-1])).reshape(shape)
-            np.testing.assert_allclose(got[name] / size, expected, atol=1e-4)
-            if not nesterov:  # Nesterov's has a correction for the first steps there
-                np.testing.assert_allclose(got[name] / size, other_got[name], atol=1e-4)
+            direction = grads[name] + 0.9 * momentum[name] if nesterov else momentum[name]
+            expected = newton_schulz(direction.reshape(-1, shape[-1])).reshape(shape)
+            np.testing.assert_allclose(our_steps[name] / size, expected, atol=1e-4)
+            if not nesterov:  # optax corrects Nesterov's first steps
+                np.testing.assert_allclose(our_steps[name] / size, their_steps[name], atol=1e-4)

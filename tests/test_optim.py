@@ -23,13 +23,13 @@ def schedule_config(**fields) -> ConfigDict:
 def test_step_schedule_is_the_papers() -> None:
     config = vgg13.get_config()
     schedule = optim.create_schedule(config.optim.learning_rate, config.schedule, steps_per_epoch=10, epochs=100)
-    at = [0, 199, 200, 399, 400, 999]
+    steps = [0, 199, 200, 399, 400, 999]
     rates = 0.05 * np.array([1, 1, 0.5, 0.5, 0.1, 0.1])
-    np.testing.assert_allclose([schedule(step) for step in at], (1 - 0.9) * rates, rtol=1e-6)
+    np.testing.assert_allclose([schedule(step) for step in steps], (1 - 0.9) * rates, rtol=1e-6)
 
 
-def test_the_papers_steps_are_those_of_its_momentum_with_unit_gain() -> None:
-    """The velocity of the authors' code (CNTK) is 0.9 of itself and 0.1 of the gradient, the step 0.05 times that."""
+def test_vgg13_takes_the_steps_of_the_papers_code() -> None:
+    """In the authors' code (CNTK, unit gain) the velocity is 0.9 velocity + 0.1 gradient, the step 0.05 times it."""
     config = vgg13.get_config()
     optimizer = optim.create_optimizer(config.optim, optax.constant_schedule(config.optim.learning_rate))
     params = {"kernel": jnp.ones((3, 2))}
@@ -59,6 +59,7 @@ def test_warm_up_is_linear_and_ends_at_the_full_rate(name: str) -> None:
 
 
 def updates(params, grads, count: int = 3, **fields):
+    """The parameters after `count` steps at a rate of 0.01, with the same gradient in each."""
     config = base.get_config().optim
     config.update({"momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0, **fields})
     optimizer = optim.create_optimizer(config, optax.constant_schedule(0.01))
@@ -98,8 +99,8 @@ def test_optimizers_equal_those_of_optax(fields, reference) -> None:
     for _ in range(3):
         change, state = reference.update(GRADS, state, expected)
         expected = optax.apply_updates(expected, change)
-    got = updates(PARAMS, GRADS, **fields)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, expected)
+    actual = updates(PARAMS, GRADS, **fields)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), actual, expected)
 
 
 def test_lion_by_hand() -> None:
@@ -118,29 +119,29 @@ def test_lion_by_hand() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 2, 5), (3, 3, 1, 12)])
-def test_muon_orthogonalises_convolutions_and_leaves_the_rest_to_adam(shape: tuple[int, ...]) -> None:
+def test_muon_orthogonalises_convolutions_and_uses_adam_elsewhere(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     shapes = {"conv": {"kernel": shape, "bias": shape[-1:]}, "dense": {"kernel": (4, 3), "bias": (3,)}}
     params, grads = (
-        jax.tree.map(lambda of: jnp.asarray(rng.normal(size=of)), shapes, is_leaf=lambda of: isinstance(of, tuple))
+        jax.tree.map(lambda size: jnp.asarray(rng.normal(size=size)), shapes, is_leaf=lambda x: isinstance(x, tuple))
         for _ in range(2)
     )
-    got = jax.jit(partial(updates, count=1, name="muon", momentum=0.95, weight_decay=0.1))(params, grads)
+    actual = jax.jit(partial(updates, count=1, name="muon", momentum=0.95, weight_decay=0.1))(params, grads)
 
     flat = np.asarray(grads["conv"]["kernel"], np.float64).reshape(-1, shape[-1])
-    step = newton_schulz(flat) * 0.2 * np.sqrt(max(flat.shape))  # on step one the momentum is the gradient, scaled
+    step = newton_schulz(flat) * 0.2 * np.sqrt(max(flat.shape))  # in the first step the momentum is the scaled gradient
     assert 0.6 < np.linalg.svd(newton_schulz(flat))[1].min() < np.linalg.svd(newton_schulz(flat))[1].max() < 1.3
     expected = params["conv"]["kernel"] - 0.01 * (step.reshape(shape) + 0.1 * params["conv"]["kernel"])
-    np.testing.assert_allclose(got["conv"]["kernel"], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual["conv"]["kernel"], expected, rtol=1e-4, atol=1e-6)
 
-    for part, decay in ((("conv", "bias"), 0.0), (("dense", "kernel"), 0.1), (("dense", "bias"), 0.0)):
-        leaf, gradient = (tree[part[0]][part[1]] for tree in (params, grads))
-        adam = optax.nadam(0.01)  # Nesterov's, as the momentum of the convolutions
+    for layer, name, decay in (("conv", "bias", 0.0), ("dense", "kernel", 0.1), ("dense", "bias", 0.0)):
+        leaf, gradient = params[layer][name], grads[layer][name]
+        adam = optax.nadam(0.01)  # with Nesterov momentum, like Muon's
         change, _ = adam.update(gradient, adam.init(leaf))
-        np.testing.assert_allclose(got[part[0]][part[1]], leaf + change - 0.01 * decay * leaf, rtol=1e-5)
+        np.testing.assert_allclose(actual[layer][name], leaf + change - 0.01 * decay * leaf, rtol=1e-5)
 
 
-def test_muon_steps_keep_their_size_and_direction_whatever_the_size_of_the_gradient() -> None:
+def test_muon_steps_do_not_depend_on_the_size_of_the_gradient() -> None:
     params = {"kernel": jnp.zeros((3, 3, 4, 8))}
     grads = {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 4, 8)))}
     muon = jax.jit(partial(updates, count=2, name="muon"))
@@ -152,16 +153,16 @@ def test_muon_steps_keep_their_size_and_direction_whatever_the_size_of_the_gradi
 
 
 def test_muon_of_a_network_without_convolutions_is_adam() -> None:
-    got, expected = (updates(PARAMS, GRADS, name=name, nesterov=False) for name in ("muon", "adam"))
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    actual, expected = (updates(PARAMS, GRADS, name=name, nesterov=False) for name in ("muon", "adam"))
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
-def test_l2_goes_through_the_gradient_and_spares_vectors() -> None:
-    # SGD by hand: w - rate * (g + l2 * w)
-    got = updates(PARAMS, GRADS, count=1, name="sgd", momentum=0.0, nesterov=False, l2=0.1)
-    np.testing.assert_allclose(got["kernel"], PARAMS["kernel"] - 0.01 * (GRADS["kernel"] + 0.1 * PARAMS["kernel"]))
-    np.testing.assert_allclose(got["bias"], PARAMS["bias"] - 0.01 * GRADS["bias"])
-    # Adam divides by the gradient's size, so L2 in a gradient of zero moves the weight at the full rate
+def test_l2_is_added_to_the_gradient_of_kernels() -> None:
+    # SGD by hand: w - rate * (g + l2 * w).
+    params = updates(PARAMS, GRADS, count=1, name="sgd", momentum=0.0, nesterov=False, l2=0.1)
+    np.testing.assert_allclose(params["kernel"], PARAMS["kernel"] - 0.01 * (GRADS["kernel"] + 0.1 * PARAMS["kernel"]))
+    np.testing.assert_allclose(params["bias"], PARAMS["bias"] - 0.01 * GRADS["bias"])
+    # Adam divides by the size of the gradient, so L2 with a gradient of zero moves the weight at the full rate.
     zero = jax.tree.map(jnp.zeros_like, GRADS)
     coupled = updates(PARAMS, zero, count=1, name="adam", l2=1e-3)
     np.testing.assert_allclose(coupled["kernel"], PARAMS["kernel"] - 0.01 * jnp.sign(PARAMS["kernel"]), rtol=1e-3)
@@ -170,11 +171,11 @@ def test_l2_goes_through_the_gradient_and_spares_vectors() -> None:
 
 
 def averaged(steps: int, steps_per_epoch: int, epochs: int, **fields) -> tuple[np.ndarray, np.ndarray]:
-    """The weights after each training step, and the average that is kept beside them: f[steps] each."""
+    """The weights and their average after each training step: f64[steps] each."""
     config = base.get_config().optim
     config.update({"ema_decay": 0.0, "swa_epochs": 0, **fields})
     decay = optim.create_decay(config, steps_per_epoch, epochs)
-    weights = np.random.default_rng(0).normal(size=steps + 1).cumsum()  # the first before any step
+    weights = np.random.default_rng(0).normal(size=steps + 1).cumsum()  # the first are before any step
     optimizer = optax.sgd(1.0)
     model = SimpleNamespace(apply=lambda variables, image, **_: (variables["params"] * jnp.ones((len(image), 8)), {}))
     step = jax.jit(
@@ -182,56 +183,58 @@ def averaged(steps: int, steps_per_epoch: int, epochs: int, **fields) -> tuple[n
             train_step.train_step,
             model=model,
             optimizer=optimizer,
-            loss=lambda logits, target: logits[:, 0] * target[:, 0],  # so that the gradient is the target
+            loss=lambda logits, target: logits[:, 0] * target[:, 0],  # its gradient is the target
             key=jax.random.key(0),
             render=lambda image, params: image,
             decay=decay,
         )
     )
     state = train_step.create_state({"params": jnp.float32(weights[0]), "batch_stats": {}}, optimizer, averaged=True)
-    after, average = [], []
+    latest, average = [], []
     for change in -np.diff(weights):
         target = np.full((1, 8), change, np.float32)
         batch = Batch(np.zeros((1, 4, 4, 1), np.float32), target, np.ones(1, np.float32), None)
         state, _ = step(state, batch)
-        after.append(float(state.params.vectors[0]))
+        latest.append(float(state.params.vectors[0]))
         average.append(float(train_step.eval_variables(state)["params"]))
-    np.testing.assert_allclose(after, weights[1:], rtol=1e-4, atol=1e-5)
-    return np.array(after), np.array(average)
+    np.testing.assert_allclose(latest, weights[1:], rtol=1e-4, atol=1e-5)
+    return np.array(latest), np.array(average)
 
 
 @pytest.mark.parametrize("swa_epochs", [1, 2, 4])
-def test_swa_is_the_mean_of_the_steps_of_the_last_epochs_and_before_them_the_latest(swa_epochs: int) -> None:
-    after, average = averaged(20, steps_per_epoch=5, epochs=4, swa_epochs=swa_epochs)
-    begin = 20 - 5 * swa_epochs
-    np.testing.assert_allclose(average[:begin], after[:begin], rtol=1e-6)
-    for end in range(begin + 1, 21):
-        assert average[end - 1] == pytest.approx(after[begin:end].mean(), rel=1e-4, abs=1e-5)
+def test_swa_is_the_mean_over_the_last_epochs_and_earlier_the_latest_weights(swa_epochs: int) -> None:
+    latest, average = averaged(20, steps_per_epoch=5, epochs=4, swa_epochs=swa_epochs)
+    start = 20 - 5 * swa_epochs
+    np.testing.assert_allclose(average[:start], latest[:start], rtol=1e-6)
+    for end in range(start + 1, 21):
+        assert average[end - 1] == pytest.approx(latest[start:end].mean(), rel=1e-4, abs=1e-5)
 
 
 def test_moving_average_equals_a_slow_loop() -> None:
-    after, average = averaged(20, steps_per_epoch=5, epochs=4, ema_decay=0.6)
+    latest, average = averaged(20, steps_per_epoch=5, epochs=4, ema_decay=0.6)
     expected = np.random.default_rng(0).normal()  # the weights before the first step
     for step in range(20):
         decay = min(0.6, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * after[step]
+        expected = decay * expected + (1 - decay) * latest[step]
         assert average[step] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_without_swa_and_moving_average_there_is_no_average() -> None:
+def test_no_average_is_kept_without_swa_and_moving_average() -> None:
     config = base.get_config().optim
     config.update(ema_decay=0.0, swa_epochs=0)
     assert optim.create_decay(config, 5, 4) is None
 
 
-def test_unknown_names_are_refused() -> None:
+def test_names_outside_the_tables_are_key_errors() -> None:  # the user's text comes from fer_jax.training.checks
     config = base.get_config()
     config.optim.name = "adagrad"
-    with pytest.raises(ValueError, match=r"optim\.name 'adagrad'.*adam, adamw, sgd"):
+    with pytest.raises(KeyError, match="adagrad"):
         optim.create_optimizer(config.optim, optax.constant_schedule(1.0))
-    with pytest.raises(ValueError, match=r"schedule\.name 'linear'.*constant, step, cosine"):
-        optim.create_schedule(1.0, schedule_config(name="linear"), 1, 1)
-    with pytest.raises(ValueError, match="of one length"):
-        optim.create_schedule(1.0, schedule_config(name="step", boundaries=(1, 2), scales=(0.1,)), 1, 1)
-    with pytest.raises(ValueError, match=r"boundaries=\(2, 1\) must be in ascending order"):
-        optim.create_schedule(1.0, schedule_config(name="step", boundaries=(2, 1), scales=(0.1, 0.01)), 1, 1)
+    with pytest.raises(KeyError, match="linear"):
+        optim.create_schedule(1.0, schedule_config(name="linear"), 1, 1)(0)
+
+
+def test_a_new_schedule_is_a_function_and_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(optim.SCHEDULES, "linear", lambda config, epoch, epochs: 1 - epoch / epochs)
+    schedule = optim.create_schedule(0.4, schedule_config(name="linear"), steps_per_epoch=5, epochs=2)
+    np.testing.assert_allclose([schedule(step) for step in range(11)], 0.04 * np.arange(10, -1, -1), atol=1e-7)

@@ -14,7 +14,7 @@ TREE = {
 }
 
 
-def test_vectors_lie_end_to_end_in_the_order_of_the_tree() -> None:
+def test_vectors_are_concatenated_in_the_order_of_the_tree() -> None:
     packed = pack(TREE)
     np.testing.assert_array_equal(packed.vectors, [10, 11, 12, 30, 20])
     assert packed.kernels.keys() == {"first/kernel", "second/kernel"}
@@ -32,7 +32,7 @@ def test_vectors_lie_end_to_end_in_the_order_of_the_tree() -> None:
         {f"Block_{i}": {"kernel": jnp.full((2, 2), i), "bias": jnp.full(i, i)} for i in range(12)},
     ],
 )
-def test_unpack_gives_the_tree_back(tree) -> None:
+def test_unpack_returns_the_tree(tree) -> None:
     packed = jax.tree.map(lambda leaf: leaf + 1, pack(tree))
     expected = jax.tree.map(lambda leaf: leaf + 1, tree)
     jax.tree.map(np.testing.assert_array_equal, jax.jit(unpack)(packed), expected)
@@ -43,18 +43,18 @@ def test_a_gradient_through_unpack_is_the_packed_gradient() -> None:
     def loss(tree) -> jax.Array:
         return sum(jnp.sum(jnp.sin(leaf) * (i + 1)) for i, leaf in enumerate(jax.tree.leaves(tree)))
 
-    got = jax.jit(jax.grad(lambda packed: loss(unpack(packed))))(pack(TREE))
-    jax.tree.map(np.testing.assert_allclose, got, pack(jax.grad(loss)(TREE)))
+    gradient = jax.jit(jax.grad(lambda packed: loss(unpack(packed))))(pack(TREE))
+    jax.tree.map(np.testing.assert_allclose, gradient, pack(jax.grad(loss)(TREE)))
 
 
-def test_vectors_of_several_dtypes_are_refused() -> None:
+def test_vectors_of_several_dtypes_are_an_error() -> None:
     with pytest.raises(TypeError):
         pack({"a": jnp.zeros(2), "b": jnp.zeros(2, jnp.bfloat16)})
 
 
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)
 @pytest.mark.parametrize("tree", [TREE, {"kernel": jnp.ones((3, 3, 1, 2))}])
-def test_an_optimizer_does_the_same_to_a_packed_network(name, tree) -> None:
+def test_an_optimizer_changes_a_packed_network_equally(name, tree) -> None:
     config = base.get_config()
     config.optim.update(name=name, l2=0.1, weight_decay=0.1)
     optimizer = optim.create_optimizer(config.optim, lambda step: 0.1)
@@ -71,7 +71,7 @@ def test_an_optimizer_does_the_same_to_a_packed_network(name, tree) -> None:
     assert not np.allclose(jax.tree.leaves(plain)[0], jax.tree.leaves(tree)[0])
 
 
-def test_layouts_tell_what_lies_where() -> None:
+def test_layouts_list_the_paths_and_shapes_of_each_kind() -> None:
     packed, other = pack({"a": {"b": jnp.zeros(2)}, "w": jnp.zeros((2, 1))}), pack({"c": jnp.zeros(2)})
     tree = {"first": packed, "second": (packed, other), "plain": jnp.zeros(3)}
     assert layouts(tree) == [[["a/b", [2]], ["w", [2, 1]]], [["c", [2]]]]

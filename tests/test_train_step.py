@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 from fer_jax.data import augment, batching
 from fer_jax.data.batching import Batch
 from fer_jax.models import registry
+from fer_jax.models.resnet import ResNet
 from fer_jax.training import losses, metrics, train_step
 
 RENDER = partial(augment.render_device, size=48, normalize="scale")
@@ -18,7 +19,7 @@ SGD = optax.sgd(0.1)
 
 
 class Linear:
-    """A stand-in for a flax module that is small enough to differentiate by hand: logits = mean pixel x w + b."""
+    """A network that is small enough to differentiate by hand: logits = mean pixel x w + b."""
 
     def apply(self, variables, x, train, mutable=(), rngs=None):
         logits = x.mean((1, 2)) @ variables["params"]["w"] + variables["params"]["b"]
@@ -51,13 +52,13 @@ def latest(state: train_step.TrainState):
 
 
 def test_one_step_by_hand() -> None:
-    """If this fails the step no longer is w - rate x mean gradient of the cross entropy; nothing else enters."""
+    """The step is w - rate x the mean gradient of the cross entropy, and nothing else."""
     batch = batch_of(6)
     state, counted = step_of()(train_step.create_state(LINEAR, SGD, averaged=False), batch)
 
     x = batch.image.mean((1, 2, 3))
     logits = x[:, None] * np.linspace(-1, 1, 8)
-    error = (softmax(logits, axis=1) - batch.target) / 6  # the gradient of the mean loss by the logits
+    error = (softmax(logits, axis=1) - batch.target) / 6  # the gradient of the mean loss with respect to the logits
     np.testing.assert_allclose(latest(state)["b"], -0.1 * error.sum(0), rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(latest(state)["w"][0], np.linspace(-1, 1, 8) - 0.1 * x @ error, rtol=1e-5)
     assert int(state.step) == 1
@@ -71,10 +72,10 @@ def test_one_step_by_hand() -> None:
 
 
 def test_golden_step_of_the_real_network() -> None:
-    """Three steps of resnet_tiny on fixed pictures, as first recorded.
+    """Three steps of resnet_tiny on fixed images, as first recorded.
 
-    A failure means that weights, rendering, network, loss or optimizer have changed: runs before and after it do
-    not compare. If that is wanted, record the new values and say so in the commit.
+    If this fails, weights, rendering, network, loss or optimizer have changed, and runs before and after the change
+    cannot be compared. If the change is intended, record the new values and say so in the commit.
     """
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (16, 48, 48), np.uint8)
@@ -94,40 +95,39 @@ def test_golden_step_of_the_real_network() -> None:
 GOLDEN_LOSSES = [2.928, 1.901, 1.247]
 
 
-def test_masked_rows_change_nothing() -> None:
+def test_padded_rows_change_nothing() -> None:
     batch = batch_of(6)
-    filled = Batch(
+    padded_batch = Batch(
         np.concatenate([batch.image, np.full((2, 4, 4, 1), 9, np.float32)]),
         np.concatenate([batch.target, np.zeros((2, 8), np.float32)]),
         np.array([1] * 6 + [0] * 2, np.float32),
         None,
     )
     plain = step_of()(train_step.create_state(LINEAR, SGD, averaged=False), batch)
-    masked = step_of()(train_step.create_state(LINEAR, SGD, averaged=False), filled)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), plain, masked)
+    padded = step_of()(train_step.create_state(LINEAR, SGD, averaged=False), padded_batch)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), plain, padded)
 
 
-def test_step_renders_raw_pictures() -> None:
+def test_step_renders_raw_images() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 48, 48), np.uint8)
     params = augment.sample(rng, 4, "ferplus", 48)
     raw = batch_of(4)._replace(image=images, params=params)
-    ready = raw._replace(image=np.asarray(RENDER(images, params)), params=None)
+    rendered = raw._replace(image=np.asarray(RENDER(images, params)), params=None)
     state = train_step.create_state(LINEAR, SGD, averaged=False)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), step_of()(state, raw), step_of()(state, ready))
-    assert not np.allclose(ready.image, raw.image[..., None] / 127.5 - 1)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), step_of()(state, raw), step_of()(state, rendered))
+    assert not np.allclose(rendered.image, raw.image[..., None] / 127.5 - 1)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_mixed_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) -> None:
-    batch = batch_of(6)._replace(share=np.array([1, 0.9, 0.25, 0.5, 0, 0.125], np.float32))
+    batch = batch_of(6)._replace(mixing_weight=np.array([1, 0.9, 0.25, 0.5, 0, 0.125], np.float32))
     image, target = np.empty((6, 4, 4, 1), np.float32), np.empty((6, 8), np.float32)
-    for row in range(6):
-        other = 5 - row
-        image[row] = batch.mixing_weight[row] * batch.image[row] + (1 - batch.mixing_weight[row]) * batch.image[other]
-        target[row] = batch.mixing_weight[row] * batch.target[row] + (1 - batch.mixing_weight[row]) * batch.target[other]
+    for row, weight in enumerate(batch.mixing_weight):
+        image[row] = weight * batch.image[row] + (1 - weight) * batch.image[5 - row]
+        target[row] = weight * batch.target[row] + (1 - weight) * batch.target[5 - row]
     state = train_step.create_state(LINEAR, SGD, averaged=False)
-    expected = step_of()(state, batch._replace(image=image, target=target, share=None))
+    expected = step_of()(state, batch._replace(image=image, target=target, mixing_weight=None))
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
     split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
     mixed = jax.jit(step_of())(state, split)
@@ -138,7 +138,7 @@ def test_mixed_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) 
 def test_cut_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) -> None:
     boxes = [[0, 0, 4, 4], [0, 0, 0, 0], [1, 2, 4, 3], [0, 1, 1, 4], [2, 2, 2, 4], [3, 0, 4, 2]]
     batch = batch_of(6)._replace(
-        box=np.array(boxes, np.int32), share=np.array([0, 16, 13, 13, 16, 14], np.float32) / 16
+        box=np.array(boxes, np.int32), mixing_weight=np.array([0, 16, 13, 13, 16, 14], np.float32) / 16
     )
     image, target = batch.image.copy(), np.zeros((6, 8), np.float32)
     for row, (left, top, right, bottom) in enumerate(boxes):
@@ -147,22 +147,22 @@ def test_cut_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) ->
                 cut = left <= x < right and top <= y < bottom
                 if cut:
                     image[row, y, x] = batch.image[5 - row, y, x]
-                target[row] += batch.target[5 - row if cut else row] / 16  # each pixel speaks for its picture
+                target[row] += batch.target[5 - row if cut else row] / 16  # each pixel counts for its image
     state = train_step.create_state(LINEAR, SGD, averaged=False)
-    expected = step_of()(state, batch._replace(image=image, target=target, share=None, box=None))
+    expected = step_of()(state, batch._replace(image=image, target=target, mixing_weight=None, box=None))
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
     split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), jax.jit(step_of())(state, split), expected)
 
 
-def test_cutmix_cuts_what_the_step_has_rendered() -> None:
+def test_cutmix_cuts_the_rendered_images() -> None:
     rng = np.random.default_rng(0)
     images, params = rng.integers(0, 256, (4, 48, 48), np.uint8), augment.sample(rng, 4, "ferplus", 48)
-    box, share = batching.cut_boxes(rng, 4, 48, 1.0)
-    raw = batch_of(4)._replace(image=images, params=params, share=share, box=box)
-    ready = raw._replace(image=np.asarray(RENDER(images, params)), params=None)
+    box, weight = batching.cut_boxes(rng, 4, 48, 1.0)
+    raw = batch_of(4)._replace(image=images, params=params, mixing_weight=weight, box=box)
+    rendered = raw._replace(image=np.asarray(RENDER(images, params)), params=None)
     state = train_step.create_state(LINEAR, SGD, averaged=False)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), step_of()(state, raw), step_of()(state, ready))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), step_of()(state, raw), step_of()(state, rendered))
 
 
 def test_average_follows_the_weights() -> None:
@@ -177,29 +177,29 @@ def test_average_follows_the_weights() -> None:
     jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(without), LINEAR)
 
 
-def test_non_finite_loss_is_noted_with_its_step() -> None:
+def test_the_first_step_of_a_non_finite_loss_is_recorded() -> None:
     state = train_step.create_state(LINEAR, SGD, averaged=False)
     state, first = step_of()(state, batch_of(4))
     bad = batch_of(4)
     bad.image[2] = np.nan
     state, second = step_of()(state, bad)
-    state, third = step_of()(state, batch_of(4))  # the weights are lost by now
+    state, third = step_of()(state, batch_of(4))  # by now the weights are nan
     total = metrics.merge(metrics.merge(first, second), third)
     assert int(total.bad_step) == 1
 
 
-def test_dropout_differs_from_step_to_step_and_repeats_for_the_same_step() -> None:
-    model = registry.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
+def test_dropout_depends_on_the_step_alone() -> None:
+    model = ResNet(widths=(4,), blocks=(0,), dropout=0.5)
     state = train_step.create_state(registry.init(model, 0, 4), SGD, averaged=False)
     step = jax.jit(step_of(model))
-    first, again = step(state, batch_of(8))[1], step(state, batch_of(8))[1]
+    first, second = step(state, batch_of(8))[1], step(state, batch_of(8))[1]
     other = step(state._replace(step=jnp.int32(1)), batch_of(8))[1]
-    assert float(first.loss) == float(again.loss)
+    assert float(first.loss) == float(second.loss)
     assert float(first.loss) != float(other.loss)
 
 
-def test_eval_step_leaves_dropout_off_and_counts_the_mask() -> None:
-    model = registry.ResNet(widths=(4,), blocks=(0,), dropout=0.5)
+def test_eval_step_has_no_dropout_and_counts_no_padded_rows() -> None:
+    model = ResNet(widths=(4,), blocks=(0,), dropout=0.5)
     variables = registry.init(model, 0, 4)
     batch = batch_of(6)._replace(mask=np.array([1, 1, 1, 1, 0, 0], np.float32))
     evaluate = partial(train_step.eval_step, model=model, loss=losses.cross_entropy, render=RENDER)
