@@ -1,1 +1,1 @@
-"""Many runs: sweeps over seeds and variants, and tuning."""
+"""Many runs: sweeps over seeds and variants, and searches for better values."""

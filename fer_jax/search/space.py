@@ -1,4 +1,4 @@
-"""What a tuning searches: config fields with their ranges and choices, as `get_search()` of its config file says."""
+"""The search space of a tuning: config fields with their ranges and choices, from `get_search()` of its config file."""
 
 import json
 import runpy
@@ -13,38 +13,40 @@ from fer_jax.core.errors import UserError, one_line
 
 
 class Range(NamedTuple):
-    """All numbers from `low` to `high`, both included: whole ones where the field's are."""
+    """All numbers from `low` to `high`, both included; whole numbers for a field of whole numbers."""
 
     low: float
     high: float
-    log: bool = False  # spread evenly over the logarithm
-    points: int = 3  # how many of them grid search tries
+    log: bool = False  # sample evenly on a logarithmic scale
+    points: int = 3  # values that grid search tries
 
 
-Dimension = Range | Sequence[Any]  # a sequence holds the choices
+Dimension = Range | Sequence[Any]  # a sequence lists the choices
 
 
 class Search(NamedTuple):
-    """What `get_search()` of a tuning's config file returns."""
+    """The return value of `get_search()` in a tuning's config file."""
 
     space: Mapping[str, Dimension]  # by the dotted name of the field
-    seeds: int = 1  # a trial's figure is the mean over so many seeds, the config's and those after it
-    grace_epochs: int = 2  # every trial gets these before it may be pruned
-    startup_trials: int = 5  # so many trials are finished before the first is pruned
+    seeds: int = 1  # a trial's score is the mean over this many seeds: the config's and the next ones
+    grace_epochs: int = 2  # no trial is pruned before this many epochs
+    startup_trials: int = 5  # no trial is pruned before this many trials have finished
 
 
 def load(path: str, config: ConfigDict) -> Search:
     """The search of a config file, each value in the type of its field.
 
     Args:
-        path: of a Python file with `get_search()`.
-        config: what the file's `get_config()` gives: the values of all fields that are not searched.
+        path: a Python file with `get_search()`, or the name of a shipped config.
+        config: the result of the file's `get_config()`: the values of all fields that are not searched.
 
     Raises:
-        UserError: the file has no search, or a field or range of it makes no sense.
+        UserError: the file has no search, or a field or range is not valid.
     """
     try:
         search = runpy.run_path(str(config_lib.find(path))).get("get_search", lambda: None)()
+    except UserError:
+        raise
     except Exception as error:  # whatever the user's file raised while it ran
         raise UserError(f"{path}: {type(error).__name__}: {one_line(error)}") from None
     if not (isinstance(search, Search) and isinstance(search.space, Mapping) and search.space):
@@ -56,18 +58,19 @@ def load(path: str, config: ConfigDict) -> Search:
         if not (isinstance(value, int) and value >= 1):
             raise UserError(f"{path}: {name}={value!r} must be a whole number, at least 1")
     try:
-        return search._replace(space={name: _typed(config, name, of) for name, of in search.space.items()})
+        space = {name: _typed(config, name, dimension) for name, dimension in search.space.items()}
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+    return search._replace(space=space)
 
 
 def _typed(config: ConfigDict, name: str, dimension: Dimension) -> Dimension:
-    """The dimension with its values as the config holds them; ValueError where it cannot hold them."""
+    """The dimension with its values in the type of the config's field; ValueError for a value of another type."""
     fields = config_lib.flatten(config.to_dict())
     if name not in fields:
         raise ValueError(config_lib.unknown_field(name, fields))
 
-    def held(value: Any) -> Any:
+    def typed(value: Any) -> Any:
         try:
             return config_lib.flatten(config_lib.with_values(config, {name: value}).to_dict())[name]
         except (TypeError, ValueError):
@@ -77,13 +80,13 @@ def _typed(config: ConfigDict, name: str, dimension: Dimension) -> Dimension:
     if not isinstance(dimension, Range):
         if isinstance(dimension, str) or not isinstance(dimension, Sequence) or not dimension:
             raise ValueError(f"{name}: {dimension!r} is neither a Range nor a list of choices")
-        choices = [held(value) for value in dimension]
+        choices = [typed(value) for value in dimension]
         if len({repr(choice) for choice in choices}) < len(choices):
             raise ValueError(f"{name}: a choice is given twice: {choices}")
         return choices
     if isinstance(fields[name], bool) or not isinstance(fields[name], int | float):
         raise ValueError(f"{name}: a Range is for numbers; give a list of choices")
-    low, high = held(dimension.low), held(dimension.high)
+    low, high = typed(dimension.low), typed(dimension.high)
     if not low < high:
         raise ValueError(f"{name}: the range {low} to {high} is empty: low must be less than high")
     if dimension.log and low <= 0:
@@ -109,6 +112,9 @@ def ends(dimension: Dimension) -> list[Any]:
 
 
 def as_json(search: Search) -> dict[str, Any]:
-    """What makes two searches the same one: the space, and over how many seeds a figure is the mean."""
-    space = {name: of._asdict() if isinstance(of, Range) else of for name, of in search.space.items()}
+    """The identity of a search: its space, and the number of seeds behind a score."""
+    space = {
+        name: dimension._asdict() if isinstance(dimension, Range) else dimension
+        for name, dimension in search.space.items()
+    }
     return json.loads(json.dumps({"space": space, "seeds": search.seeds}))

@@ -1,3 +1,5 @@
+"""The plots of a study: positions on their scales, and every text legible."""
+
 import numpy as np
 import pytest
 from legible import check, words
@@ -5,25 +7,25 @@ from legible import check, words
 from fer_jax.search import study_plots
 
 
-def test_numbers_lie_where_their_size_or_logarithm_says() -> None:
+def test_numbers_have_linear_or_logarithmic_positions() -> None:
     even = study_plots.numbers([1.0, 3.0, 5.0], 1.0, 5.0)
-    np.testing.assert_allclose(even.places, [0, 0.5, 1])
+    np.testing.assert_allclose(even.positions, [0, 0.5, 1])
     assert even.ticks == [(0, "1"), (0.5, "3"), (1, "5")]
     log = study_plots.numbers([1e-4, 1e-3, 1e-1], 1e-4, 1e-1, log=True)
-    np.testing.assert_allclose(log.places, [0, 1 / 3, 1])
+    np.testing.assert_allclose(log.positions, [0, 1 / 3, 1])
     assert [text for _, text in log.ticks] == ["0.0001", "0.00316", "0.1"]
 
 
-def test_choices_lie_around_their_tick_and_apart() -> None:
+def test_choices_have_different_positions_around_their_tick() -> None:
     scale = study_plots.choices(["b", "a", "b"], ["a", "b"])
-    a, b = (place for place, _ in scale.ticks)
-    assert abs(scale.places[1] - a) < abs(scale.places[1] - b)
-    assert all(abs(scale.places[[0, 2]] - b) < abs(scale.places[[0, 2]] - a))
-    assert scale.places[0] != scale.places[2]
+    a, b = (position for position, _ in scale.ticks)
+    assert abs(scale.positions[1] - a) < abs(scale.positions[1] - b)
+    assert all(abs(scale.positions[[0, 2]] - b) < abs(scale.positions[[0, 2]] - a))
+    assert scale.positions[0] != scale.positions[2]
     assert study_plots.choices([()], [(), (1, 2)]).ticks[1][1] == "(1, 2)"
 
 
-def test_parallel_coordinates_draw_a_line_for_each_trial_and_the_best_on_top() -> None:
+def test_parallel_coordinates_have_a_line_for_each_trial_and_the_best_on_top() -> None:
     rng = np.random.default_rng(0)
     accuracy = rng.uniform(0.7, 0.8, 30)
     fields = {
@@ -36,18 +38,18 @@ def test_parallel_coordinates_draw_a_line_for_each_trial_and_the_best_on_top() -
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(fields) + 1]
     assert len(lines) == 30
     best = int(accuracy.argmax())
-    np.testing.assert_allclose(lines[-1].get_xdata(), [*(scale.places[best] for scale in fields.values()), 1])
+    np.testing.assert_allclose(lines[-1].get_xdata(), [*(scale.positions[best] for scale in fields.values()), 1])
     assert lines[-1].get_linewidth() > lines[0].get_linewidth()
     assert "30 trials" in words(figure)
 
 
 @pytest.mark.parametrize(
-    "shares", [{"optim.learning_rate": 1.0, "model.dropout": 0.0}, {f"model.f{i}": 0.1 for i in range(10)}]
+    "importances", [{"optim.learning_rate": 1.0, "model.dropout": 0.0}, {f"model.f{i}": 0.1 for i in range(10)}]
 )
-def test_importance_shows_each_share(shares: dict[str, float]) -> None:
-    figure = study_plots.importance(shares, 50, "a study with a name so long that its title takes another line or two")
+def test_the_importance_plot_has_a_bar_for_each_field(importances: dict[str, float]) -> None:
+    figure = study_plots.importance(importances, 50, "a study with a name so long that its title takes another line or two")
     check(figure)
-    assert [patch.get_width() for patch in figure.axes[0].patches] == list(shares.values())
-    for name, share in shares.items():
-        assert f" {share:.0%}" in words(figure)
+    assert [patch.get_width() for patch in figure.axes[0].patches] == list(importances.values())
+    for name, importance in importances.items():
+        assert f" {importance:.0%}" in words(figure)
         assert name in words(figure)

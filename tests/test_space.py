@@ -1,34 +1,31 @@
+"""Search spaces: values in the types of their fields, the points of a grid, and errors on one line."""
+
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
+import fer_jax
 from fer_jax.core import config as config_lib
-from fer_jax.core.cli import UserError
+from fer_jax.core.errors import UserError
 from fer_jax.search import space as search_space
 from fer_jax.search.space import Range, Search
 
 FILE = """
-from configs import base
+import fer_jax
 from fer_jax.search_space import Range, Search
 
 def get_config():
-    return base.get_config()
+    return fer_jax.load_config("base")
 
 def get_search():
     return {}
 """
 
 
-@pytest.fixture(autouse=True)
-def in_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-
-
-def load(folder: Path, returned: str) -> Search:
+def load(folder: Path, search: str) -> Search:
     path = folder / "searched.py"
-    path.write_text(FILE.format(returned))
-    return search_space.load(str(path), config_lib.load(str(path), []))
+    path.write_text(FILE.format(search))
+    return search_space.load(str(path), config_lib.load(str(path)))
 
 
 def test_values_take_the_type_of_their_field(tmp_path: Path) -> None:
@@ -49,7 +46,7 @@ def test_values_take_the_type_of_their_field(tmp_path: Path) -> None:
     assert isinstance(search.space["train.batch_size"].low, int)
     assert [type(value) for value in search.space["model.dropout"]] == [float, float]
     assert search.space["schedule.boundaries"] == [(), (2, 4)]
-    assert {name: search_space.points(of) for name, of in search.space.items()} == {
+    assert {name: search_space.points(dimension) for name, dimension in search.space.items()} == {
         "optim.learning_rate": [1.0, 10.0],
         "train.batch_size": [32, 64, 96],
         "model.dropout": [0.0, 0.5],
@@ -59,15 +56,15 @@ def test_values_take_the_type_of_their_field(tmp_path: Path) -> None:
     }
 
 
-def test_the_points_of_a_range_are_even_and_end_at_its_ends() -> None:
+def test_grid_points_are_evenly_spaced_and_include_both_ends() -> None:
     assert search_space.points(Range(0.0, 0.5)) == [0.0, 0.25, 0.5]
     assert search_space.points(Range(1e-4, 1e-2, log=True)) == pytest.approx([1e-4, 1e-3, 1e-2])
     assert search_space.points(Range(0.1, 0.7, points=5))[-1] == 0.7
     assert search_space.points(Range(1, 3, points=9)) == [1, 2, 3]
 
 
-def test_values_are_set_in_a_copy() -> None:
-    config = config_lib.load("configs/base.py", ["--config.optim.learning_rate=0.1"])
+def test_with_values_changes_a_copy() -> None:
+    config = fer_jax.load_config("base", ["--config.optim.learning_rate=0.1"])
     changed = config_lib.with_values(config, {"optim.learning_rate": 0.5, "seed": 3})
     assert (changed.optim.learning_rate, changed.seed) == (0.5, 3)
     assert (config.optim.learning_rate, config.seed) == (0.1, 0)
@@ -88,24 +85,30 @@ def test_values_are_set_in_a_copy() -> None:
         ('{"augment.recipe": "none"}', r"augment\.recipe: 'none' is neither a Range nor a list"),
         ('{"augment.recipe": []}', r"augment\.recipe: \[\] is neither"),
         ('{"augment.recipe": ["none", 3]}', r"augment\.recipe: 3 is not of the field's type, str"),
-        ('{"model.dropout": [0, 0.0]}', r"model\.dropout: a choice stands there twice"),
+        ('{"model.dropout": [0, 0.0]}', r"model\.dropout: a choice is given twice"),
         ("{}", "must return a fer_jax.search_space.Search of one field or more"),
         ('{"seed": [1, 2]}, seeds=0', "seeds=0 must be a whole number, at least 1"),
         ('{"seed": [1, 2]}, grace_epochs=0.5', r"grace_epochs=0\.5 must be"),
     ],
 )
-def test_mistakes_get_one_line(tmp_path: Path, space: str, message: str) -> None:
+def test_an_invalid_space_is_one_line(tmp_path: Path, space: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"searched\.py.*{message}") as error:
         load(tmp_path, f"Search({space})")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("returned", "message"), [("3", "must return"), ("1 / 0", "ZeroDivisionError")])
-def test_what_is_no_search_gets_one_line(tmp_path: Path, returned: str, message: str) -> None:
+@pytest.mark.parametrize(("search", "message"), [("3", "must return"), ("1 / 0", "ZeroDivisionError")])
+def test_a_file_that_returns_no_search_is_one_line(tmp_path: Path, search: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        load(tmp_path, returned)
+        load(tmp_path, search)
 
 
-def test_a_config_without_a_search_gets_one_line() -> None:
-    with pytest.raises(UserError, match=r"configs/base\.py: get_search\(\) must return .*configs/tune\.py"):
-        search_space.load("configs/base.py", config_lib.load("configs/base.py", []))
+def test_a_config_without_a_search_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"base: get_search\(\) must return .*configs/tune\.py"):
+        search_space.load("base", fer_jax.load_config("base"))
+
+
+def test_the_shipped_search_loads_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    search = search_space.load("tune", fer_jax.load_config("tune"))
+    assert "optim.learning_rate" in search.space
