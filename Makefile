@@ -59,7 +59,7 @@ bench: sample .venv-bench/installed
 
 # The command fer-jax, and `import fer_jax` from any folder. Changes in the code need no new installation.
 .venv/project: .venv/installed pyproject.toml
-	$(PIP) --no-deps --editable .
+	$(PIP) --quiet --no-deps --editable .
 	@touch $@
 
 # PyTorch, for the benchmarks alone
