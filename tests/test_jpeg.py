@@ -13,30 +13,31 @@ NOISE = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
 SMOOTH = np.clip((ndimage.gaussian_filter(NOISE.astype(float), (0, 2, 2)) - 127.5) * 8 + 120, 0, 255).astype(np.uint8)
 
 
-def same(quality: int) -> np.ndarray:
+def constant(quality: int) -> np.ndarray:
     return np.full(40, quality, np.int32)
 
 
 @pytest.mark.parametrize("images", [NOISE, SMOOTH], ids=["noise", "smooth"])
 @pytest.mark.parametrize("quality", [1, 10, 49, 50, 75, 95, 100])
-def test_equals_libjpeg_but_for_coefficients_halfway_between_two_steps(images: np.ndarray, quality: int) -> None:
-    def through_a_file(image: np.ndarray) -> np.ndarray:
+def test_equals_libjpeg_except_for_coefficients_halfway_between_two_steps(images: np.ndarray, quality: int) -> None:
+    def libjpeg(image: np.ndarray) -> np.ndarray:
         file = io.BytesIO()
         Image.fromarray(image).save(file, "JPEG", quality=quality)
         return np.asarray(Image.open(file)).astype(int)
 
-    off = abs(jpeg.compress(images, same(quality), np) - np.stack([through_a_file(image) for image in images]))
-    assert (off == 0).mean() > 0.92
-    assert (off <= 1).mean() > 0.98
-    changed = abs(jpeg.compress(images, same(quality), np).astype(int) - images).mean()
-    assert off.mean() < max(0.1, 0.03 * changed)  # or the comparison says little
+    compressed = jpeg.compress(images, constant(quality), np).astype(int)
+    error = abs(compressed - np.stack([libjpeg(image) for image in images]))
+    assert (error == 0).mean() > 0.92
+    assert (error <= 1).mean() > 0.98
+    change = abs(compressed - images).mean()
+    assert error.mean() < max(0.1, 0.03 * change)  # small against the effect of the compression
 
 
-def test_flat_pictures_by_hand() -> None:
+def test_flat_images_by_hand() -> None:
     """A block of one level v has one coefficient, 8 (v - 128), in steps of 16 at quality 50: even levels remain."""
     levels = np.array([128, 129, 130, 131, 125, 127, 0, 255], np.uint8)
     images = np.broadcast_to(levels[:, None, None], (8, 16, 8))
-    rounded = [128, 130, 130, 132, 124, 126, 0, 255]  # halves away from 128; 256 is cut
+    rounded = [128, 130, 130, 132, 124, 126, 0, 255]  # halves away from 128; 256 is clipped
     np.testing.assert_array_equal(jpeg.compress(images, np.full(8, 50), np)[:, 3, 3], rounded)
     np.testing.assert_array_equal(jpeg.compress(images, np.full(8, 100), np), images)
 
@@ -50,11 +51,5 @@ def test_numpy_and_xla_make_the_same_pixels() -> None:
         np.testing.assert_array_equal(device(images, quality), host)
 
 
-def test_quality_0_keeps_the_picture_and_a_lower_one_changes_it_more() -> None:
-    np.testing.assert_array_equal(jpeg.compress(SMOOTH, same(0), np), SMOOTH)
-    far = [
-        abs(jpeg.compress(SMOOTH, same(quality), np).astype(int) - SMOOTH).mean() for quality in (100, 80, 50, 20, 5)
-    ]
-    assert far == sorted(far)
-    assert far[0] < 0.2
-    assert far[-1] > 3
+def test_quality_0_keeps_the_image() -> None:
+    np.testing.assert_array_equal(jpeg.compress(SMOOTH, constant(0), np), SMOOTH)

@@ -9,51 +9,51 @@ from fer_jax.data import labels
 
 
 def reference(votes: list[int], mode: str) -> list[float] | None:
-    """One picture at a time, as the paper's text tells it; None where the picture is dropped."""
+    """The target of one image, step by step as in the paper's text; None where the image is dropped."""
     counts = [0 if count == 1 else count for count in votes]
     total = sum(counts)
-    taken = [0] * 10
+    selection = [0] * 10
     if mode == "majority":
         top = max(counts)
         if 2 * top <= total:
             return None
-        taken[counts.index(top)] = top
+        selection[counts.index(top)] = top
     elif mode == "crossentropy":
-        classes, ended = 0, False
-        while sum(taken) < 0.75 * total and classes < 3 and not ended:
+        classes, finished = 0, False
+        while sum(selection) < 0.75 * total and classes < 3 and not finished:
             top = max(counts)
             for column in range(10):
                 if counts[column] != top:
                     continue
                 if column >= 8:
-                    ended = True
-                    if sum(taken) == 0:
-                        taken[column] = top
+                    finished = True
+                    if sum(selection) == 0:
+                        selection[column] = top
                     break
-                taken[column], counts[column] = top, 0
+                selection[column], counts[column] = top, 0
                 classes += 1
-        if 2 * sum(taken) <= total or classes > 3:
+        if 2 * sum(selection) <= total or classes > 3:
             return None
     elif mode == "multi_target":
-        taken = [count if count >= 0.3 * total - 1e-9 else 0 for count in counts]
-        if 2 * sum(taken) <= total:
+        selection = [count if count >= 0.3 * total - 1e-9 else 0 for count in counts]
+        if 2 * sum(selection) <= total:
             return None
-    if taken.index(max(taken)) >= 8:
+    if selection.index(max(selection)) >= 8:
         return None
-    emotions = taken[:8]
+    emotions = selection[:8]
     if mode == "multi_target":
         return [1.0 if count else 0.001 for count in emotions]
     return [count / sum(emotions) for count in emotions]
 
 
 @pytest.mark.parametrize("mode", ["majority", "crossentropy", "multi_target"])
-def test_targets_equal_a_slow_reference_on_many_vote_rows(mode: str) -> None:
+def test_targets_equal_the_reference_on_many_vote_rows(mode: str) -> None:
     rng = np.random.default_rng(0)
     votes = np.stack([rng.multinomial(n, rng.dirichlet(np.full(10, 0.3))) for n in rng.integers(1, 12, 4000)])
     target, keep = labels.targets(votes, mode)
     expected = [reference(row.tolist(), mode) for row in votes]
     assert keep.tolist() == [row is not None for row in expected]
-    assert 0.3 < keep.mean() < 1  # both cases are there
+    assert 0.3 < keep.mean() < 1  # some are kept, some dropped
     np.testing.assert_allclose(target[keep], [row for row in expected if row is not None], rtol=1e-6)
     assert not target[~keep].any()
 
@@ -64,17 +64,13 @@ def test_targets_equal_a_slow_reference_on_many_vote_rows(mode: str) -> None:
         # neutral, happiness, surprise, sadness, anger, disgust, fear, contempt, unknown, NF
         ("majority", [6, 0, 4, 0, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]),
         ("majority", [5, 0, 5, 0, 0, 0, 0, 0, 0, 0], None),
-        ("majority", [5, 1, 1, 1, 1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]),  # single votes do not count
+        ("majority", [5, 1, 1, 1, 1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]),  # single votes are dropped
         ("majority", [4, 0, 0, 0, 0, 0, 0, 0, 6, 0], None),
         ("crossentropy", [6, 0, 0, 4, 0, 0, 0, 0, 0, 0], [0.6, 0, 0, 0.4, 0, 0, 0, 0]),
-        ("crossentropy", [8, 0, 0, 2, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]),  # 75 % held at once
-        ("crossentropy", [4, 0, 0, 0, 0, 2, 0, 2, 0, 2], [0.5, 0, 0, 0, 0, 0.25, 0, 0.25]),  # a tie, NF out
+        ("crossentropy", [8, 0, 0, 2, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]),  # 75 % at once: the tail is dropped
+        ("crossentropy", [4, 0, 0, 0, 0, 2, 0, 2, 0, 2], [0.5, 0, 0, 0, 0, 0.25, 0, 0.25]),  # a tie, without NF
         ("crossentropy", [4, 2, 2, 2, 0, 0, 0, 0, 0, 0], None),  # a tie that makes four classes
-        (
-            "crossentropy",
-            [7, 0, 0, 0, 0, 0, 0, 0, 3, 0],
-            [1, 0, 0, 0, 0, 0, 0, 0],
-        ),  # unknown does not stay in
+        ("crossentropy", [7, 0, 0, 0, 0, 0, 0, 0, 3, 0], [1, 0, 0, 0, 0, 0, 0, 0]),  # unknown is dropped
         ("crossentropy", [5, 0, 0, 0, 0, 0, 0, 0, 5, 0], None),  # only half is left
         ("crossentropy", [4, 0, 0, 0, 0, 0, 0, 0, 0, 6], None),
         ("mixture", [6, 0, 0, 4, 0, 0, 0, 0, 0, 0], [0.8, 0, 0, 0.2, 0, 0, 0, 0]),
@@ -88,14 +84,14 @@ def test_targets_equal_a_slow_reference_on_many_vote_rows(mode: str) -> None:
         ("argmax", [0, 1, 0, 0, 0, 0, 0, 0, 8, 1], [0, 1, 0, 0, 0, 0, 0, 0]),
     ],
 )
-def test_hand_computed(mode: str, votes: list[int], expected: list[float] | None) -> None:
+def test_targets_by_hand(mode: str, votes: list[int], expected: list[float] | None) -> None:
     target, keep = labels.targets(np.array([votes]), mode)
     assert target.dtype == np.float32
     assert keep.tolist() == [expected is not None]
     np.testing.assert_allclose(target[0], expected or [0] * 8, atol=1e-6)
 
 
-def test_probability_draws_labels_with_the_frequencies_of_crossentropy() -> None:
+def test_probability_draws_labels_from_the_crossentropy_target() -> None:
     votes = np.array([[6, 0, 0, 4, 0, 0, 0, 0, 0, 0]] * 20_000)
     target, _ = labels.targets(votes, "probability")
     np.testing.assert_array_equal(target, labels.targets(votes, "crossentropy")[0])
@@ -107,7 +103,7 @@ def test_probability_draws_labels_with_the_frequencies_of_crossentropy() -> None
     np.testing.assert_allclose(drawn.mean(axis=0), [0.6, 0, 0, 0.4, 0, 0, 0, 0], atol=0.014)
 
 
-def test_errors_name_what_is_wrong() -> None:
+def test_wrong_modes_and_votes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown label mode 'median'.*majority"):
         labels.targets(np.zeros((1, 10), int), "median")
     with pytest.raises(ValueError, match=r"\[N, 10\]"):
@@ -120,7 +116,7 @@ def test_errors_name_what_is_wrong() -> None:
 
 def test_softened_targets_by_hand() -> None:
     target = np.array([[0.8, 0.2, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0]], np.float32)
-    root = [2 / 3, 1 / 3, 0, 0, 0, 0, 0, 0]  # square roots are as 2 to 1
+    root = [2 / 3, 1 / 3, 0, 0, 0, 0, 0, 0]  # the ratio of the square roots is 2
     np.testing.assert_allclose(labels.soften(target, 2, 0), [root, target[1]], rtol=1e-6)
     np.testing.assert_allclose(labels.soften(target, 0.5, 0)[0, :2], [16 / 17, 1 / 17], rtol=1e-6)
     smooth = [0.8 * 0.8 + 0.025, 0.8 * 0.2 + 0.025] + [0.025] * 6
@@ -132,7 +128,7 @@ def test_softened_targets_by_hand() -> None:
 
 @pytest.mark.parametrize("temperature", [0.01, 0.7, 1.5, 100])
 @pytest.mark.parametrize("smoothing", [0, 0.1])
-def test_softened_targets_are_distributions_of_the_same_order(temperature: float, smoothing: float) -> None:
+def test_softened_targets_are_distributions_with_the_same_order(temperature: float, smoothing: float) -> None:
     target = np.random.default_rng(0).dirichlet(np.full(8, 0.3), 200).astype(np.float32)
     softened = labels.soften(target, temperature, smoothing)
     assert softened.dtype == np.float32
@@ -143,7 +139,7 @@ def test_softened_targets_are_distributions_of_the_same_order(temperature: float
     assert (np.diff(np.take_along_axis(softened, order, axis=1), axis=1) >= 0).all()
 
 
-def test_no_votes_at_all_are_kept_by_nobody_who_asks_for_agreement() -> None:
+def test_modes_that_need_agreement_drop_images_without_votes() -> None:
     for mode in ("majority", "probability", "crossentropy", "multi_target", "mixture"):
         assert not labels.targets(np.zeros((1, 10), int), mode)[1].any()
     assert labels.targets(np.zeros((0, 10), int), "majority")[0].shape == (0, 8)
@@ -154,7 +150,7 @@ def test_importing_labels_does_not_import_jax() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-KEPT = {  # of the published fer2013new.csv, a repeated file name counted once
+KEPT = {  # images of the published fer2013new.csv; of rows with the same file name the first counts
     "Training": {
         "majority": 25_057,
         "crossentropy": 27_953,

@@ -70,8 +70,8 @@ def _missing(folder: Path, split: str, data_dir: str | Path) -> str:
         return f"no {split} data in {folder.absolute()}, only {splits}: {_REMEDY}, from CSVs that contain it"
     return (
         f"no {split} data in {folder.absolute()}: run 'fer-jax generate -d {data_dir} -fer fer2013.csv -ferplus "
-        "fer2013new.csv' (in the clone: 'python fer_generator/generate_training_data.py ...'), or name another data "
-        "folder; 'fer-jax sample' or 'make sample' draws faces to try"
+        "fer2013new.csv' (in the clone: python fer_generator/generate_training_data.py); 'fer-jax sample' draws "
+        "sample CSVs"
     )
 
 

@@ -1,0 +1,142 @@
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fer_jax.core.errors import UserError
+from fer_jax.data import folders
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of six flat images: image i has the level 40 i, 10 - i votes for neutral and i for happiness."""
+    path = tmp_path / "FER2013Valid"
+    path.mkdir()
+    rows = []
+    for i in range(6):
+        Image.fromarray(np.full((48, 48), 40 * i, np.uint8)).save(path / f"fer{i:07}.png")
+        rows.append(f'fer{i:07}.png,"(0, 0, 48, 48)",{10 - i},{i},0,0,0,0,0,0,0,0')
+    (path / "label.csv").write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_load_equals_pillow_and_the_csv_row_by_row(sample_dir: Path) -> None:
+    split = folders.load(sample_dir, "valid")
+    table = pd.read_csv(sample_dir / "FER2013Valid" / "label.csv", header=None)
+    assert split.names.tolist() == table[0].tolist()
+    np.testing.assert_array_equal(split.votes, table.iloc[:, 2:])
+    for row in (0, 1, len(table) // 2, len(table) - 1):
+        with Image.open(sample_dir / "FER2013Valid" / table[0][row]) as image:
+            np.testing.assert_array_equal(split.images[row], np.asarray(image))
+
+
+def test_box_is_cropped_and_resized_to_48(folder: Path) -> None:
+    image = np.zeros((96, 96), np.uint8)
+    image[48:, 24:72] = 200
+    Image.fromarray(image).save(folder / "fer0000000.png")
+    text = (folder / "label.csv").read_text().replace("(0, 0, 48, 48)", "(24, 48, 72, 96)", 1)
+    (folder / "label.csv").write_text(text)
+    split = folders.load(folder.parent, "valid")
+    assert (split.images[0] == 200).all()
+    text = text.replace("(24, 48, 72, 96)", "(0, 0, 96, 96)", 1)
+    (folder / "label.csv").write_text(text)
+    whole = folders.load(folder.parent, "valid").images[0]
+    assert whole.shape == (48, 48)
+    assert whole[:20].max() == 0
+    assert whole[40, 24] == 200
+
+
+def test_cache_is_read_until_the_folder_changes(folder: Path) -> None:
+    first = folders.load(folder.parent, "valid")
+    cache = folder.parent / "FER2013Valid.cache.npz"
+    time = cache.stat().st_mtime_ns
+    second = folders.load(folder.parent, "valid")
+    assert cache.stat().st_mtime_ns == time
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+    # other content than the folder's shows that the cache is read
+    with np.load(cache) as stored:
+        content = dict(stored)
+    np.savez(cache, **{**content, "images": content["images"] + 1})
+    np.testing.assert_array_equal(folders.load(folder.parent, "valid").images, first.images + 1)
+
+    changed = folder / "fer0000003.png"
+    time = changed.stat().st_mtime_ns
+    Image.fromarray(np.full((48, 48), 99, np.uint8)).save(changed)
+    os.utime(changed, ns=(time, time + 1))  # a coarse clock could show the same time
+    assert (folders.load(folder.parent, "valid").images[3] == 99).all()
+    np.testing.assert_array_equal(folders.load(folder.parent, "valid").images[0], first.images[0])
+
+    cache.write_bytes(b"cut off")
+    assert (folders.load(folder.parent, "valid").images[3] == 99).all()
+
+
+def test_data_folder_without_a_writable_cache_is_no_error(folder: Path) -> None:
+    (folder.parent / "FER2013Valid.cache.npz").mkdir()  # no file can take its place
+    assert len(folders.load(folder.parent, "valid").images) == 6
+    assert not list(folder.parent.glob(".*"))
+
+
+def edit(old: str, new: str) -> Callable[[Path], None]:
+    """Replace a text in label.csv once."""
+
+    def damage(folder: Path) -> None:
+        text = (folder / "label.csv").read_text()
+        assert old in text
+        (folder / "label.csv").write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+def set_byte(name: str, position: int, byte: int) -> Callable[[Path], None]:
+    """Overwrite one byte of a file."""
+
+    def damage(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[position] = byte
+        (folder / name).write_bytes(content)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, r"no valid data in .*FER2013Valid: run 'fer-jax generate -d .*fer_generator/"),
+        (lambda f: (f / "fer0000002.png").unlink(), r"label\.csv, row 3: fer0000002\.png does not exist"),
+        (lambda f: (f / "fer0000002.png").write_text("x"), r"row 3: fer0000002\.png is not a readable image"),
+        (lambda f: os.truncate(f / "fer0000002.png", 60), r"row 3: .* is not a readable image"),
+        (set_byte("fer0000002.png", 36, 1), r"row 3: .* is not a readable image"),  # length of the pixels
+        (set_byte("fer0000002.png", 11, 0x01), r"row 3: .* is not a readable image"),  # length of the header
+        (lambda f: (f / "label.csv").write_text("a,b,1\n"), r"label\.csv: 3 columns instead of 12"),
+        (lambda f: (f / "label.csv").write_text(""), r"label\.csv: No columns"),
+        (edit("10,0,0", "x,0,0"), r"label\.csv: a vote is not a whole number"),
+        (edit("9,1,0", "-9,1,0"), r"label\.csv, row 2: a vote is negative"),
+        (edit("(0, 0, 48, 48)", "48"), r"row 1: the box '48'"),
+        (edit("(0, 0, 48, 48)", "(0, 0, 48.5, 48)"), r"row 1: the box '\(0, 0, 48\.5, 48\)'"),
+        (edit("(0, 0, 48, 48)", "(0, 0, 48, 49)"), r"row 1: the box .* does not fit into .*, which is 48x48"),
+    ],
+)
+def test_damaged_folders_get_one_line_with_a_remedy(folder: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(folder)
+    with pytest.raises(UserError, match=rf"{message}.*generate") as error:
+        folders.load(folder.parent, "valid")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_split_names_the_existing_ones(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"no test data in .*FER2013Test, only valid: generate the folder again"):
+        folders.load(folder.parent, "test")
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 28_558), ("valid", 3_579)])
+def test_real_folders(real_dir: Path, split: str, count: int) -> None:
+    loaded = folders.load(real_dir, split)
+    assert loaded.images.shape == (count, 48, 48)
+    assert set(loaded.votes.sum(axis=1)) <= {9, 10}
