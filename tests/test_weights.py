@@ -1,3 +1,5 @@
+"""The safetensors file of a released network: its format, its errors, its float16 form."""
+
 import json
 from functools import partial
 from pathlib import Path
@@ -6,23 +8,27 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from fer_jax.experiment import build
 from flax import linen as nn
 from ml_collections import ConfigDict
 from safetensors.numpy import load_file, save_file
 
-from configs import sample
 from fer_jax import inference
-from fer_jax.core import config as config_lib
-from fer_jax.core.cli import UserError
-from fer_jax.core.config import WEIGHTS
+from fer_jax.core import run_folder
+from fer_jax.core.errors import UserError
+from fer_jax.core.run_folder import WEIGHTS
 from fer_jax.inference import weights
 from fer_jax.inference.network import Network
 from fer_jax.inference.weights import Weights
 from fer_jax.models import registry
 from fer_jax.models.ops import Conv3x3
+from fer_jax.training.history import EpochRecord, as_json
+from fer_jax.training.network import build_network, predict_step
+from tests.small_runs import TINY, tiny_config
 
-HISTORY = [{"epoch": 1, "step": 4, "valid": {"accuracy": 0.5}}, {"epoch": 2, "step": 8, "valid": {"accuracy": 0.25}}]
+HISTORY = [
+    EpochRecord(1, 4, {"accuracy": 0.25}, {"accuracy": 0.5}, 0.1),
+    EpochRecord(2, 8, {"accuracy": 0.75}, {"accuracy": 0.25}, 0.1),
+]
 TREE = {"params": {"Dense_0": {"bias": np.zeros(3), "kernel": np.zeros((2, 3))}}, "batch_stats": {}}
 
 
@@ -38,17 +44,16 @@ class Plain(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.MODELS, "small", partial(registry.ResNet, widths=(4, 8), blocks=(0, 0)))
+def plain_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.MODELS, "plain", Plain)
 
 
-def fresh(name: str) -> tuple[ConfigDict, Any]:
-    """A config, and variables with values of their own everywhere."""
-    config = sample.get_config()
-    config.model.name = name
+def fresh(**model: Any) -> tuple[ConfigDict, Any]:
+    """A config, and variables with different values everywhere."""
+    config = tiny_config()
+    config.model.update(model)
     rng = np.random.default_rng(0)
-    variables = registry.init(build(config).model, 0, 48)
+    variables = registry.init(build_network(config).model, 0, 48)
     return config, jax.tree.map(lambda leaf: leaf + rng.uniform(0.1, 0.3, leaf.shape).astype(np.float32), variables)
 
 
@@ -64,32 +69,34 @@ def fails(folder: Path, tree: Any) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("name", ["small", "plain"])
-def test_a_network_comes_back_with_the_same_logits(tmp_path: Path, name: str) -> None:
-    config, variables = fresh(name)
-    config_lib.claim(tmp_path, config)
+@pytest.mark.parametrize("model", [TINY, {"name": "plain", "width": 1.0, "depth": 1}], ids=["resnet", "plain"])
+def test_a_network_comes_back_with_the_same_logits(tmp_path: Path, model: dict[str, Any]) -> None:
+    config, variables = fresh(**model)
+    run_folder.claim(tmp_path, config)
     weights.save(tmp_path, Weights(variables, "latest", 4, 7, HISTORY))
-    network = inference.restore(tmp_path, "best")  # there is but one
+    network = inference.restore(tmp_path, "best")  # a released network has one set of weights
     assert (network.checkpoint, network.step, network.history) == ("latest", 4, HISTORY)
     assert network.config.to_json() == config.to_json()
     jax.tree.map(np.testing.assert_array_equal, network.variables, variables)
     images = np.random.default_rng(1).integers(0, 256, (3, 48, 48), dtype=np.uint8)
-    before = Network(tmp_path, config, build(config), variables, 4, [])
-    said = inference.log_probabilities(network, images)
-    np.testing.assert_array_equal(said, inference.log_probabilities(before, images))
-    assert np.ptp(said) > 0
+    parts = build_network(config)
+    predict = jax.jit(partial(predict_step, model=parts.model, render=parts.render_device))
+    original = Network(tmp_path, config, parts, predict, variables, 4, [])
+    log_probs = inference.log_probabilities(network, images)
+    np.testing.assert_array_equal(log_probs, inference.log_probabilities(original, images))
+    assert np.ptp(log_probs) > 0
 
 
 def test_the_file_is_plain_safetensors_with_flat_names(tmp_path: Path) -> None:
-    _, variables = fresh("small")
+    _, variables = fresh()
     weights.save(tmp_path, Weights(variables, "best", 4, 7, HISTORY))
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
-    # by the format's description: the header's length, a JSON header, the numbers
+    # The format: the header's length, a JSON header, the numbers.
     content = (tmp_path / WEIGHTS).read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     training = json.loads(header.pop("__metadata__")["training"])
-    assert training == {"checkpoint": "best", "step": 4, "seed": 7, "history": HISTORY}
+    assert training == {"checkpoint": "best", "step": 4, "seed": 7, "history": as_json(HISTORY)}
     numbers = sum(leaf.size for leaf in jax.tree.leaves(variables))
     assert len(content) == 8 + length + 4 * numbers
     assert {entry["dtype"] for entry in header.values()} == {"F32"}
@@ -115,10 +122,10 @@ def test_the_same_weights_give_the_same_bytes_however_they_lie_in_memory(tmp_pat
     ("dense", "message"),
     [
         ({"bias": np.zeros(3), "kernel": np.zeros((3, 3))}, "params/Dense_0/kernel is F32[2, 3], not F32[3, 3]"),
-        ({"kernel": np.zeros((2, 3))}, "params/Dense_0/bias is F32[3], not nothing"),
+        ({"kernel": np.zeros((2, 3))}, "params/Dense_0/bias is not part of the network"),
         (
             {"bias": np.zeros(3), "kernel": np.zeros((2, 3)), "scale": np.zeros(3)},
-            "params/Dense_0/scale is nothing, not F32[3]",
+            "params/Dense_0/scale is missing",
         ),
     ],
 )
@@ -133,40 +140,40 @@ def test_weights_of_another_type_get_one_line(tmp_path: Path) -> None:
     assert "params/Dense_0/bias is F16[3], not F32[3]" in fails(tmp_path, TREE)
 
 
-@pytest.mark.parametrize("kept", [0, 4, 100, -1])
-def test_a_truncated_file_gets_one_line(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("size", [0, 4, 100, -1])
+def test_a_truncated_file_gets_one_line(tmp_path: Path, size: int) -> None:
     weights.save(tmp_path, Weights(TREE, "best", 1, 0, HISTORY))
     path = tmp_path / WEIGHTS
-    path.write_bytes(path.read_bytes()[:kept])
+    path.write_bytes(path.read_bytes()[:size])
     assert "damaged" in fails(tmp_path, TREE)
 
 
-def test_a_file_that_is_missing_or_of_something_else_gets_one_line(tmp_path: Path) -> None:
+def test_a_missing_or_foreign_file_gets_one_line(tmp_path: Path) -> None:
     assert "missing" in fails(tmp_path, TREE)
     (tmp_path / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     assert "damaged" in fails(tmp_path, TREE)
     weights.save(tmp_path, Weights(TREE, "best", 1, 0, HISTORY))
-    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS)  # without what is known of the training
+    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS)  # without its metadata
     assert "not from fer_jax.release" in fails(tmp_path, TREE)
 
 
 def test_a_released_network_is_not_trained_on(tmp_path: Path) -> None:
-    config, variables = fresh("small")
-    config_lib.claim(tmp_path, config)
+    config, variables = fresh()
+    run_folder.claim(tmp_path, config)
     weights.save(tmp_path, Weights(variables, "best", 1, 0, HISTORY))
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(UserError, match="holds a released network, which cannot be trained on"):
-        config_lib.claim(tmp_path, config)  # the same config too
+        run_folder.claim(tmp_path, config)  # the same config too
     config.seed = 5
     with pytest.raises(UserError, match="choose another --workdir"):
-        config_lib.claim(tmp_path, config)
+        run_folder.claim(tmp_path, config)
     assert (tmp_path / "config.json").read_bytes() == before
 
 
-def test_half_keeps_kernels_in_float16_and_the_rest_as_it_is(tmp_path: Path) -> None:
-    config, variables = fresh("small")
-    variables = jax.tree.map(lambda leaf: leaf * 1e5 if leaf.ndim == 1 else leaf, variables)  # more than float16 holds
-    config_lib.claim(tmp_path, config)
+def test_half_stores_kernels_in_float16_and_vectors_in_float32(tmp_path: Path) -> None:
+    config, variables = fresh()
+    variables = jax.tree.map(lambda leaf: leaf * 1e5 if leaf.ndim == 1 else leaf, variables)
+    run_folder.claim(tmp_path, config)
     assert not weights.is_half(tmp_path)
     weights.save(tmp_path, Weights(variables, "best", 4, 7, HISTORY))
     size = (tmp_path / WEIGHTS).stat().st_size
@@ -175,14 +182,14 @@ def test_half_keeps_kernels_in_float16_and_the_rest_as_it_is(tmp_path: Path) -> 
     assert weights.is_half(tmp_path)
     kernels = sum(leaf.size for leaf in jax.tree.leaves(variables) if leaf.ndim > 1)
     assert size - (tmp_path / WEIGHTS).stat().st_size == pytest.approx(2 * kernels, abs=100)
-    back = inference.restore(tmp_path, "best").variables
-    for there, here in zip(jax.tree.leaves(variables), jax.tree.leaves(back), strict=True):
-        assert here.dtype == np.float32
-        expected = there.astype(np.float16).astype(np.float32) if there.ndim > 1 else there
-        np.testing.assert_array_equal(here, expected)
+    restored = inference.restore(tmp_path, "best").variables
+    for original, leaf in zip(jax.tree.leaves(variables), jax.tree.leaves(restored), strict=True):
+        assert leaf.dtype == np.float32
+        expected = original.astype(np.float16).astype(np.float32) if original.ndim > 1 else original
+        np.testing.assert_array_equal(leaf, expected)
 
 
-def test_a_kernel_that_float16_does_not_hold_gets_one_line(tmp_path: Path) -> None:
+def test_a_kernel_beyond_the_range_of_float16_gets_one_line(tmp_path: Path) -> None:
     tree = {"params": {"Dense_0": {"kernel": np.full((2, 3), 7e4, np.float32)}}}
     with pytest.raises(UserError, match=r"params/Dense_0/kernel .* without --half"):
         weights.save(tmp_path, Weights(tree, "best", 4, 7, HISTORY), half=True)
