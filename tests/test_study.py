@@ -1,16 +1,24 @@
-"""Optuna's own engine on SQLite files; where a trial is begun by hand, not by Study.optimize, nobody signs for it."""
+"""Studies in SQLite files. A trial that is started by `ask`, not by Study.optimize, sends no heartbeat."""
 
+import ast
+import gc
+import runpy
+import sqlite3
+import warnings
+from collections.abc import Callable
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 
 import optuna
 import pytest
-import sqlalchemy
 from optuna.trial import TrialState
 
-from configs import base
-from fer_jax.core.cli import UserError
+import fer_jax
+from fer_jax.core import config as config_lib
 from fer_jax.core.config import with_values
+from fer_jax.core.errors import UserError
+from fer_jax.reporting import document
 from fer_jax.reporting.document import ImageBlock
 from fer_jax.search import study as study_lib
 from fer_jax.search import study_report
@@ -30,133 +38,137 @@ def url(folder: Path) -> str:
     return f"sqlite:///{folder}/new/study.db"
 
 
-def opened(folder: Path, sampler: str = "grid", search: Search = Search(SPACE), **values) -> optuna.Study:  # noqa: B008
-    config = with_values(base.get_config(), values)
-    return study_lib.open_study(url(folder), "s", sampler, search, config)
+def open_study(folder: Path, sampler: str = "grid", search: Search | None = None, **values) -> optuna.Study:
+    config = with_values(fer_jax.load_config("base"), values)
+    return study_lib.open_study(url(folder), "s", sampler, search or Search(SPACE), config)
 
 
-def finish(study: optuna.Study, trials: int, figure=lambda values: 0.5) -> list[dict]:
-    tried: list[dict] = []
+def optimize(study: optuna.Study, trials: int, score: Callable[[dict], float] = lambda values: 0.5) -> list[dict]:
+    """Run trials whose score is a function of their values; return the values."""
+    points: list[dict] = []
 
     def objective(trial: optuna.Trial) -> float:
-        tried.append(study_lib.suggest(trial, SPACE))
-        return figure(tried[-1])
+        points.append(study_lib.suggest(trial, SPACE))
+        return score(points[-1])
 
-    study.optimize(objective, trials, catch=ZeroDivisionError)
-    return tried
-
-
-def in_order(tried: list[dict]) -> list[tuple]:
-    return sorted(tuple(values.values()) for values in tried)
+    study.optimize(objective, trials)
+    return points
 
 
-def test_grid_search_tries_the_product_of_all_points_once_also_where_trials_fail(tmp_path: Path) -> None:
-    study = opened(tmp_path)
-    whole = sorted(product([0.0, 0.4], [1e-3, 1e-1], [32, 64], [(), (2, 4)]))
-    tried = finish(study, 4)
+def age_heartbeats(folder: Path, seconds: int) -> int:
+    """Move all heartbeats into the past; return how many there are."""
+    with closing(sqlite3.connect(folder / "new" / "study.db")) as database, database:
+        query = "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)"
+        return database.execute(query, (f"-{seconds} seconds",)).rowcount
+
+
+def test_grid_search_tries_every_point_once_even_if_a_trial_crashes(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    grid = sorted(product([0.0, 0.4], [1e-3, 1e-1], [32, 64], [(), (2, 4)]))
+
+    def crash(values: dict) -> float:
+        study_lib.retry_running(study, 4)
+        raise KeyboardInterrupt
+
+    points = optimize(study, 4)
     with pytest.raises(KeyboardInterrupt):
-        finish(study, 1, lambda values: interrupt(study, 4))
-    tried += finish(opened(tmp_path), 12)  # another process, as it were
-    assert in_order(tried) == whole
-    assert study_lib.share(study, 16) == "end"
+        optimize(study, 1, crash)
+    points += optimize(open_study(tmp_path), 12)  # as another process would
+    assert sorted(tuple(values.values()) for values in points) == grid
+    assert study_lib.next_step(study, 16) == "end"
     assert study_lib.origin(study.trials[5]) == 4
 
 
-def interrupt(study: optuna.Study, number: int) -> float:
-    study_lib.give_back(study, number)
-    raise KeyboardInterrupt
-
-
-def test_a_grid_too_large_to_finish_is_drawn_from(tmp_path: Path) -> None:
+def test_a_grid_too_large_to_finish_is_sampled(tmp_path: Path) -> None:
     fine = Range(0.0, 0.5, points=1000)
     space = {"model.dropout": fine, "optim.b1": fine, "optim.b2": fine}
-    study = opened(tmp_path, search=Search(space))
-    assert study.sampler.size == study_lib.MOST_POINTS  # type: ignore[attr-defined]
+    study = open_study(tmp_path, search=Search(space))
+    assert study.sampler.size == study_lib.MAX_POINTS  # type: ignore[attr-defined]
     first, second = (study_lib.suggest(study.ask(), space) for _ in range(2))
     assert first != second
 
 
 @pytest.mark.parametrize(("sampler", "trials"), [("tpe", 12), ("random", 3)])  # tpe draws its first ten at random
-def test_samplers_stay_in_the_space_and_the_values_are_the_configs(tmp_path: Path, sampler: str, trials: int) -> None:
-    for values in finish(opened(tmp_path, sampler), trials):
+def test_samplers_stay_in_the_space_and_give_values_of_the_config(tmp_path: Path, sampler: str, trials: int) -> None:
+    for values in optimize(open_study(tmp_path, sampler), trials):
         assert 0 <= values["model.dropout"] <= 0.4
         assert 1e-3 <= values["optim.learning_rate"] <= 1e-1
         assert 32 <= values["train.batch_size"] <= 64
         assert values["schedule.boundaries"] in [(), (2, 4)]
-        config = with_values(base.get_config(), values)
+        config = with_values(fer_jax.load_config("base"), values)
         assert config.schedule.boundaries == values["schedule.boundaries"]
 
 
-def test_a_trial_that_always_fails_is_given_up(tmp_path: Path) -> None:
-    study = opened(tmp_path)
+def test_a_trial_that_always_crashes_is_given_up(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
 
-    def fail(trial: optuna.Trial) -> float:
-        study_lib.give_back(study, trial.number)
+    def crash(trial: optuna.Trial) -> float:
+        study_lib.retry_running(study, trial.number)
         raise ZeroDivisionError
 
-    study.optimize(fail, study_lib.MOST_RETRIES + 2, catch=ZeroDivisionError)
-    tries = study_lib.MOST_RETRIES + 1
-    assert [study_lib.origin(trial) for trial in study.trials] == [0] * tries + [tries] * 2
+    study.optimize(crash, study_lib.MAX_RETRIES + 2, catch=ZeroDivisionError)
+    attempts = study_lib.MAX_RETRIES + 1
+    assert [study_lib.origin(trial) for trial in study.trials] == [0] * attempts + [attempts] * 2
     assert study_lib.given_up(study) == 1
     assert study_lib.progress(study, 2) == "0 of 2 trials are finished, 1 given up"
-    assert [study_lib.share(study, trials) for trials in (1, 2)] == ["end", "train"]
+    assert [study_lib.next_step(study, trials) for trials in (1, 2)] == ["end", "train"]
 
 
-def test_a_grid_with_a_point_that_always_fails_comes_to_its_end(tmp_path: Path) -> None:
-    study, tried = opened(tmp_path), []
+def test_a_grid_with_a_point_that_always_crashes_ends(tmp_path: Path) -> None:
+    study, points = open_study(tmp_path), []
 
     def objective(trial: optuna.Trial) -> float:
-        tried.append(tuple(study_lib.suggest(trial, SPACE).values()))
-        if tried[-1] == (0.4, 1e-3, 64, ()):
-            study_lib.give_back(study, trial.number)
+        points.append(tuple(study_lib.suggest(trial, SPACE).values()))
+        if points[-1] == (0.4, 1e-3, 64, ()):
+            study_lib.retry_running(study, trial.number)
             raise ZeroDivisionError
         return 0.5
 
-    while study_lib.share(study, 16) == "train":
+    while study_lib.next_step(study, 16) == "train":
         study.optimize(objective, 1, catch=ZeroDivisionError)
-    assert set(tried) == set(product([0.0, 0.4], [1e-3, 1e-1], [32, 64], [(), (2, 4)]))
-    assert len(tried) == 15 + study_lib.MOST_RETRIES + 1
+    assert set(points) == set(product([0.0, 0.4], [1e-3, 1e-1], [32, 64], [(), (2, 4)]))
+    assert len(points) == 15 + study_lib.MAX_RETRIES + 1
     assert study_lib.progress(study, 16) == "15 of 16 trials are finished, 1 given up"
 
 
-def test_a_trial_is_interrupted_as_often_as_it_happens_and_may_still_be_lost(tmp_path: Path) -> None:
-    study = opened(tmp_path)
-    for _ in range(study_lib.MOST_RETRIES + 3):
-        study_lib.give_back(study, study.ask().number, lost=False)
-    for _ in range(study_lib.MOST_RETRIES):
-        study_lib.give_back(study, study.ask().number)
+def test_interruptions_of_a_trial_do_not_count_as_crashes(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    for _ in range(study_lib.MAX_RETRIES + 3):
+        study_lib.retry_running(study, study.ask().number, crashed=False)
+    for _ in range(study_lib.MAX_RETRIES):
+        study_lib.retry_running(study, study.ask().number)
     assert {study_lib.origin(trial) for trial in study.trials} == {0}
-    study_lib.give_back(study, study.ask().number)  # once too often
+    study_lib.retry_running(study, study.ask().number)  # one crash too many
     number = study.ask().number
     assert study_lib.origin(study.trials[number]) == number
 
 
-def test_processes_wait_for_the_last_trials_of_others(tmp_path: Path) -> None:
-    study = opened(tmp_path)
+def test_a_process_waits_for_the_last_trials_of_other_processes(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
     first = study.ask()
-    assert [study_lib.share(study, trials) for trials in (1, 2)] == ["wait", "train"]
+    assert [study_lib.next_step(study, trials) for trials in (1, 2)] == ["wait", "train"]
     study.tell(first, 0.5)
-    assert [study_lib.share(study, trials) for trials in (1, 2)] == ["end", "train"]
-    study_lib.give_back(study, first.number)  # it has its figure
+    assert [study_lib.next_step(study, trials) for trials in (1, 2)] == ["end", "train"]
+    study_lib.retry_running(study, first.number)  # it has its score
     assert len(study.trials) == 1
 
 
-def test_ranking_puts_the_best_first_and_the_pruned_last_by_the_best_of_their_curves(tmp_path: Path) -> None:
-    study = opened(tmp_path)
-    for figure in (0.3, 0.9, 0.5):
-        study.tell(study.ask(), figure)
+def test_the_ranking_has_the_best_first_and_pruned_trials_last_by_the_best_of_their_curves(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    for score in (0.3, 0.9, 0.5):
+        study.tell(study.ask(), score)
     for curve in ((), (0.4, 0.3), (0.95, 0.2)):
         trial = study.ask()
-        for epoch, reached in enumerate(curve, 1):
-            trial.report(reached, epoch)
+        for epoch, accuracy in enumerate(curve, 1):
+            trial.report(accuracy, epoch)
         study.tell(trial, state=TrialState.PRUNED)
     assert [trial.number for trial in study_lib.ranking(study)] == [1, 2, 0, 5, 4, 3]
-    assert [study_lib.accuracy(trial) for trial in study_lib.ranking(study)] == [0.9, 0.5, 0.3, 0.95, 0.4, None]
+    assert [study_lib.score(trial) for trial in study_lib.ranking(study)] == [0.9, 0.5, 0.3, 0.95, 0.4, None]
 
 
 def test_a_study_of_another_search_or_config_or_sampler_is_refused(tmp_path: Path) -> None:
-    opened(tmp_path)
-    opened(tmp_path, search=Search(SPACE, grace_epochs=7), **{"data.dir": "elsewhere"})  # these may differ
+    open_study(tmp_path)
+    open_study(tmp_path, search=Search(SPACE, grace_epochs=7), **{"data.dir": "elsewhere"})  # these may differ
     for changed, message in [
         ({"search": Search(SPACE | {"model.dropout": Range(0.0, 0.3)})}, r"model\.dropout\.high: 0\.4 there, 0\.3 now"),
         ({"search": Search(SPACE, seeds=2)}, "seeds: 1 there, 2 now"),
@@ -164,18 +176,18 @@ def test_a_study_of_another_search_or_config_or_sampler_is_refused(tmp_path: Pat
         ({"sampler": "tpe"}, "sampler: 'grid' there, 'tpe' now"),
     ]:
         with pytest.raises(UserError, match=f"{message}.*choose another --study") as error:
-            opened(tmp_path, **changed)
+            open_study(tmp_path, **changed)
         assert "\n" not in str(error.value)
 
 
-def test_a_study_that_is_older_than_some_fields_goes_on(tmp_path: Path) -> None:
-    study = opened(tmp_path)
+def test_a_study_older_than_some_fields_resumes(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
     older = study.user_attrs["made_from"]
     del older["config"]["model"]["depth"], older["config"]["data"]["teachers"]
     study.set_user_attr("made_from", older)
-    opened(tmp_path)
+    open_study(tmp_path)
     with pytest.raises(UserError, match=r"config\.model\.depth: 1 there, 2 now"):
-        opened(tmp_path, **{"model.depth": 2})
+        open_study(tmp_path, **{"model.depth": 2})
 
 
 @pytest.mark.parametrize(
@@ -188,51 +200,98 @@ def test_a_study_that_is_older_than_some_fields_goes_on(tmp_path: Path) -> None:
         ("sqlite:///{folder}/text.db", "not a database"),
     ],
 )
-def test_storages_that_cannot_be_opened_get_one_line(tmp_path: Path, url: str, message: str) -> None:
+def test_a_storage_that_cannot_be_opened_is_one_line(tmp_path: Path, url: str, message: str) -> None:
     (tmp_path / "text.db").write_text("plain text, longer than the header of a database would be" * 10)
     with pytest.raises(UserError, match=message) as error:
-        study_lib.open_study(url.format(folder=tmp_path), "s", "tpe", Search(SPACE), base.get_config())
+        study_lib.open_study(url.format(folder=tmp_path), "s", "tpe", Search(SPACE), fer_jax.load_config("base"))
     assert "\n" not in str(error.value)
 
 
-def test_a_trial_of_a_dead_process_is_given_back_with_its_curve(tmp_path: Path) -> None:
-    study = opened(tmp_path)
+def test_a_stale_trial_is_retried_with_its_curve(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
     trial = study.ask()
     values = study_lib.suggest(trial, SPACE)
     trial.report(0.25, 1)
     study._storage.record_heartbeat(trial._trial_id)
-    for seconds, todo in ((study_lib.GRACE_S - 30, "wait"), (study_lib.GRACE_S + 1, "train")):
-        with sqlalchemy.create_engine(url(tmp_path)).begin() as database:  # as if the last sign were so long ago
-            ago = f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{seconds} seconds')"
-            database.execute(sqlalchemy.text(ago))
-        assert study_lib.share(study, 1) == todo
-    again = study.ask()
-    assert study_lib.origin(study.trials[again.number]) == trial.number != again.number
-    assert study_lib.suggest(again, SPACE) == values
-    assert study.trials[again.number].intermediate_values == {1: 0.25}
+    for seconds, step in ((study_lib.GRACE_S - 30, "wait"), (study_lib.GRACE_S + 1, "train")):
+        age_heartbeats(tmp_path, seconds)
+        assert study_lib.next_step(study, 1) == step
+    attempt = study.ask()
+    assert study_lib.origin(study.trials[attempt.number]) == trial.number != attempt.number
+    assert study_lib.suggest(attempt, SPACE) == values
+    assert study.trials[attempt.number].intermediate_values == {1: 0.25}
 
 
-def test_a_trial_whose_process_died_before_its_first_sign_is_given_back(tmp_path: Path) -> None:
-    study = opened(tmp_path)
-    values = study_lib.suggest(trial := study.ask(), SPACE)  # and nobody signs for it
-    assert study_lib.share(study, 1) == "wait"
-    with sqlalchemy.create_engine(url(tmp_path)).begin() as database:
-        ago = f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{study_lib.GRACE_S + 1} seconds')"
-        assert database.execute(sqlalchemy.text(ago)).rowcount == 1
-    assert study_lib.share(study, 1) == "train"
-    again = study.ask()
-    assert study_lib.origin(study.trials[again.number]) == trial.number
-    assert study_lib.suggest(again, SPACE) == values
+def test_a_trial_whose_process_died_before_its_first_heartbeat_is_retried(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    values = study_lib.suggest(trial := study.ask(), SPACE)
+    assert study_lib.next_step(study, 1) == "wait"
+    assert age_heartbeats(tmp_path, study_lib.GRACE_S + 1) == 1
+    assert study_lib.next_step(study, 1) == "train"
+    attempt = study.ask()
+    assert study_lib.origin(study.trials[attempt.number]) == trial.number
+    assert study_lib.suggest(attempt, SPACE) == values
 
 
-def test_trials_of_the_same_values_leave_out_which_field_matters(tmp_path: Path) -> None:
-    study = opened(tmp_path)
+def test_a_study_leaves_no_open_database(tmp_path: Path) -> None:
+    config = fer_jax.load_config("base")
+    (tmp_path / "text.db").write_text("plain text, longer than the header of a database would be" * 10)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)  # Python 3.13 warns of a connection that was not closed
+        study = open_study(tmp_path)
+        optimize(study, 2)
+        study_lib.next_step(study, 4)
+        study_lib.close(study)
+        del study
+        with pytest.raises(UserError, match="not a database"):
+            study_lib.open_study(f"sqlite:///{tmp_path}/text.db", "s", "tpe", Search(SPACE), config)
+        gc.collect()
+    assert [warning for warning in caught if warning.category is ResourceWarning] == []
+
+
+def test_trials_of_the_same_values_have_no_plot_of_importance(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
     first = study.ask()
     study_lib.suggest(first, SPACE)
     study.tell(first, 0.5)
     study.enqueue_trial(first.params)
-    again = study.ask()
-    study_lib.suggest(again, SPACE)
-    study.tell(again, 0.6)  # chance alone
-    blocks = study_report.pictures(study, study_lib.ranking(study), Search(SPACE))
+    second = study.ask()
+    study_lib.suggest(second, SPACE)
+    study.tell(second, 0.6)  # chance alone
+    blocks = study_report.plot_blocks(study, study_lib.ranking(study), Search(SPACE))
     assert [block.name for block in blocks if isinstance(block, ImageBlock)] == ["parallel"]
+
+
+def test_tuned_py_loads_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = open_study(tmp_path)
+    config = with_values(fer_jax.load_config("base"), {"data.drop_repeats": True, "seed": 3})
+    points = optimize(study, 3, lambda values: values["model.dropout"] + values["optim.learning_rate"])
+    lines: list[str] = []
+    study_report.write(tmp_path / "study", study, Search(SPACE), config, lines.append)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    best = max(points, key=lambda values: values["model.dropout"] + values["optim.learning_rate"])
+    path = tmp_path / "study" / "tuned.py"
+    tuned = config_lib.load(str(path))
+    assert tuned.to_dict() == with_values(config, best).to_dict()
+    command = f"python -m fer_jax.main --config {path} --config.data.drop_repeats=False"
+    assert f"train the best trial's config: {command}" in lines
+    assert command in (ast.get_docstring(ast.parse(path.read_text())) or "")
+    assert runpy.run_path(str(path))["get_config"]().to_dict() == tuned.to_dict()
+
+
+def test_the_best_trials_fit_a_terminal_whatever_the_number_of_fields(tmp_path: Path) -> None:
+    fields = [name for name, value in config_lib.flatten(fer_jax.load_config("base").to_dict()).items() if value == 0.0]
+    space = {name: Range(0.0, 0.9) for name in fields[:12] if name != "seed"}
+    study = open_study(tmp_path, "random", Search(space))
+
+    def objective(trial: optuna.Trial) -> float:
+        study_lib.suggest(trial, space)
+        return trial.number / 10
+
+    study.optimize(objective, 9)
+    lines = study_report.terminal_text(study_lib.ranking(study), Search(space), "s").splitlines()
+    assert max(map(len, lines)) <= document.TERMINAL
+    assert [line.split()[0] for line in lines[1:]] == ["trial", "accuracy", "epochs", *space]
+    assert lines[1].split()[1:6] == ["8", "7", "6", "5", "4"]  # the best first

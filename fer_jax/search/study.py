@@ -1,8 +1,8 @@
-"""An Optuna study in a database that many processes share: opening it, its samplers, and trials that were lost.
+"""An Optuna study in a database that several processes share: opening it, its samplers, and retries of stale trials.
 
-Optuna's heartbeat tells which trials run: a process that works on one signs every HEARTBEAT_S seconds, and a trial
-that nobody signed for GRACE_S is the trial of a dead process. Its values and its curve then wait in the study as a new
-trial, its retry. That has the folder of the first, so training goes on from the checkpoint there.
+Optuna's heartbeat shows which trials are running: the process that trains a trial sends a heartbeat every HEARTBEAT_S
+seconds. A trial without a heartbeat for GRACE_S is stale: its process has died. Its values and its curve then wait in
+the study as a new trial, the retry. A retry has the folder of the first attempt and resumes from the checkpoint there.
 """
 
 import math
@@ -26,23 +26,23 @@ from fer_jax.search import space as search_space
 from fer_jax.search.space import Search
 
 HEARTBEAT_S, GRACE_S = 10, 60
-MOST_RETRIES = 5  # of one trial: it may be what ends its process
-MOST_POINTS = 100_000  # of a larger grid so many are drawn
+MAX_RETRIES = 5  # of one trial, which may be what ends its process
+MAX_POINTS = 100_000  # a larger grid is sampled
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-FIRST, BEFORE = "failed_trial", "retry_history"  # Optuna's names for what a retry remembers
+FIRST_ATTEMPT, RETRY_HISTORY = "failed_trial", "retry_history"  # Optuna's names of a retry's attributes
 
 
 class Grid(optuna.samplers.RandomSampler):
-    """Grid search in an order that is shuffled, but always the same.
+    """Grid search in a shuffled order that is always the same.
 
-    A trial's point follows from the number of trials before it: no two processes get the same one.
+    A trial's point follows from the number of earlier trials, so no two processes get the same point.
     """
 
     def __init__(self, space: Mapping[str, search_space.Dimension]) -> None:
         super().__init__()
         self._axes = {name: [*map(_stored, search_space.points(dimension))] for name, dimension in space.items()}
         points = math.prod(map(len, self._axes.values()))
-        self.size = min(points, MOST_POINTS)
+        self.size = min(points, MAX_POINTS)
         self._order = random.Random(0).sample(range(points), self.size)
 
     def sample_independent(
@@ -59,22 +59,22 @@ class Grid(optuna.samplers.RandomSampler):
 
 
 def origin(trial: FrozenTrial) -> int:
-    """The number of the trial, or of the first that it is a retry of: what people see, and the name of its folder."""
-    return trial.system_attrs.get(FIRST, trial.number)
+    """The number of the trial's first attempt. Users see this number, and the trial's folder is named by it."""
+    return trial.system_attrs.get(FIRST_ATTEMPT, trial.number)
 
 
 def open_study(url: str, name: str, sampler: str, search: Search, config: ConfigDict) -> optuna.Study:
-    """The study of that name in the database, made now if it is not there.
+    """Open the study of that name in the database, or create it.
 
     Args:
-        url: of the database, as SQLAlchemy takes it.
-        name: of the study.
-        sampler: "tpe", "random" or "grid": what proposes the values of each trial.
-        search: what is searched, and when trials may be pruned.
+        url: the database, as SQLAlchemy takes it.
+        name: the study's name.
+        sampler: "tpe", "random" or "grid"; it proposes the values of each trial.
+        search: the search space, and when trials may be pruned.
         config: the values of all other fields.
 
     Raises:
-        UserError: the storage cannot be opened, or the study was made with another config, search or sampler.
+        UserError: the storage cannot be opened, or the study belongs to another config, search or sampler.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
@@ -84,21 +84,21 @@ def open_study(url: str, name: str, sampler: str, search: Search, config: Config
     study = optuna.create_study(
         storage=_open_storage(url),
         sampler=Grid(search.space) if sampler == "grid" else samplers[sampler](),
-        # from epoch grace_epochs on a trial is pruned if its best is below the median of the others at that epoch
+        # From epoch grace_epochs on a trial is pruned if its best is below the median of the others at that epoch.
         pruner=optuna.pruners.MedianPruner(search.startup_trials, search.grace_epochs),
         study_name=name,
         direction="maximize",
         load_if_exists=True,
     )
-    made_from = {"config": config_lib.as_json(config), **search_space.as_json(search), "sampler": sampler}
-    del made_from["config"]["data"]["dir"]  # machines may have the pictures in different places
-    known = study.user_attrs.get("made_from")
-    if known is None:
-        study.set_user_attr("made_from", made_from)
+    identity = {"config": config_lib.as_json(config), **search_space.as_json(search), "sampler": sampler}
+    del identity["config"]["data"]["dir"]  # machines may have the images in different places
+    stored = study.user_attrs.get("made_from")
+    if stored is None:
+        study.set_user_attr("made_from", identity)
         return study
-    known |= {"config": config_lib.as_json(config_lib.with_later_fields(known["config"]))}
-    if known != made_from:
-        changes = config_lib.differences(known, made_from)
+    stored |= {"config": config_lib.as_json(config_lib.with_later_fields(stored["config"]))}
+    if stored != identity:
+        changes = config_lib.differences(stored, identity)
         raise UserError(f"the study {name!r} in this storage is of another search ({changes}); choose another --study")
     return study
 
@@ -110,15 +110,18 @@ def _open_storage(url: str) -> RDBStorage:
         raise UserError(
             f"--storage {url!r} is no database URL: write for example sqlite:///experiments/tune.db"
         ) from None
-    sqlite = address.get_backend_name() == "sqlite"
-    if sqlite and address.database:
-        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+    engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
+    if address.get_backend_name() == "sqlite":
+        # One process writes at a time; the others wait for it up to this many seconds.
+        engine_kwargs = {"connect_args": {"timeout": 60}}
+        if address.database not in (None, "", ":memory:"):
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+            engine_kwargs["poolclass"] = sqlalchemy.pool.NullPool  # a file is closed after each transaction
 
     def storage() -> RDBStorage:
         return RDBStorage(
             url,
-            # in SQLite one process writes at a time; the others wait so many seconds for it
-            engine_kwargs={"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True},
+            engine_kwargs=engine_kwargs,
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=retry,
@@ -128,7 +131,7 @@ def _open_storage(url: str) -> RDBStorage:
         try:
             return storage()
         except sqlalchemy.exc.SQLAlchemyError:
-            time.sleep(1)  # perhaps another process made the tables at the same moment
+            time.sleep(1)  # perhaps another process was creating the tables at the same moment
             return storage()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = storage_error(error) or str(error.__cause__ or error)
@@ -138,8 +141,13 @@ def _open_storage(url: str) -> RDBStorage:
         raise UserError(f"--storage {shown} cannot be opened: {reason}{missing}") from None
 
 
+def close(study: optuna.Study) -> None:
+    """Close the study's connections to its database."""
+    study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+
+
 def storage_error(error: BaseException | None) -> str:
-    """What the database said, on one line, if its failure led to this error; else ""."""
+    """The database's error text on one line, if a database error caused this error; else ""."""
     reason = ""
     while error:  # Optuna wraps it
         if isinstance(error, sqlalchemy.exc.SQLAlchemyError):
@@ -149,68 +157,71 @@ def storage_error(error: BaseException | None) -> str:
 
 
 def suggest(trial: optuna.Trial, space: Mapping[str, search_space.Dimension]) -> dict[str, Any]:
-    """A value for each field of the space: what the study's sampler proposes, or what the trial had before."""
-    for name, of in space.items():
-        if not isinstance(of, search_space.Range):
-            trial.suggest_categorical(name, [*map(_stored, of)])
-        elif isinstance(of.low, int):
-            trial.suggest_int(name, of.low, int(of.high), log=of.log)
+    """A value for each field of the space: the sampler's proposal, or for a retry the values of the first attempt."""
+    for name, dimension in space.items():
+        if not isinstance(dimension, search_space.Range):
+            trial.suggest_categorical(name, [*map(_stored, dimension)])
+        elif isinstance(dimension.low, int):
+            trial.suggest_int(name, dimension.low, int(dimension.high), log=dimension.log)
         else:
-            trial.suggest_float(name, of.low, of.high, log=of.log)
+            trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
     return values(trial, space)
 
 
 def values(trial: optuna.Trial | FrozenTrial, space: Mapping[str, search_space.Dimension]) -> dict[str, Any]:
-    """The values that a trial tries, as the config takes them."""
-    found = {name: trial.params[name] for name in space}
-    choices = {name: of for name, of in space.items() if not isinstance(of, search_space.Range)}
-    return found | {name: of[[*map(_stored, of)].index(found[name])] for name, of in choices.items()}
+    """The values of the trial, in the types of the config."""
+    stored = {name: trial.params[name] for name in space}
+    choices = {name: axis for name, axis in space.items() if not isinstance(axis, search_space.Range)}
+    return stored | {name: axis[[*map(_stored, axis)].index(stored[name])] for name, axis in choices.items()}
 
 
 def _stored(choice: Any) -> str | int | float:
-    """A database holds texts and numbers, but no tuples."""
+    """The choice as a database can hold it: text or a number, but no tuple."""
     return choice if isinstance(choice, str | int | float) else repr(choice)
 
 
-def retry(study: optuna.Study, trial: FrozenTrial, lost: bool = True) -> None:
-    """Let a trial that ended without a figure wait in the study, with its values and its curve, for another try.
+def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = True) -> None:
+    """Queue another attempt of a trial that ended without a score, with its values and its curve.
 
     Args:
-        study: its study.
+        study: the trial's study.
         trial: the trial.
-        lost: it may be what ended its process, so after MOST_RETRIES it is given up; else it was interrupted.
+        crashed: the trial may have ended its process, so it is given up after MAX_RETRIES. False for a trial that
+            a signal interrupted, which does not count.
     """
-    before = [*trial.system_attrs.get(BEFORE, []), *([trial.number] if lost else [])]
-    if lost and len(before) > MOST_RETRIES:
+    history = [*trial.system_attrs.get(RETRY_HISTORY, []), *([trial.number] if crashed else [])]
+    if crashed and len(history) > MAX_RETRIES:
         return
-    again = optuna.create_trial(
+    attempt = optuna.create_trial(
         state=TrialState.WAITING,
         params=trial.params,
         distributions=trial.distributions,
         user_attrs=trial.user_attrs,
-        system_attrs={**trial.system_attrs, FIRST: origin(trial), BEFORE: before},
+        system_attrs={**trial.system_attrs, FIRST_ATTEMPT: origin(trial), RETRY_HISTORY: history},
         intermediate_values=trial.intermediate_values,
     )
-    study.add_trial(again)
+    study.add_trial(attempt)
 
 
-def give_back(study: optuna.Study, number: int, lost: bool = True) -> None:
-    """`retry` of a trial of this process that is about to end without a figure."""
-    if is_running(study, number):  # else this process was taken for dead, and somebody has done so
-        retry(study, study.trials[number], lost)
+def retry_running(study: optuna.Study, number: int, crashed: bool = True) -> None:
+    """`retry` a trial of this process that is about to end without a score."""
+    if is_running(study, number):  # else another process has queued the retry
+        retry(study, study.trials[number], crashed)
 
 
 def is_running(study: optuna.Study, number: int) -> bool:
-    """Whether the trial has neither a figure nor been taken for lost."""
+    """True for a trial that has no score and was not declared stale."""
     return study.get_trials(deepcopy=False)[number].state == TrialState.RUNNING
 
 
-def share(study: optuna.Study, trials: int) -> str:
-    """What a process does next so that `trials` get their figures: "train", "wait" for those of others, or "end".
+def next_step(study: optuna.Study, trials: int) -> str:
+    """The next step of a process of a study of so many trials.
 
-    Trials that were given up count too: a grid with a point that ends its process would never be finished.
+    Returns:
+        "train" while trials are left to start, "wait" while other processes train the last ones, then "end".
+        Trials that were given up count as finished, or a grid with a point that crashes would never end.
     """
-    _sign_for_the_unsigned(study)
+    _add_missing_heartbeats(study)
     optuna.storages.fail_stale_trials(study)
     count = Counter(trial.state for trial in study.get_trials(deepcopy=False))
     finished = sum(count[state] for state in FINISHED) + given_up(study)
@@ -220,49 +231,52 @@ def share(study: optuna.Study, trials: int) -> str:
 
 
 def given_up(study: optuna.Study) -> int:
-    """How many trials were lost so often that nobody tries them any more."""
+    """The number of trials that have crashed in all of their attempts."""
     trials = study.get_trials(deepcopy=False)
-    often = {origin(trial) for trial in trials if len(trial.system_attrs.get(BEFORE, [])) >= MOST_RETRIES}
-    return len(often - {origin(trial) for trial in trials if trial.state != TrialState.FAIL})
+    exhausted = {origin(trial) for trial in trials if len(trial.system_attrs.get(RETRY_HISTORY, [])) >= MAX_RETRIES}
+    return len(exhausted - {origin(trial) for trial in trials if trial.state != TrialState.FAIL})
 
 
 def progress(study: optuna.Study, trials: int) -> str:
-    """How far the study is, for people."""
-    lost = given_up(study)
-    return f"{len(ranking(study))} of {trials} trials are finished" + f", {lost} given up" * bool(lost)
+    """The study's progress as text."""
+    abandoned = given_up(study)
+    return f"{len(ranking(study))} of {trials} trials are finished" + f", {abandoned} given up" * bool(abandoned)
 
 
-def _sign_for_the_unsigned(study: optuna.Study) -> None:
-    """A process that died before it first signed for its trial leaves one that Optuna would never take for lost."""
+def _add_missing_heartbeats(study: optuna.Study) -> None:
+    """Record a heartbeat for running trials that have none.
+
+    Optuna never declares a trial stale whose process died before its first heartbeat. A live process sends its own.
+    """
     storage = study._storage
-    unsigned = (
+    query = (
         "SELECT trial_id FROM trials JOIN studies USING (study_id) WHERE study_name = :name AND state = 'RUNNING' "
         "AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
     )
     with storage._backend.engine.connect() as database:  # type: ignore[attr-defined]
-        found = database.execute(sqlalchemy.text(unsigned), {"name": study.study_name}).scalars().all()
-    for trial in found:  # if its process lives after all it goes on signing
-        storage.record_heartbeat(trial)  # type: ignore[attr-defined]
+        trial_ids = database.execute(sqlalchemy.text(query), {"name": study.study_name}).scalars().all()
+    for trial_id in trial_ids:
+        storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
 
 
-def accuracy(trial: FrozenTrial) -> float | None:
-    """A finished trial's figure, 0..1; of one that was pruned the best that it had reached, if anything."""
+def score(trial: FrozenTrial) -> float | None:
+    """A finished trial's score, 0..1; for a pruned trial its best so far, if any."""
     return trial.value if trial.state == TrialState.COMPLETE else max(trial.intermediate_values.values(), default=None)
 
 
 def ranking(study: optuna.Study) -> list[FrozenTrial]:
-    """The finished trials from the best on, those with a figure before those that were pruned."""
+    """The finished trials, best first; pruned trials come after complete ones."""
     return sorted(
         study.get_trials(deepcopy=False, states=FINISHED),
-        key=lambda trial: (trial.state == TrialState.PRUNED, -(accuracy(trial) or 0), trial.number),
+        key=lambda trial: (trial.state == TrialState.PRUNED, -(score(trial) or 0), trial.number),
     )
 
 
-def shown(values: Mapping[str, Any]) -> str:
+def format_values(values: Mapping[str, Any]) -> str:
     """Values on one line, numbers to four digits."""
-    return ", ".join(f"{name}={short(value)}" for name, value in values.items())
+    return ", ".join(f"{name}={format_value(value)}" for name, value in values.items())
 
 
-def short(value: Any) -> str:
-    """A value as tables show it."""
+def format_value(value: Any) -> str:
+    """A value as tables show it, numbers to four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

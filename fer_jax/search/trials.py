@@ -19,16 +19,16 @@ from fer_jax.core.errors import UserError
 from fer_jax.core.text import counted
 from fer_jax.search import study as study_lib
 from fer_jax.search.space import Search
-from fer_jax.train import DivergenceError, Ending, train
+from fer_jax.train import DivergenceError, Ending, StopAfter, train
 from fer_jax.training import checkpoint
 from fer_jax.training.checks import check
 from fer_jax.training.history import EpochRecord, best_record
 
-LOOK_EVERY_S = 2.0  # while others train the last trials, or this one
+POLL_S = 2.0  # while other processes train the last trials, or this one
 
 
 class _InterruptedError(Exception):
-    """A signal ended the training of a trial before it had its figure."""
+    """A signal ended the training of a trial before it had a score."""
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -37,16 +37,16 @@ class _TerminatedError(KeyboardInterrupt):
 
 @contextmanager
 def _termination() -> Iterator[None]:
-    """Within it SIGTERM is an exception, so that a trial is given back whose pictures are still being read."""
+    """Turn SIGTERM into an exception, so that a trial whose images are still being read is queued for a retry."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _TerminatedError
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def run(
@@ -55,156 +55,172 @@ def run(
     """Train until `trials` of the study are finished, by this process or by others, or until SIGTERM or Ctrl-C.
 
     Args:
-        study: of `fer_jax.search.study.open_study`.
-        search: what is searched.
+        study: the result of `fer_jax.search.study.open_study`.
+        search: the search space.
         config: the values of all other fields.
-        folder: of the study; a trial's run folder is `<folder>/<number>`, or `<folder>/<number>/seed<n>` with several.
-        trials: how many the study shall have.
-        say: is told what happens, a line at a time.
+        folder: the study's folder. A trial's run folder is `<folder>/<number>`, or with several seeds
+            `<folder>/<number>/seed<n>`.
+        trials: the number of trials that the whole study should have.
+        say: gets a line for each event.
 
     Raises:
-        UserError: a trial cannot be trained at all, or the storage is lost.
+        UserError: a trial cannot be trained at all, or the connection to the storage is lost.
     """
+    worker = _Worker(study, search, config, folder, trials, say)
+    try:
+        with _termination():
+            worker.work()
+    except _TerminatedError:
+        worker.signals.append("SIGTERM")
+    except Exception as error:
+        if reason := study_lib.storage_error(error):
+            raise UserError(f"the storage failed: {reason}; the same command resumes from there") from None
+        raise
+    if worker.signals:
+        say(f"{worker.signals[0]}: the same command resumes from there")
 
-    signals: list[str] = []
-    taken = False  # whether another process took the trial of this one for lost
 
-    def objective(trial: optuna.Trial) -> float:
-        nonlocal taken
+class _Worker:
+    """One process of a study."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        search: Search,
+        config: ConfigDict,
+        folder: Path,
+        trials: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self.study, self.search, self.config = study, search, config
+        self.folder, self.trials, self.say = folder, trials, say
+        self.signals: list[str] = []  # names; the first is reported, and the process should end
+        self.superseded = False  # another process took over this process's trial
+
+    def work(self) -> None:
+        """Train trials until the study is finished or a signal has come."""
+        previous = ""
+        while not self.signals and (step := study_lib.next_step(self.study, self.trials)) != "end":
+            if step == "train":
+                self._train_trial()
+            else:
+                if step != previous:
+                    self.say("waiting for the last trials, which other processes train")
+                time.sleep(POLL_S)
+            previous = step
+
+    def _train_trial(self) -> None:
+        self.superseded = False
         try:
-            return _accuracy(study, trial, search, config, folder, say, signals.append)
+            # The errors of a trial hold its arrays on the device until they are collected.
+            self.study.optimize(self._objective, n_trials=1, callbacks=[self._report], gc_after_trial=True)
+        except _InterruptedError:
+            pass
+        except Exception:  # of Optuna, which cannot store the result of a trial that has ended
+            if not self.superseded:
+                raise
+            self.say("  another process took over this trial because this one stopped responding")
+
+    def _objective(self, trial: optuna.Trial) -> float:
+        """The trial's score; a trial that ends without one is queued for a retry."""
+        try:
+            return self._score(trial)
         except optuna.TrialPruned:
             raise
         except (_InterruptedError, KeyboardInterrupt) as error:
-            # the first that is noted is the one that is told of
-            signals.append("SIGTERM" if isinstance(error, _TerminatedError) else "SIGINT")
-            study_lib.give_back(study, trial.number, lost=False)
+            self.signals.append("SIGTERM" if isinstance(error, _TerminatedError) else "SIGINT")
+            study_lib.retry_running(self.study, trial.number, crashed=False)
             raise
         except BaseException:
-            study_lib.give_back(study, trial.number)
+            study_lib.retry_running(self.study, trial.number)
             raise
         finally:
-            with suppress(optuna.exceptions.StorageInternalError):  # Optuna will meet it too, where it matters
-                taken = not study_lib.is_running(study, trial.number)
+            with suppress(optuna.exceptions.StorageInternalError):  # Optuna raises it again, where it matters
+                self.superseded = not study_lib.is_running(self.study, trial.number)
 
-    def told(study: optuna.Study, trial: FrozenTrial) -> None:
-        say(_standing(study, trial, trials))
-
-    def train_one() -> None:
-        nonlocal taken
-        taken = False
+    def _score(self, trial: optuna.Trial) -> float:
+        """The best validation accuracy with the values of the trial, the mean over the search's seeds."""
+        number = study_lib.origin(self.study.get_trials(deepcopy=False)[trial.number])
+        values = study_lib.suggest(trial, self.search.space)
+        self.say(f"trial {number}: {study_lib.format_values(values)}")
+        config = config_lib.with_values(self.config, values)
         try:
-            # the errors of a trial hold its arrays on the device until they are collected
-            study.optimize(objective, n_trials=1, callbacks=[told], gc_after_trial=True)
-        except _InterruptedError:
-            pass
-        except Exception:  # Optuna's, which cannot note what came of a trial that has ended
-            if not taken:
-                raise
-            say("  another process took over this trial because this one stopped responding")
+            check(config)
+        except UserError as error:  # each value can be trained by itself; see fer_jax.search.tuning.check_search
+            self.say(f"  these values cannot be combined: {error}")
+            raise optuna.TrialPruned from None
+        seeds = range(config.seed, config.seed + self.search.seeds)
+        scores: list[float] = []
+        for seed in seeds:
+            run = self.folder / str(number) / (f"seed{seed}" if self.search.seeds > 1 else "")
+            seeded = config_lib.with_values(config, {"seed": seed})
+            # The curve of the first seed alone decides about pruning.
+            hopeless = _pruner(trial) if seed == config.seed else _keep
+            try:
+                ending = self._train(seeded, run, hopeless)
+            except UserError as error:
+                raise UserError(f"trial {number} ({study_lib.format_values(values)}): {error}") from None
+            if ending.signal:
+                self.signals.append(ending.signal)  # the process ends, also where the trial has its score
+            if ending.how == "pruned":
+                raise optuna.TrialPruned
+            if not ending.finished or (ending.signal and seed < seeds[-1]):
+                raise _InterruptedError
+            scores.append(best_record(_history(run, seeded)).valid["accuracy"])
+        trial.set_user_attr("accuracies", scores)
+        return sum(scores) / len(scores)
 
-    before = ""
-    try:
-        with _termination():
-            while not signals and (todo := study_lib.share(study, trials)) != "end":
-                if todo == "train":
-                    train_one()
-                else:
-                    if before != todo:
-                        say("waiting for the last trials, which other processes train")
-                    time.sleep(LOOK_EVERY_S)
-                before = todo
-    except _TerminatedError:
-        signals.append("SIGTERM")
-    except Exception as error:
-        if reason := study_lib.storage_error(error):
-            raise UserError(f"the storage is lost: {reason}; the same command resumes from there") from None
-        raise
-    if signals:
-        say(f"{signals[0]}: the same command resumes from there")
-
-
-def _accuracy(
-    study: optuna.Study,
-    trial: optuna.Trial,
-    search: Search,
-    config: ConfigDict,
-    folder: Path,
-    say: Callable[[str], None],
-    note: Callable[[str], None],
-) -> float:
-    """The best validation accuracy of the values that the trial tries, the mean over the search's seeds.
-
-    `note` is told of a signal that came; the process should end then, also where the trial has its figure.
-    """
-    number = study_lib.origin(study.get_trials(deepcopy=False)[trial.number])
-    values = study_lib.suggest(trial, search.space)
-    say(f"trial {number}: {study_lib.shown(values)}")
-    tried = config_lib.with_values(config, values)
-    try:
-        check(tried)
-    except UserError as error:  # each value can be trained by itself; see fer_jax.search.tuning.check_search
-        say(f"  no network has these together: {error}")
-        raise optuna.TrialPruned from None
-    accuracies: list[float] = []
-
-    def hopeless(record: EpochRecord) -> bool:
-        if accuracies:  # the curve of the first seed alone is compared
-            return False
-        trial.report(record.valid["accuracy"], record.epoch)
-        return trial.should_prune()
-
-    last = tried.seed + search.seeds - 1
-    for seed in range(tried.seed, last + 1):
-        run = folder / str(number) / (f"seed{seed}" if search.seeds > 1 else "")
-        seeded = config_lib.with_values(tried, {"seed": seed})
-        for record in _history(run, seeded):  # of a trial that was lost: its last epoch may not have been reported
+    def _train(self, config: ConfigDict, run: Path, hopeless: StopAfter) -> Ending:
+        """Train a run; raise TrialPruned where it diverges or needs too much memory."""
+        for record in _history(run, config):  # of an earlier attempt, which may not have reported its last epoch
             hopeless(record)
         jax.clear_caches()  # the programs of earlier trials, which would fill the memory
         try:
-            ending = _train_when_free(seeded, run, lambda line: say(f"  {line}"), hopeless)
+            return _train_when_free(config, run, lambda line: self.say(f"  {line}"), hopeless)
         except (DivergenceError, OutOfMemoryError) as error:
-            say(f"  {str(error).split(';')[0]}")
+            self.say(f"  {str(error).split(';')[0]}")
             raise optuna.TrialPruned from None
-        except UserError as error:
-            raise UserError(f"trial {number} ({study_lib.shown(values)}): {error}") from None
-        if ending.signal:
-            note(ending.signal)
-        if ending.how == "pruned":
-            raise optuna.TrialPruned
-        if not ending.finished or (ending.signal and seed < last):
-            raise _InterruptedError
-        accuracies.append(best_record(_history(run, seeded)).valid["accuracy"])
-    trial.set_user_attr("accuracies", accuracies)
-    return sum(accuracies) / len(accuracies)
+
+    def _report(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Say the trial's result and the study's progress."""
+        best = study_lib.ranking(study)[0]
+        epochs = counted(len(trial.intermediate_values), "epoch")
+        result = f"{trial.value:.2%}" if trial.state == TrialState.COMPLETE else f"pruned after {epochs}"
+        line = f"trial {study_lib.origin(trial)}: {result}; {study_lib.progress(study, self.trials)}"
+        if best.state == TrialState.COMPLETE:
+            line += f", best {best.value:.2%} (trial {study_lib.origin(best)})"
+        self.say(line)
 
 
-def _train_when_free(
-    config: ConfigDict, run: Path, say: Callable[[str], None], stop_after: Callable[[EpochRecord], bool]
-) -> Ending:
-    """`train`; of a trial that was taken for lost while its process only stood still, after that process."""
+def _pruner(trial: optuna.Trial) -> StopAfter:
+    """Report each epoch to the study; True where the trial should be pruned."""
+
+    def hopeless(record: EpochRecord) -> bool:
+        trial.report(record.valid["accuracy"], record.epoch)
+        return trial.should_prune()
+
+    return hopeless
+
+
+def _keep(record: EpochRecord) -> bool:
+    return False
+
+
+def _train_when_free(config: ConfigDict, run: Path, say: Callable[[str], None], stop_after: StopAfter) -> Ending:
+    """`train`, after the process of an earlier attempt has left the run folder, which only seemed to be dead."""
     while True:
         try:
             return train(config, run, say, stop_after)
         except run_folder.BusyError:
             say(f"another process still trains in {run}; waiting")
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_S)
 
 
 def _history(run: Path, config: ConfigDict) -> list[EpochRecord]:
-    """Of the trial's own run: what an older study has left in its folder `train` will refuse."""
-    if not (run / run_folder.CHECKPOINTS).is_dir() or config_lib.as_json(
-        run_folder.read_config(run)
-    ) != config_lib.as_json(config):
+    """The epochs of the run, [] if the folder is new or holds a run of another config, which `train` refuses."""
+    if not (run / run_folder.CHECKPOINTS).is_dir():
+        return []
+    if config_lib.as_json(run_folder.read_config(run)) != config_lib.as_json(config):
         return []
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
         return checkpoint.history(manager)
-
-
-def _standing(study: optuna.Study, trial: FrozenTrial, trials: int) -> str:
-    """What came of a trial, and how far the study is."""
-    best = study_lib.ranking(study)[0]
-    epochs = counted(len(trial.intermediate_values), "epoch")
-    result = f"{trial.value:.2%}" if trial.state == TrialState.COMPLETE else f"pruned after {epochs}"
-    reached = f", best {best.value:.2%} (trial {study_lib.origin(best)})" if best.state == TrialState.COMPLETE else ""
-    return f"trial {study_lib.origin(trial)}: {result}; {study_lib.progress(study, trials)}{reached}"

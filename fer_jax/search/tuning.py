@@ -1,4 +1,4 @@
-"""A tuning from its config file to its report."""
+"""A search from its config file to its report."""
 
 import functools
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ def tune(
         config_name: a config file with `get_config()` and `get_search()`, or the name of a shipped one.
         overrides: `--config.field=value` arguments for fields that are not searched.
         storage: the URL of the database.
-        name: of the study.
+        name: the study's name.
         sampler: "tpe", "random" or "grid".
-        count: trials of the whole study; a grid has no more than its points.
-        folder: of the study.
+        count: the number of trials of the whole study; a grid has at most one for each of its points.
+        folder: the study's folder.
 
     Raises:
         UserError: config, search, data or storage cannot be used.
@@ -43,21 +43,24 @@ def tune(
     search = search_space.load(config_name, config)
     check_search(config, search)
     study = study_lib.open_study(storage, name, sampler, search, config)
-    count = min(count, study.sampler.size) if isinstance(study.sampler, study_lib.Grid) else count
-    _print(f"study {name}: {sampler} search, {study_lib.progress(study, count)}")
-    trials.run(study, search, config, folder, count, _print)
-    if study_lib.ranking(study):
-        study_report.write(folder, study, search, config, _print)
+    try:
+        count = min(count, study.sampler.size) if isinstance(study.sampler, study_lib.Grid) else count
+        _print(f"study {name}: {sampler} search, {study_lib.progress(study, count)}")
+        trials.run(study, search, config, folder, count, _print)
+        if study_lib.ranking(study):
+            study_report.write(folder, study, search, config, _print)
+    finally:
+        study_lib.close(study)
 
 
 def check_search(config: ConfigDict, search: Search) -> None:
-    """Raise UserError where data are missing, or an end or a choice of the search cannot be trained by itself."""
+    """Raise UserError if data are missing, or if one end of a range or one choice cannot be trained by itself."""
     devices = Devices()
     single = [{name: value} for name, dimension in search.space.items() for value in search_space.ends(dimension)]
-    for tried in map(functools.partial(config_lib.with_values, config), [{}, *single]):
-        check(tried)
-        devices.check_batch_size(tried.train.batch_size)
-        check_sources(tried)
+    for trial_config in map(functools.partial(config_lib.with_values, config), [{}, *single]):
+        check(trial_config)
+        devices.check_batch_size(trial_config.train.batch_size)
+        check_sources(trial_config)
     for split in ("train", "valid"):
         folders.load(config.data.dir, split)
 
