@@ -1,14 +1,14 @@
-"""Ablations: one thing changed at a time in ten epochs of what configs/base.py once was, all set for a GPU.
+"""Ablations: one change at a time to a reference of ten epochs, an older configs/base.py, for a GPU.
 
 python -m fer_jax.sweep --config configs/ablation.py --variants reference --seeds 0 1 2 --workdir experiments/ablation
 python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
 
-The first command trains the teachers of `taught`, a second generation, which looks for them in that folder.
-The reference, AdamW with the recipe ferplus and pooling without a blur, reached 84.1 % on validation by majority
-(five runs, two of them on the GPU); docs/results.md has the table. Six processes of this command shared an H100 with
-others: 62 runs in 8 minutes. On a CPU core a run takes some 15 minutes, half an hour on a busy machine, and `wide` and
-`size_64` more, with
---config.augment.renderer=host --config.train.steps_per_call=1 --config.model.dtype=float32.
+The first command trains the teachers of the variant `taught`, which reads them from that folder. The reference, AdamW
+with the recipe ferplus and pooling without a blur, reached 84.1 % on validation by majority (five runs, two of them on
+the GPU); docs/results.md has the table. Six processes of this command trained 62 runs in 8 minutes on a shared H100.
+
+On a CPU core a run takes some 15 minutes, half an hour on a busy machine; `wide` and `size_64` take longer. Add
+--config.augment.renderer=host --config.train.steps_per_call=1 --config.model.dtype=float32 there.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ import fer_jax
 
 
 def get_config() -> ConfigDict:
-    """What all variants share."""
+    """Return the reference, which all variants start from."""
     config = fer_jax.default_config()
     config.data.label_mode = "crossentropy"
     config.augment.recipe = "ferplus"
@@ -32,13 +32,14 @@ def get_config() -> ConfigDict:
     config.schedule.name = "cosine"
     config.schedule.warmup_epochs = 1.0
     config.train.epochs = 10
+    config.train.batch_size = 128
     # An epoch in one call: 27,953 images in batches of 128.
     config.train.steps_per_call = 218
     return config
 
 
 def get_variants() -> dict[str, dict]:
-    """What differs, by the name of the variant; the others are compared with the first."""
+    """Return the changed fields of each variant by its name; the first variant is the reference of the comparison."""
     references = tuple(f"experiments/ablation/reference/seed{seed}" for seed in range(3))
     return {
         "reference": {},
@@ -54,7 +55,7 @@ def get_variants() -> dict[str, dict]:
         "balance": {"data.balance": 0.5},
         "logit_adjustment": {"data.logit_adjustment": 0.5},
         "drop_repeats": {"data.drop_repeats": True},
-        # pictures
+        # images
         "no_augmentation": {"augment.recipe": "none"},
         "flip": {"augment.recipe": "flip"},
         "emotion_cnn": {"augment.recipe": "emotion_cnn"},

@@ -1,23 +1,23 @@
-"""What python -m fer_jax.tune searches: recipe and regularisation of the small residual network, four epochs a trial.
+"""A search for the augmentation and regularisation of the small residual network, four epochs a trial.
 
 python -m fer_jax.tune --config configs/tune.py --trials 50 --storage sqlite:///experiments/tune.db
 python -m fer_jax.main --config experiments/tune/tuned.py --config.train.epochs=20 --config.data.drop_repeats=False
 
-A trial has four epochs at most, some 10 minutes at the 200 images/s of two CPU cores. There is no accuracy to
-quote: this search has not been run to its end, only a smaller one (docs/results.md).
+A trial has at most four epochs: some 10 minutes at the 200 images/s of two CPU cores. There is no accuracy to quote:
+only a smaller search has been run to its end (docs/results.md).
 """
 
 from ml_collections import ConfigDict
 
 import fer_jax
-from fer_jax.search.space import Range, Search
+from fer_jax.search_space import Range, Search
 
 
 def get_config() -> ConfigDict:
-    """The values of all fields that are not searched."""
+    """Return the values of all fields that are not searched."""
     config = fer_jax.default_config()
     config.data.label_mode = "crossentropy"
-    # A network that remembers the validation images with duplicates in training would look better than it is.
+    # Duplicates of validation images in training would favour networks that memorise them.
     config.data.drop_repeats = True
     config.augment.recipe = "strong"
     config.model.dropout = 0.2
@@ -29,14 +29,15 @@ def get_config() -> ConfigDict:
     config.optim.clip_norm = 1.0
     config.optim.ema_decay = 0.998
     config.schedule.name = "cosine"
-    # A whole epoch would be a quarter of the trial.
+    # A whole epoch of warm-up would be a quarter of the trial.
     config.schedule.warmup_epochs = 0.5
     config.train.epochs = 4
+    config.train.batch_size = 128
     return config
 
 
 def get_search() -> Search:
-    """The fields that are searched, by their dotted names: numbers in a Range, anything else as a list of choices."""
+    """Return the searched fields by their dotted names: numbers as a Range, other values as a list of choices."""
     return Search(
         space={
             "data.label_mode": ["crossentropy", "probability", "majority"],
@@ -48,11 +49,11 @@ def get_search() -> Search:
             "optim.ema_decay": [0.0, 0.99, 0.998],
             "train.batch_size": [64, 128, 256],
         },
-        # A trial's figure is the mean over so many seeds. One seed's standard error is 0.6 %: enough to find the
-        # region, not to tell its best points apart.
+        # The score of a trial is the mean over this many seeds. The standard error of one seed is 0.6 %: enough to find
+        # the region, not to rank its best points.
         seeds=1,
-        # From this epoch on a trial ends when its best so far is below the median of the others at the same epoch.
+        # After this many epochs a trial is pruned if its best epoch is below the median of the others so far.
         grace_epochs=2,
-        # No trial is pruned before so many are finished.
+        # No trial is pruned before this many are finished.
         startup_trials=5,
     )

@@ -2,13 +2,13 @@
 
 python -m fer_jax.main --config configs/vgg13.py
 
-Meant for a GPU: at 9 images/s, the median of ten steps on two busy CPU cores, its 100 epochs of 25,057 pictures would
-take 77 hours. It has not been run, so there is no accuracy of ours to quote; the paper reports 83.85 +- 0.63 % on the
-test pictures with these labels.
+It needs a GPU: at 9 images/s, the median of ten steps on two busy CPU cores, 100 epochs of 25,057 images would take
+77 hours. It has not been run, so there is no accuracy of ours to quote. The paper reports 83.85 +- 0.63 % on the test
+images with these labels.
 
-The learning rate is a tenth of the 0.05 in the authors' code (https://github.com/microsoft/FERPlus): there, in CNTK,
-momentum keeps a mean of the gradients (its unit gain), here a sum, ten times as large at 0.9. One thing differs: their
-weights begin by Glorot's uniform rule, here by He's normal one as in all our networks.
+The learning rate is a tenth of the 0.05 in the authors' code (https://github.com/microsoft/FERPlus). Momentum in CNTK
+keeps a mean of the gradients (unit gain); here it keeps a sum, ten times as large at 0.9. One difference remains: their
+weights are initialised by Glorot's uniform rule, ours by He's normal one, as in all our networks.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ import fer_jax
 
 
 def get_config() -> ConfigDict:
-    """SGD at 0.005 with momentum 0.9, half after 20 and a tenth after 40 of 100 epochs, batch 32, input 64x64."""
+    """Return the config: SGD at 0.005, half after 20 and a tenth after 40 of 100 epochs, batch 32, input 64x64."""
     config = fer_jax.default_config()
     config.image.size = 64
     config.image.normalize = "ferplus"

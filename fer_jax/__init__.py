@@ -1,6 +1,6 @@
 """Train, evaluate and use networks that read emotion from faces, on FER+, with JAX.
 
-The names below are loaded when they are first used: importing fer_jax loads neither jax nor pandas.
+Each public name is imported at its first use: `import fer_jax` alone loads neither jax nor pandas nor numpy.
 """
 
 from importlib import import_module

@@ -1,10 +1,10 @@
 """Evaluate trained runs on a split: metrics with intervals, plots, and a page to read.
 
-Writes metrics.json, report.md, report.html and the plots to <run>/report, where they replace those of an earlier
-evaluation. The report of a shipped network goes to experiments/reports/<name>. Several runs give a comparison with
-paired tests instead, written to --out with a report of each model.
+Writes metrics.json, report.md, report.html and the plots to <run>/report, and replaces those of an
+earlier evaluation. The report of a released network goes to experiments/reports/<name>. Several
+runs give a comparison with paired tests, which goes to --out with a report of each model.
 
-Every image that a protocol keeps is counted exactly once:
+A protocol selects images and labels; each selected image is counted exactly once:
   majority  without single votes, one class has more than half (the official protocol of FER+)
   clean     no vote for unknown or not-a-face; the class with the most votes
   argmax    every image; the class with the most votes
@@ -32,22 +32,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="RUN",
         help="a run folder, or the name of a shipped network; repeat it to compare",
     )
-    parser.add_argument("--data", metavar="DIR", help="the data folder (default: the one the first run was trained on)")
+    parser.add_argument("--data", metavar="DIR", help="the data folder (default: that of the first run's training)")
     parser.add_argument("--split", choices=("train", "valid", "test"), default="valid", help="default: valid")
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
     parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
         default="majority",
-        help="of classes, slices, images and comparison; default: majority",
+        help="the protocol of the tables and plots (the report has the accuracy of all three); default: majority",
     )
-    parser.add_argument("--flip", action="store_true", help="average in the prediction for the mirrored image")
-    parser.add_argument("--ensemble", action="store_true", help="evaluate the mean of all runs' probabilities too")
+    parser.add_argument(
+        "--flip", action="store_true", help="average the predictions for each image and its mirror image"
+    )
+    parser.add_argument("--ensemble", action="store_true", help="also evaluate the mean of all runs' probabilities")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="the folder of the report (default: <run>/report), or of the comparison of several runs (default: "
+        help="the folder for the report (default: <run>/report), or for the comparison of several runs (default: "
         "experiments/comparison)",
     )
     args = parser.parse_args(argv)
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.ensemble and len(runs) < 2:
         parser.error("--ensemble needs two --run or more")
     for run in runs:
-        run_folder.read_config(run)  # a missing run shows before jax is imported
+        run_folder.read_config(run)  # a missing run is reported before jax is imported
 
     from fer_jax.core import runtime
     from fer_jax.reporting.evaluate_runs import evaluate_runs

@@ -1,8 +1,8 @@
 """Train a network on FER+ folders, or resume a run that was interrupted.
 
-The run folder gets config.json, history.csv (one row an epoch), checkpoints/ (latest and best) and TensorBoard event
-files. The same command resumes from the latest checkpoint. Any field of the config can be overridden; fer_jax/core/schema.py
-explains them all.
+The run folder gets config.json, history.csv (one row an epoch), checkpoints/ (latest and best)
+and TensorBoard event files. The same command resumes from the latest checkpoint. Any field of the
+config can be overridden; fer_jax/core/schema.py explains all fields.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from fer_jax.core import config as config_lib
 EXAMPLES = [
     "--config configs/base.py",
     "--config emotion_cnn --workdir experiments/seed1 --config.seed=1",
-    "--config base --config.schedule.boundaries='(10, 15)' --config.schedule.scales='(0.1, 0.01)'",
+    "--config vgg13 --config.schedule.boundaries='(10, 15)'",
     "tensorboard --logdir experiments",
 ]
 

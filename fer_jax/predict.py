@@ -1,13 +1,14 @@
-"""Predict the expressions in image files of faces: a probability for each of the eight emotions.
+"""Predict the expressions in images of faces: a probability for each of the eight emotions.
 
-An image should show one face, cut out as in FER2013: from the forehead to below the chin, and little around it. Faces
-are not searched for. Colours become grey, and transparent areas too. An image that is not square is cut to its middle;
-it is then scaled to 48x48 pixels. Of folders every image is taken: write the sheet elsewhere. Several --run are
-averaged. Prints the two likeliest emotions of each image; --csv keeps all eight, --sheet shows the images as the
-network sees them.
+An image should show one face, cut out as in FER2013: from the forehead to below the chin, with
+little around it. Faces are not detected. Colours and transparent areas become grey. An image that
+is not square is cropped to its middle, then scaled to 48x48 pixels. A folder stands for all images
+in it, so write the sheet to another folder. The predictions of several --run are averaged. The
+command prints the two likeliest emotions of each image, for the first 40 images. --csv has all
+eight for all images. --sheet shows the images as the network sees them.
 
-The emotions are the names that people would give the expression, not what the person feels. The network's model card
-says how often it is wrong and what it must not be used for.
+The emotions are the names that people would give the expression, not what the person feels. The
+network's model card says how often it is wrong and what it must not be used for.
 """
 
 from collections.abc import Sequence
@@ -30,14 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--run",
         action="append",
         metavar="RUN",
-        help="a run folder, or the name of a shipped network (default: best); repeat it to average",
+        help="a run folder, or the name of a shipped network (default: best); repeat it to average several",
     )
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
-    parser.add_argument("--flip", action="store_true", help="average in the prediction for the mirrored image")
-    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write all probabilities")
-    parser.add_argument("--sheet", type=cli.output_png, metavar="FILE", help="draw the first 48 images, as a .png")
+    parser.add_argument(
+        "--flip", action="store_true", help="average the predictions for each image and its mirror image"
+    )
+    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write all probabilities to a .csv file")
+    parser.add_argument("--sheet", type=cli.output_png, metavar="FILE", help="draw the first 48 images to a .png file")
     args = parser.parse_args(argv)
     runs = [run_folder.find(run) for run in args.run or ["best"]]
+    for run in runs:
+        run_folder.read_config(run)  # a missing run is reported before jax is imported
 
     from fer_jax.core import runtime
     from fer_jax.faces.prediction_files import predict_files

@@ -1,16 +1,17 @@
-"""Count and draw the images that occur in several splits of FER2013: duplicates, and near-duplicates.
+"""Count and draw the images that are in several splits of FER2013: duplicates and near-duplicates.
 
-A duplicate has the same pixels. A near-duplicate is the same photograph again: the correlation of the two images,
-which no change of brightness or contrast alters, reaches 0.92 in the best of 18 alignments (mirrored or not, shifted
-by up to one pixel each way). Other crops, sizes and angles of a photograph often stay below that, and are not found:
-the counts are too low rather than too high.
+A duplicate has the same pixels. A near-duplicate is another copy of the same photograph: the
+correlation of the two images is at least 0.92 in the best of 18 alignments (mirrored or not,
+shifted by up to one pixel each way). Brightness and contrast do not change the correlation. Other
+crops, sizes and angles of a photograph are often below 0.92 and are not counted: the counts are
+too low rather than too high.
 """
 
 from collections.abc import Sequence
 
 from fer_jax.core import cli
 
-SHEET = 120  # pairs on a sheet
+SHEET = 120  # pairs on the sheet at most
 EXAMPLES = ["--data data --sheet experiments/near_duplicates.png"]
 
 

@@ -1,4 +1,4 @@
-"""The public names of a tuning's config file; see configs/tune.py."""
+"""The public names for the config file of a search; see configs/tune.py."""
 
 from fer_jax.search.space import Range, Search
 

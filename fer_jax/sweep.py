@@ -1,24 +1,25 @@
-"""Train several configs with several seeds, back to back, and gather their results in one table.
+"""Train several configs with several seeds, one run after another, and write one table of results.
 
-A config file may list variants (get_variants: a name and the fields that differ); all are trained and compared with the
-first. Each run has its own folder, <workdir>/<variant>/seed<n>. After every run results.csv (a row per run),
-report.html and report.md (mean, spread, difference from the first variant) are rewritten with all finished runs of the
-folder. The same command resumes after an interruption; finished runs are not trained again (failed runs are), and
-seeds, variants and configs may be added. Started several times, for several devices or to fill one, the processes
-share out the runs.
+A config file may list variants (get_variants: a name and the fields that differ). All variants are
+trained and compared with the first. The folder of a run is <workdir>/<variant>/seed<n>. After each
+run, results.csv (a row per run), report.html and report.md (mean, spread, difference from the first
+variant) are rewritten with all finished runs of the folder.
+
+The same command resumes after an interruption. It trains failed runs again, but not finished ones.
+Seeds, variants and configs may be added. Start it several times to run several trainings at once,
+on several devices or on one.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax.core import cli
+from fer_jax.core import cli, config
 
 WORKDIR = Path("experiments/sweep")
 EXAMPLES = [
     "--config base --seeds 0 1 2",
     "--config base --config fast --seeds 0 1 --config.train.epochs=4",
     "--config ablation --variants reference muon --seeds 0 1",
-    "--config ablation --variants reference --seeds 0 1 2 --workdir experiments/ablation",
     "--config ablation --seeds 0 1 2 --workdir experiments/ablation",
 ]
 
@@ -39,19 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="train only these (the table has all finished runs)",
+        help="train only these variants (the table has all finished runs)",
     )
     parser.add_argument("--workdir", type=Path, default=WORKDIR, metavar="DIR", help=f"default: {WORKDIR}")
     parser.add_argument(
         "--checkpoint",
         choices=("best", "latest"),
         default="latest",
-        help="the checkpoint that is evaluated; default: latest, which the validation images did not choose",
+        help="the checkpoint to evaluate; default: latest, which was not chosen on the validation images",
     )
     cli.add_overrides(parser, "sets a field in every run")
     args, overrides = parser.parse_known_args(argv)
     if len(set(args.seeds)) < len(args.seeds):
         parser.error("the same seed is given twice")
+    for name in args.config:
+        config.load(name, overrides)  # a mistyped field is reported before jax is imported
 
     from fer_jax.core import runtime
     from fer_jax.search.sweep import sweep

@@ -1,1 +1,1 @@
-"""Everything without machine learning: errors, commands, configs, run folders, devices."""
+"""The parts without machine learning: errors, commands, configs, run folders, devices."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them."""
+"""Files that are written completely or not at all, whatever ends the process."""
 
 import os
 import uuid
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to: at the end it takes the place of `path`, after an error it is gone.
+    """Yield a path next to `path` to write to. It replaces `path` at the end, and is deleted after an error.
 
     Raises:
-        OSError: it cannot be written; the error names `path`.
+        OSError: the file cannot be written; the error names `path`.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # process numbers repeat from machine to machine
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # two machines may share a process number
     try:
         yield partial
         os.replace(partial, path)

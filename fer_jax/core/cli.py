@@ -1,6 +1,7 @@
-"""The frame of all commands: their parser, their errors as one line, their exit status."""
+"""The frame of all commands: parser, errors on one line, exit status."""
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,11 +9,9 @@ from typing import Any
 
 from fer_jax.core.errors import UserError, one_line
 
-# Packages that the base install lacks, with the extra that brings each.
+# The packages outside the base install, with the extra that has each.
 EXTRAS = {
     "filelock": "train",
-    "optax": "train",
-    "orbax": "train",
     "pandas": "train",
     "tensorboardX": "train",
     "threadpoolctl": "train",
@@ -24,51 +23,56 @@ EXTRAS = {
     "onnx": "export",
 }
 
-# Set by `fer-jax`, which dispatches to the same commands as `python -m fer_jax.<module>`.
-_prefix = "python -m fer_jax."
-_NAMES = {"main": "train"}  # of `fer-jax`, where they differ from the module's
+WIDTH = 100  # columns of --help at most
+
+_program = ""  # "fer-jax" if the user started that, and not `python -m fer_jax.<module>`
+_NAMES = {"main": "train"}  # of the commands of `fer-jax`, if they differ from the module's
 
 
-def called_as_program() -> None:
-    """Name commands `fer-jax <name>` in what follows, instead of `python -m fer_jax.<module>`."""
-    global _prefix
-    _prefix = "fer-jax "
+def called_as(program: str) -> None:
+    """Name the commands `<program> <name>` in help and hints, instead of `python -m fer_jax.<module>`."""
+    global _program
+    _program = program
 
 
 def command(module: str) -> str:
-    """The start of a command line that runs a command module, in the form that the user has typed."""
-    return _prefix + (_NAMES.get(module, module) if _prefix == "fer-jax " else module)
+    """Return the start of a command line that runs a command module, in the form that the user typed."""
+    return f"{_program} {_NAMES.get(module, module)}" if _program else f"python -m fer_jax.{module}"
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """argparse's formatter with lines of at most `WIDTH` columns on a wider terminal too."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=min(WIDTH, shutil.get_terminal_size().columns - 2))
 
 
 def parser(module: str, description: str | None, examples: Sequence[str], **options: Any) -> argparse.ArgumentParser:
-    """The parser of a command.
+    """Return the parser of a command.
 
     Args:
-        module: the command's module, for example "evaluate".
-        description: its docstring.
+        module: the module of the command, for example "evaluate".
+        description: the module's docstring.
         examples: arguments of the command, or a command line of tensorboard.
-        options: of argparse.ArgumentParser, for example `allow_abbrev=False`.
+        options: options of argparse.ArgumentParser, for example `allow_abbrev=False`.
     """
-    lines = [
-        line if line.startswith(("tensorboard", "python", "fer-jax")) else f"{command(module)} {line}"
-        for line in examples
-    ]
+    lines = [line if line.startswith("tensorboard") else f"{command(module)} {line}" for line in examples]
     return argparse.ArgumentParser(
         prog=command(module),
         description=description,
         epilog="\n".join(["examples:", *(f"  {line}" for line in lines)]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         **options,
     )
 
 
 def add_overrides(parser: argparse.ArgumentParser, effect: str) -> None:
-    """List `--config.field=value` in the help of a command that reads a config; argparse itself only passes it on."""
+    """Describe `--config.field=value` in the help of a command; argparse leaves such arguments to the config."""
     parser.add_argument_group("overrides", f"--config.field=value {effect}")
 
 
 def output_file(text: str) -> Path:
-    """The type of an argument that names a file to write, or to replace."""
+    """Return the path of a file to write or replace; the type of an argument."""
     path = Path(text)
     if not path.name or path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file")
@@ -78,7 +82,7 @@ def output_file(text: str) -> Path:
 
 
 def output_png(text: str) -> Path:
-    """The type of an argument that names a PNG image to write, or to replace."""
+    """Return the path of a PNG image to write or replace; the type of an argument."""
     path = output_file(text)
     if path.suffix != ".png":
         raise argparse.ArgumentTypeError(f"{text!r}: name a .png file")
@@ -86,10 +90,10 @@ def output_png(text: str) -> Path:
 
 
 def status(main: Callable[[], int | None]) -> int:
-    """The exit status of `main`, with one line on stderr for what a user can put right.
+    """Return the exit status of a command, and print errors that the user can correct as one line on stderr.
 
-    Returns 1 after a UserError, an OSError (a full disk, a folder that cannot be written) or a missing extra, and 130
-    after Ctrl-C.
+    The status is 1 after a UserError, an OSError (a full disk, a folder that cannot be written) or a missing extra,
+    and 130 after Ctrl-C.
     """
     try:
         return main() or 0
@@ -99,7 +103,8 @@ def status(main: Callable[[], int | None]) -> int:
         package = (error.name or "").split(".")[0]
         if package not in EXTRAS:
             raise
-        line = f"this needs {package}, which is not installed: pip install 'fer_jax[{EXTRAS[package]}]'"
+        extra = f"[{EXTRAS[package]}]'"
+        line = f"{package} is not installed: pip install 'fer_jax{extra} (in a clone: pip install -e '.{extra})"
     except OSError as error:
         line = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
     except KeyboardInterrupt:
@@ -110,5 +115,5 @@ def status(main: Callable[[], int | None]) -> int:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and exit with its `status`."""
+    """Exit with the `status` of a command."""
     sys.exit(status(main))

@@ -24,7 +24,7 @@ class OutOfMemoryError(UserError):
 
 @contextmanager
 def memory_errors(advice: str) -> Iterator[None]:
-    """Turn XLA's error of a full memory into an OutOfMemoryError with that advice."""
+    """Turn XLA's error of a full memory into an OutOfMemoryError with advice."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -34,7 +34,7 @@ def memory_errors(advice: str) -> Iterator[None]:
 
 
 class Devices:
-    """How the arrays of a run lie on its devices: the state the same on all, the rows of a batch split over them."""
+    """The placement of a run's arrays: the state is the same on all devices, the rows of a batch are split."""
 
     def __init__(self) -> None:
         self.mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
@@ -43,23 +43,23 @@ class Devices:
         self.first = jax.process_index() == 0  # the process that logs
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Raises UserError where the devices cannot share a training batch of that size equally."""
+        """Raise UserError unless the devices can share a training batch of this size equally."""
         if batch_size % jax.device_count():
             count = jax.device_count()
             raise UserError(f"train.batch_size={batch_size} must be a multiple of the number of devices, {count}")
 
     def round_up(self, batch_size: int) -> int:
-        """The next batch size that all devices share equally; the rows that this adds are masked."""
+        """Return the next larger batch size that all devices share equally; the added rows are masked."""
         return -(-batch_size // jax.device_count()) * jax.device_count()
 
     def replicate(self, tree: Tree) -> Tree:
-        """The tree, the same in every process, on every device."""
-        # By way of numpy: of several processes' devices, device_put makes arrays that orbax cannot save.
+        """Return the tree as arrays that are the same on every device of every process."""
+        # Through numpy: with several processes, device_put makes arrays that orbax cannot save.
         return jax.tree.map(
             lambda leaf: jax.make_array_from_process_local_data(self.replicated, np.asarray(leaf)), tree
         )
 
     def shard(self, batch: Tree, axis: int = 0) -> Tree:
-        """This process's rows of a batch, as its part of arrays that are split along `axis` over all devices."""
+        """Return arrays that are split along `axis` over all devices, from the rows of a batch in this process."""
         split = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
         return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(split, rows), batch)

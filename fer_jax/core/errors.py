@@ -1,13 +1,13 @@
-"""The error that a user can put right, and foreign errors on one line."""
+"""The error that a user can correct, and errors of other libraries on one line."""
 
-LINE = 200  # characters of a foreign error's text that are shown
+LINE = 200  # characters of another library's error that are shown
 
 
 class UserError(Exception):
-    """A mistake that the user can put right; its text is one line: what, where, what to do."""
+    """A mistake that the user can correct. The text is one line: what, where, what to do."""
 
 
 def one_line(error: BaseException | str, limit: int = LINE) -> str:
-    """The text of an error on one line of at most `limit` characters."""
+    """Return the text of an error on one line of at most `limit` characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -1,4 +1,4 @@
-"""The settings of this process: speed on CPUs, compiled programs that are kept, other processes, requests to stop."""
+"""Settings of the process: speed on CPUs, the cache of compiled programs, other processes, stop signals."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from fer_jax.core.errors import UserError, one_line
 
-# Tried with 0.10.2, 0.11.2 and 0.12.0; a jaxlib that does not know the flag of `tune_cpu` would abort.
+# Tested with 0.10.2, 0.11.2 and 0.12.0. A jaxlib without the flag of `tune_cpu` would abort.
 KNOWN_JAXLIB = ("0.10.", "0.11.", "0.12.")
 
 
@@ -23,7 +23,7 @@ def start(distributed: bool = False) -> None:
     """Set jax up for a command, before it is used.
 
     Args:
-        distributed: join the other processes of the run, where the environment names them.
+        distributed: join the other processes of the run, if the environment names them.
 
     Raises:
         UserError: the other processes were not found.
@@ -35,13 +35,15 @@ def start(distributed: bool = False) -> None:
 
 
 def is_first_process() -> bool:
-    """True in the process that speaks for all processes of a run."""
+    """Return True in the process that prints for all processes of a run."""
     return jax.process_index() == 0
 
 
 def _join() -> None:
-    """Make this process one of many where JAX_COORDINATOR_ADDRESS is set; its number comes from the cluster's
-    environment (SLURM, Open MPI, ...) or from JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    """Join the other processes of a run if JAX_COORDINATOR_ADDRESS is set.
+
+    The number of this process comes from the cluster's environment (SLURM, Open MPI, ...) or from JAX_NUM_PROCESSES
+    and JAX_PROCESS_ID.
 
     Raises:
         UserError: the other processes were not found.
@@ -58,20 +60,21 @@ def _join() -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], str]]:
-    """Within it SIGTERM and the first Ctrl-C only leave a note; a second Ctrl-C interrupts as usual.
+    """Record SIGTERM and the first Ctrl-C inside the block; a second Ctrl-C interrupts as usual.
 
-    Of several processes all must stop at the same step: there JAX's preemption service makes them agree on one
-    after SIGTERM, and Ctrl-C interrupts at once.
+    Several processes must stop at the same step. After SIGTERM, JAX's preemption service makes them agree on one;
+    Ctrl-C interrupts them at once.
 
-    Yields a function that returns the name of the signal that came, or ""; all processes must call it equally often. It
-    may be called afterwards too. Where an error ends the block, a signal that came has its usual effect after all.
+    Yields:
+        A function that returns the name of the signal received, or "". All processes must call it equally often. It
+        may be called after the block too. If an error ends the block, a signal received has its usual effect.
     """
-    received, asked = "", 0
+    received, calls = "", 0
 
     def agreed() -> str:
-        nonlocal received, asked
-        asked += 1  # the service agrees on one of these numbers, so none may be left out
-        if not received and multihost_utils.reached_preemption_sync_point(asked):  # True for one of them only
+        nonlocal received, calls
+        calls += 1  # the service agrees on one of these numbers, so none may be left out
+        if not received and multihost_utils.reached_preemption_sync_point(calls):  # True for one number only
             received = "SIGTERM"
         return received
 
@@ -79,34 +82,34 @@ def stop_requests() -> Iterator[Callable[[], str]]:
         yield agreed
         return
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         nonlocal received
         received = signal.Signals(number).name
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.signal(number, record) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def put_back() -> None:
-        for number, handler in before.items():
+    def restore_handlers() -> None:
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
     try:
         yield lambda: received
     except Exception:
-        put_back()
-        if received:  # whoever handles the error would go on without knowing of the signal
+        restore_handlers()
+        if received:  # else the caller would continue without the signal
             signal.raise_signal(signal.Signals[received])
         raise
     finally:
-        put_back()
+        restore_handlers()
 
 
 def tune_cpu() -> None:
-    """Two settings for speed on CPUs (what they gave: docs/performance.md).
+    """Set two options for speed on CPUs; docs/performance.md has the measurements.
 
-    XLA frees a step's buffers after it, and glibc hands large ones back to the kernel, which then has to clear
-    60,000 fresh pages in the next step: here freed memory is kept. And XLA's YNNPACK convolutions, in the versions
-    that this was measured on, run on one thread for large pictures: there they are switched off.
+    Freed memory is kept: XLA frees the buffers of a step after it, and glibc returns large ones to the kernel, which
+    would have to clear 60,000 fresh pages in the next step. XLA's YNNPACK convolutions are off: in the versions
+    measured they run on one thread for large images.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "mallopt"):
@@ -121,9 +124,9 @@ def tune_cpu() -> None:
 
 
 def _cache_compilations() -> None:
-    """Keep compiled programs between runs in ~/.cache/fer_jax, unless JAX_COMPILATION_CACHE_DIR says where.
+    """Keep compiled programs in ~/.cache/fer_jax, unless JAX_COMPILATION_CACHE_DIR names another folder.
 
-    A private folder: JAX runs what it finds there.
+    The folder is private, since JAX runs the programs in it.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -131,7 +134,7 @@ def _cache_compilations() -> None:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer_jax" / "xla"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
-    except (OSError, RuntimeError):  # a home that is read-only, or none, costs the compilation again, nothing more
+    except (OSError, RuntimeError):  # without a writable home, programs are compiled again in each process
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many small ones take a second too
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many small programs take a second together

@@ -1,4 +1,4 @@
-"""Configs and networks that come with fer_jax, by name, from the clone and from the wheel alike."""
+"""Configs and networks that come with fer_jax, by name, in the clone and in the wheel."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def _folder(name: str) -> Path:
-    """A folder of the wheel, where it lies inside the package, or of the clone, where it lies next to it."""
+    """The folder inside the package (in the wheel), or else the one next to it (in a clone)."""
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
 def configs() -> dict[str, Path]:
-    """The shipped config files by name, for example "base"."""
+    """Return the shipped config files by name, for example "base"."""
     return {path.stem: path for path in sorted(_folder("configs").glob("*.py"))}
 
 
 def networks() -> dict[str, Path]:
-    """The folders of the shipped networks by name, for example "best"."""
+    """Return the folders of the shipped networks by name, for example "best"."""
     return {path.parent.name: path.parent for path in sorted(_folder("pretrained").glob("*/weights.safetensors"))}

@@ -1,51 +1,56 @@
-"""The rules of a config: what each field may hold, and which values go together.
+"""The rules of a config: the values that each field may have, and the fields that exclude each other.
 
 `RULES` has an entry for every field of `schema.default_config()`.
 """
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from fer_jax.core import config as config_lib
-from fer_jax.core import run_folder, schema
+from fer_jax.core import run_folder
 from fer_jax.core.config import shown
 from fer_jax.core.errors import UserError, one_line
 from fer_jax.data import augment, labels
 from fer_jax.models import registry
 
-Rule = Callable[[Any], str]  # from a value to what it must be, or "" where it is right
+Rule = Callable[[Any], str]  # from a value to what it must be, or "" if it is right
 
 
 def _one_of(names: Collection[str]) -> Rule:
     def rule(value: Any) -> str:
-        return "" if value in names else f"is unknown: choose one of {', '.join(names)}"
+        return "" if isinstance(value, str) and value in names else f"is unknown: choose one of {', '.join(names)}"
 
     return rule
 
 
-def _between(low: float, high: float) -> Rule:
+def _number(low: float, high: float) -> Rule:
     def rule(value: Any) -> str:
-        return "" if low <= value <= high else f"must be at least {low} and at most {high}"
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return "must be a number"
+        return "" if low <= value <= high else f"must be at least {low:,} and at most {high:,}"
 
     return rule
 
 
-def _at_least(low: float) -> Rule:
+def _whole(low: int, high: int = 1_000_000) -> Rule:
+    in_range = _number(low, high)
+
     def rule(value: Any) -> str:
-        return "" if low <= value < math.inf else f"must be at least {low}"
+        if not isinstance(value, int) or isinstance(value, bool):
+            return "must be a whole number"
+        return in_range(value)
 
     return rule
 
 
 def _multiple(step: int, low: int, high: int) -> Rule:
-    between = _between(low, high)
+    whole = _whole(low, high)
 
     def rule(value: Any) -> str:
-        return between(value) or ("" if value % step == 0 else f"must be a multiple of {step}")
+        return whole(value) or ("" if value % step == 0 else f"must be a multiple of {step}")
 
     return rule
 
@@ -58,18 +63,20 @@ def _flag(value: Any) -> str:
     return "" if isinstance(value, bool) else "must be True or False"
 
 
-def _names(value: Any) -> str:
-    return "" if all(isinstance(item, str) for item in value) else "must be a tuple of names"
+def _tuple_of(item: Callable[[Any], bool], items: str) -> Rule:
+    def rule(value: Any) -> str:  # a config that was stored as JSON has lists
+        return "" if isinstance(value, list | tuple) and all(map(item, value)) else f"must be a tuple of {items}"
+
+    return rule
+
+
+def _non_negative(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _ascending(value: Any) -> str:
-    numbers = all(isinstance(item, int | float) for item in value)
+    numbers = isinstance(value, list | tuple) and all(map(_non_negative, value))
     return "" if numbers and list(value) == sorted(value) else "must be a tuple of numbers in ascending order"
-
-
-def _factors(value: Any) -> str:
-    factors = all(isinstance(item, int | float) and 0 <= item < math.inf for item in value)
-    return "" if factors else "must be a tuple of numbers of at least 0"
 
 
 def _optimizer(value: Any) -> str:
@@ -84,56 +91,56 @@ def _schedule(value: Any) -> str:
     return _one_of(optim.SCHEDULES)(value)
 
 
-_DECAY = _between(0, 0.999999)  # a decay of 1 would never change
+_DECAY = _number(0, 0.999999)  # a decay of 1 would never change
 
 RULES: Mapping[str, Rule] = {
-    "seed": _between(0, 2**63),
+    "seed": _whole(0, 2**63),
     "data.dir": _text,
     "data.label_mode": _one_of(labels.MODES),
-    "data.temperature": _between(0.01, 100),
-    "data.smoothing": _between(0, 0.99),
-    "data.balance": _between(0, 1),
-    "data.logit_adjustment": _between(0, 10),
-    "data.teachers": _names,
-    "data.teacher_share": _between(0, 1),
+    "data.temperature": _number(0.01, 100),
+    "data.smoothing": _number(0, 0.99),
+    "data.balance": _number(0, 1),
+    "data.logit_adjustment": _number(0, 10),
+    "data.teachers": _tuple_of(lambda item: isinstance(item, str), "names"),
+    "data.teacher_share": _number(0, 1),
     "data.drop_repeats": _flag,
     "image.size": _multiple(8, 16, 1024),
     "image.normalize": _one_of(augment.NORMALIZATIONS),
     "augment.recipe": _one_of(augment.RECIPES),
-    "augment.erase": _between(0, 1),
-    "augment.mixup": _between(0, 100),
-    "augment.cutmix": _between(0, 1),
+    "augment.erase": _number(0, 1),
+    "augment.mixup": _number(0, 100),
+    "augment.cutmix": _number(0, 1),
     "augment.renderer": _one_of(("host", "device")),
     "model.name": _one_of(registry.MODELS),
-    "model.dropout": _between(0, 0.99),
+    "model.dropout": _number(0, 0.99),
     "model.dtype": _one_of(("float32", "bfloat16")),
-    "model.width": _between(0.125, 16),
-    "model.depth": _between(0, 16),
+    "model.width": _number(0.125, 16),
+    "model.depth": _whole(0, 16),
     "model.squeeze_excite": _flag,
     "model.antialias": _flag,
-    "model.stochastic_depth": _between(0, 0.99),
+    "model.stochastic_depth": _number(0, 0.99),
     "optim.name": _optimizer,
-    "optim.learning_rate": _between(0, 1e30),
+    "optim.learning_rate": _number(0, 1e30),
     "optim.b1": _DECAY,
     "optim.b2": _DECAY,
     "optim.momentum": _DECAY,
     "optim.nesterov": _flag,
-    "optim.weight_decay": _between(0, 1e6),
-    "optim.l2": _between(0, 1e6),
-    "optim.clip_norm": _at_least(0),
+    "optim.weight_decay": _number(0, 1e6),
+    "optim.l2": _number(0, 1e6),
+    "optim.clip_norm": _number(0, 1e30),
     "optim.ema_decay": _DECAY,
-    "optim.swa_epochs": _at_least(0),
+    "optim.swa_epochs": _whole(0),
     "schedule.name": _schedule,
-    "schedule.warmup_epochs": _at_least(0),
-    "schedule.final_scale": _between(0, 1),
+    "schedule.warmup_epochs": _number(0, 1_000_000),
+    "schedule.final_scale": _number(0, 1),
     "schedule.boundaries": _ascending,
-    "schedule.scales": _factors,
+    "schedule.scales": _tuple_of(_non_negative, "numbers of at least 0"),
     "train.init_from": _text,
-    "train.epochs": _at_least(1),
-    "train.batch_size": _at_least(1),
-    "train.eval_batch_size": _at_least(1),
-    "train.steps_per_call": _at_least(1),
-    "train.patience": _at_least(0),
+    "train.epochs": _whole(1),
+    "train.batch_size": _whole(1),
+    "train.eval_batch_size": _whole(1),
+    "train.steps_per_call": _whole(1),
+    "train.patience": _whole(0),
 }
 
 
@@ -177,12 +184,7 @@ def _fields(config: ConfigDict) -> dict[str, Any]:
 
 def _check_rules(fields: Mapping[str, Any], names: Iterable[str]) -> None:
     for name in names:
-        try:
-            problem = RULES[name](fields[name])
-        except (TypeError, ValueError):
-            default = config_lib.flatten(schema.default_config().to_dict())[name]
-            problem = f"must be of the type of {default!r}"
-        if problem:
+        if problem := RULES[name](fields[name]):
             raise UserError(f"{name}={shown(fields[name])} {problem}")
 
 
@@ -194,7 +196,7 @@ def _check_model(config: ConfigDict) -> None:
 
 
 def _conflict(fields: Mapping[str, Any]) -> str:
-    """Two fields that exclude each other, as an error text; "" where all go together."""
+    """Two fields that exclude each other, as an error text; "" if there are none."""
     mode = fields["data.label_mode"]
     if labels.MODES[mode].multi_hot:
         neutral = {"data.temperature": 1.0, "data.smoothing": 0.0, "augment.mixup": 0.0, "augment.cutmix": 0.0}
@@ -212,15 +214,15 @@ def _conflict(fields: Mapping[str, Any]) -> str:
     if fields["model.depth"] == 0 and (fields["model.squeeze_excite"] or fields["model.stochastic_depth"]):
         return "model.depth=0 leaves no residual block for model.squeeze_excite and model.stochastic_depth"
     if len(fields["schedule.boundaries"]) != len(fields["schedule.scales"]):
-        return "schedule.boundaries and schedule.scales must be of one length"
+        return "schedule.boundaries and schedule.scales must have the same length"
     return ""
 
 
 def check_sources(config: ConfigDict) -> None:
-    """Check that the run folders exist that a new run learns from.
+    """Check that the run folders of the teachers and of the initial weights exist.
 
     Raises:
-        UserError: a teacher, or the network to start from, is missing.
+        UserError: a folder holds no run.
     """
     for run in (*config.data.teachers, *([config.train.init_from] if config.train.init_from else [])):
-        run_folder.read_config(run_folder.find(Path(run)))
+        run_folder.read_config(run_folder.find(run))
