@@ -1,6 +1,6 @@
 """Calibration of probabilities: reliability, and temperature scaling.
 
-All of it works on log probabilities, which are their own logits.
+All functions take log probabilities, which are their own logits.
 """
 
 from typing import NamedTuple
@@ -15,40 +15,42 @@ TEMPERATURES = (1 / 20, 20)
 
 
 class Reliability(NamedTuple):
-    """Pictures by confidence, in bins of equal width over 0..1; the means of an empty bin are nan."""
+    """The images by confidence, in bins of equal width over 0..1. The means of an empty bin are nan."""
 
     confidence: np.ndarray  # f64[bins], mean
     accuracy: np.ndarray  # f64[bins]
     count: np.ndarray  # type: ignore[assignment]  # i64[bins]; hides tuple.count, which nobody needs
 
 
-def reliability(judged: Predictions, bins: int = BINS) -> Reliability:
-    """Accuracy against confidence, for a reliability diagram (Guo et al. 2017, section 2).
+def reliability(predictions: Predictions, bins: int = BINS) -> Reliability:
+    """Return accuracy against confidence, for a reliability diagram (Guo et al. 2017, section 2).
 
-    The mean distance of the two, weighted by `count`, is the figure `ece`, if `bins` is `scores.BINS`.
+    The mean distance of the two, weighted by `count`, is the metric `ece` if `bins` is `metrics.BINS`.
     """
-    places = confidence_bins(judged, bins)
-    count = np.bincount(places, minlength=bins)
-    confidence, hits = (np.bincount(places, of, minlength=bins) for of in (judged.confidence, judged.correct))
-    empty = np.where(count > 0, count, np.nan)
-    return Reliability(confidence / empty, hits / empty, count)
+    rows = confidence_bins(predictions, bins)
+    count = np.bincount(rows, minlength=bins)
+    divisor = np.where(count > 0, count, np.nan)
+    confidence, accuracy = (
+        np.bincount(rows, values, minlength=bins) / divisor for values in (predictions.confidence, predictions.correct)
+    )
+    return Reliability(confidence, accuracy, count)
 
 
 def fit_temperature(log_probabilities: np.ndarray, label: np.ndarray) -> float:
-    """The temperature T in 1/20..20 that makes `apply_temperature` the likeliest (Guo et al. 2017, section 4.2).
+    """Return the temperature in 1/20..20 of the lowest negative log likelihood (Guo et al. 2017, section 4.2).
 
-    Above 1 the model was too sure of itself. Fit it on validation pictures and apply it to others: on the pictures
-    it was fitted on it flatters.
+    A value above 1 means that the model was overconfident. Fit it on validation images and apply it to others: on the
+    images that it was fitted on it flatters the model.
 
     Args:
         log_probabilities: float[N, 8].
         label: int[N].
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
     if not len(label):
-        raise ValueError("no pictures to fit a temperature to")
+        raise ValueError("no images to fit a temperature to")
     rows = np.arange(len(label))
 
     def nll(log_temperature: float) -> float:
@@ -59,5 +61,8 @@ def fit_temperature(log_probabilities: np.ndarray, label: np.ndarray) -> float:
 
 
 def apply_temperature(log_probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Log probabilities, f64[N, 8], flatter for a temperature above 1, sharper below; never another prediction."""
+    """Return the temperature-scaled log probabilities, f64[N, 8].
+
+    They are flatter for a temperature above 1 and sharper below 1. The predicted class does not change.
+    """
     return log_softmax(np.asarray(log_probabilities, np.float64) / temperature, axis=1)

@@ -1,4 +1,4 @@
-"""Comparisons: two models on the same pictures, one model on different pictures, and the pictures worth a look."""
+"""Comparisons: two models on the same images, one model on different images, and the images to look at."""
 
 from typing import NamedTuple
 
@@ -15,13 +15,13 @@ class Comparison(NamedTuple):
 
     accuracy: Interval
     macro_f1: Interval
-    only_a: int  # pictures that a alone has right
+    only_a: int  # images that a alone classifies correctly
     only_b: int
-    mcnemar_p: float  # how likely is so uneven a split of these pictures, or a more uneven one, by chance
+    mcnemar_p: float  # probability by chance of this split of these images, or of a more uneven one
 
 
 class Slice(NamedTuple):
-    """Pictures whose property lies in low..high, both included."""
+    """The images whose property lies in low..high, both included."""
 
     low: float
     high: float
@@ -30,25 +30,25 @@ class Slice(NamedTuple):
 
 
 def compare(a: Predictions, b: Predictions, seed: int = 0, replicas: int = 1000) -> Comparison:
-    """Two models on the same pictures: paired bootstrap, and McNemar's exact test of the accuracies.
+    """Compare two models on the same images: paired bootstrap, and McNemar's exact test of the accuracies.
 
     Args:
-        a: one model's pictures.
-        b: the other's, the same in the same order.
-        seed: fixes the replicas; both models have the same ones.
-        replicas: of the pictures, from which the 95 % percentile intervals are.
+        a: the predictions of one model.
+        b: those of the other, for the same images in the same order.
+        seed: fixes the replicas, which both models share.
+        replicas: their number; the intervals are the 95 % percentile intervals over them.
 
     Raises:
-        ValueError: no pictures, or labels or votes that differ.
+        ValueError: no images, or labels or votes that differ.
     """
     if not len(a.label):
-        raise ValueError("no pictures to compare on")
+        raise ValueError("no images to compare on")
     if not (np.array_equal(a.label, b.label) and np.array_equal(a.votes, b.votes)):
-        raise ValueError("models can only be compared on the same pictures in the same order")
+        raise ValueError("models can only be compared on the same images in the same order")
 
     def difference(weights: np.ndarray) -> np.ndarray:
-        of_a, of_b = (confusion_metrics(weighted_confusion(model, weights)) for model in (a, b))
-        return np.stack([of_a[name] - of_b[name] for name in ("accuracy", "macro_f1")])
+        first, second = (confusion_metrics(weighted_confusion(model, weights)) for model in (a, b))
+        return np.stack([first[name] - second[name] for name in ("accuracy", "macro_f1")])
 
     count = len(a.label)
     value = difference(np.ones((count, 1)))[:, 0]
@@ -59,40 +59,40 @@ def compare(a: Predictions, b: Predictions, seed: int = 0, replicas: int = 1000)
     return Comparison(accuracy, macro_f1, only_a, only_b, float(p))
 
 
-def slices(judged: Predictions, values: np.ndarray, parts: int = 4) -> list[Slice]:
-    """Accuracy by a property of the pictures, in `parts` about equal parts, from low to high.
+def slices(predictions: Predictions, values: np.ndarray, parts: int = 4) -> list[Slice]:
+    """Return the accuracy by a property of the images, in `parts` parts of about equal size, from low to high.
 
-    Every picture is in exactly one slice, and pictures of equal value are in the same one, so that there can be
-    fewer slices than parts. Intervals are Wilson's (1927).
+    Every image is in exactly one slice. Images of equal value are in the same slice, so there can be fewer slices than
+    parts. Intervals are Wilson's (1927).
 
     Args:
-        judged: N pictures.
+        predictions: N images.
         values: float[N], finite.
         parts: >= 1.
     """
     edges = np.quantile(values, np.arange(1, parts) / parts) if len(values) else []
-    return _slices(judged, values, np.searchsorted(edges, values))
+    return _slices(predictions, values, np.searchsorted(edges, values))
 
 
-def slices_by_value(judged: Predictions, values: np.ndarray) -> list[Slice]:
-    """`slices` with one for each distinct value; for properties with few, such as `annotator_agreement`."""
-    return _slices(judged, values, np.unique(values, return_inverse=True)[1])
+def slices_by_value(predictions: Predictions, values: np.ndarray) -> list[Slice]:
+    """Return `slices` with one slice for each distinct value, for properties with few such as annotator agreement."""
+    return _slices(predictions, values, np.unique(values, return_inverse=True)[1])
 
 
-def _slices(judged: Predictions, values: np.ndarray, part: np.ndarray) -> list[Slice]:
+def _slices(predictions: Predictions, values: np.ndarray, part: np.ndarray) -> list[Slice]:
     result = []
     for rows in (part == p for p in np.unique(part)):
-        count, hits = int(rows.sum()), int(judged.correct[rows].sum())
-        wilson = binomtest(hits, count).proportion_ci(method="wilson")
-        accuracy = Interval(hits / count, float(wilson.low), float(wilson.high))
+        count, correct = int(rows.sum()), int(predictions.correct[rows].sum())
+        wilson = binomtest(correct, count).proportion_ci(method="wilson")
+        accuracy = Interval(correct / count, float(wilson.low), float(wilson.high))
         result.append(Slice(float(values[rows].min()), float(values[rows].max()), count, accuracy))
     return result
 
 
 def sharpness(images: np.ndarray) -> np.ndarray:
-    """Variance of the Laplacian (four neighbours, without the border): u8[N, 48, 48] -> f64[N]; 0 is even grey.
+    """The variance of the Laplacian (four neighbours, without the border): u8[N, 48, 48] -> f64[N].
 
-    Pech-Pacheco et al. 2000. It grows with contrast too, as its square.
+    Pech-Pacheco et al. 2000. An even grey has 0. It grows with the square of the contrast.
     """
     x = images.astype(np.int16)
     neighbours = x[:, :-2, 1:-1] + x[:, 2:, 1:-1] + x[:, 1:-1, :-2] + x[:, 1:-1, 2:]
@@ -100,31 +100,31 @@ def sharpness(images: np.ndarray) -> np.ndarray:
 
 
 def brightness(images: np.ndarray) -> np.ndarray:
-    """Mean grey: u8[N, 48, 48] -> f64[N], 0 (black)..255 (white)."""
+    """The mean grey level: u8[N, 48, 48] -> f64[N], 0 (black)..255 (white)."""
     return images.mean(axis=(1, 2))
 
 
 def contrast(images: np.ndarray) -> np.ndarray:
-    """Standard deviation of grey: u8[N, 48, 48] -> f64[N], 0..127.5."""
+    """The standard deviation of the grey levels: u8[N, 48, 48] -> f64[N], 0..127.5."""
     return images.std(axis=(1, 2))
 
 
-def annotator_agreement(judged: Predictions) -> np.ndarray:
-    """Share of a picture's ten votes that went to its label: f64[N], 0..1.
+def annotator_agreement(predictions: Predictions) -> np.ndarray:
+    """The fraction of an image's ten votes that went to its label: f64[N], 0..1.
 
-    Rounded to tenths: the one picture of FER+ with nine votes joins its neighbours.
+    Rounded to tenths: the one image of FER+ with nine votes joins its neighbours.
     """
-    votes = judged.votes[np.arange(len(judged.label)), judged.label]
-    return np.round(votes / np.maximum(judged.votes.sum(axis=1), 1), 1)
+    votes = predictions.votes[np.arange(len(predictions.label)), predictions.label]
+    return np.round(votes / np.maximum(predictions.votes.sum(axis=1), 1), 1)
 
 
-def most_confident_errors(judged: Predictions, count: int) -> np.ndarray:
+def most_confident_errors(predictions: Predictions, count: int) -> np.ndarray:
     """The rows, at most `count`, of the wrong predictions with the highest confidence, highest first: i64."""
-    rows = np.flatnonzero(~judged.correct)
-    return rows[np.argsort(-judged.confidence[rows], kind="stable")][:count]
+    rows = np.flatnonzero(~predictions.correct)
+    return rows[np.argsort(-predictions.confidence[rows], kind="stable")][:count]
 
 
-def least_confident_correct(judged: Predictions, count: int) -> np.ndarray:
-    """The rows, at most `count`, of the right predictions with the lowest confidence, lowest first: i64."""
-    rows = np.flatnonzero(judged.correct)
-    return rows[np.argsort(judged.confidence[rows], kind="stable")][:count]
+def least_confident_correct(predictions: Predictions, count: int) -> np.ndarray:
+    """The rows, at most `count`, of the correct predictions with the lowest confidence, lowest first: i64."""
+    rows = np.flatnonzero(predictions.correct)
+    return rows[np.argsort(predictions.confidence[rows], kind="stable")][:count]

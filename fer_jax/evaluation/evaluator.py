@@ -12,7 +12,7 @@ from fer_jax import inference
 from fer_jax.core.errors import UserError
 from fer_jax.data import duplicates, folders
 from fer_jax.data.folders import Split
-from fer_jax.data.labels import EMOTIONS, PROTOCOLS
+from fer_jax.data.labels import PROTOCOLS
 from fer_jax.evaluation import calibration
 from fer_jax.evaluation import metrics as metrics_lib
 from fer_jax.evaluation.intervals import Interval
@@ -27,76 +27,95 @@ class Data(NamedTuple):
     name: str  # "train", "valid" or "test"
     split: Split
     valid: Split  # for fitting temperatures
-    subsets: dict[str, np.ndarray]  # see `subsets`
+    subsets: dict[str, np.ndarray]  # see `subset_masks`
 
 
 class Model(NamedTuple):
-    """The predictions of a network, or of several as one."""
+    """A network or an ensemble with its predictions."""
 
     name: str
     log_probs: np.ndarray  # f64[N, 8], of the split
     valid_log_probs: np.ndarray  # f64[M, 8], of validation
 
 
-def load(data_dir: str, name: str) -> Data:
-    """The split `name` with validation, and the images that training or selection saw in another split.
+def load_data(data_dir: str, name: str) -> Data:
+    """Load a split with validation, and find its duplicates in the other splits that training or selection uses.
+
+    If the training images are missing, duplicates are unknown, and the only subset is "all".
 
     Raises:
         UserError: the split or validation is missing.
     """
     split = folders.load(data_dir, name)
     valid = split if name == "valid" else folders.load(data_dir, "valid")
-    others = []  # where the training images are missing, duplicates are unknown, and the report says so
+    others = []
     if name != "train" and folders.has(data_dir, "train"):
         train = folders.load(data_dir, "train")
         others = [train] if name == "valid" else [train, valid]
-    return Data(name, split, valid, subsets(split, others))
+    return Data(name, split, valid, subset_masks(split, others))
 
 
-def names(runs: Sequence[Path], flip: bool) -> list[str]:
-    """The name of each run in tables: its folder's name, or the whole path where two share that name."""
+def subset_masks(split: Split, others: Sequence[Split]) -> dict[str, np.ndarray]:
+    """Return the images of a split that belong to each of `result.SUBSETS`: bool[N] each.
+
+    Args:
+        split: N images.
+        others: the splits to find duplicates in; if there are none, the only subset is "all".
+    """
+    masks = {"all": np.ones(len(split.images), bool)}
+    if others:
+        images = np.concatenate([other.images for other in others])
+        masks["without_exact_duplicates"] = ~duplicates.exact(split.images, images)
+        masks["without_duplicates"] = duplicates.near(split.images, images) < 0
+    return masks
+
+
+def model_names(runs: Sequence[Path], flip: bool) -> list[str]:
+    """Return the name of each run in tables: its folder's name, or the whole path if two runs share that name."""
     short = [run.resolve().name for run in runs]
     unique = [str(run) if short.count(name) > 1 else name for run, name in zip(runs, short, strict=True)]
     return [f"{name}, flip" if flip else name for name in unique]
 
 
-def predict(name: str, network: Network, images: Data, flip: bool) -> Model:
-    """The predictions of a network for the split and for validation."""
-    log_probs = inference.log_probabilities(network, images.split.images, flip)
-    if images.valid is images.split:
+def predict_splits(name: str, network: Network, data: Data, flip: bool) -> Model:
+    """Return the predictions of a network for the evaluated split and for validation.
+
+    Args:
+        name: the model's name in tables.
+        network: the network.
+        data: the images.
+        flip: average in the predictions for the mirrored images.
+    """
+    log_probs = inference.log_probabilities(network, data.split.images, flip)
+    if data.valid is data.split:
         return Model(name, log_probs, log_probs)
-    return Model(name, log_probs, inference.log_probabilities(network, images.valid.images, flip))
+    return Model(name, log_probs, inference.log_probabilities(network, data.valid.images, flip))
 
 
 def ensemble(models: Sequence[Model], flip: bool) -> Model:
-    """The mean probabilities of several models."""
-    name = f"ensemble of {len(models)}{', flip' if flip else ''}"
+    """Return the model whose probabilities are the mean of several models' probabilities."""
     return Model(
-        name,
+        f"ensemble of {len(models)}{', flip' if flip else ''}",
         inference.average([model.log_probs for model in models]),
         inference.average([model.valid_log_probs for model in models]),
     )
 
 
-def evaluate(model: Model, images: Data, protocol: str) -> Evaluation:
-    """The metrics of a model, with `protocol` as the main protocol; see `evaluate_predictions`."""
-    temperature = fit_temperature(model.valid_log_probs, images.valid, protocol)
-    return evaluate_predictions(
-        model.name, model.log_probs, images.name, images.split, images.subsets, protocol, temperature
-    )
+def evaluate(model: Model, data: Data, protocol: str) -> Evaluation:
+    """Return the metrics of a model, with `protocol` as the main protocol; see `evaluate_predictions`."""
+    temperature = fit_temperature(model.valid_log_probs, data.valid, protocol)
+    return evaluate_predictions(model.name, model.log_probs, data.name, data.split, data.subsets, protocol, temperature)
 
 
-def subsets(split: Split, used: list[Split]) -> dict[str, np.ndarray]:
-    """Which pictures of a split belong to each of `SUBSETS`, as bool[N].
+def fit_temperature(log_probabilities: np.ndarray, valid: Split, protocol: str) -> float:
+    """Return the temperature of the lowest negative log likelihood on validation, under a protocol.
 
-    Only "all" if `used`, the other splits that training or selection saw, is empty: nothing is known then.
+    Raises:
+        UserError: the protocol keeps no image of validation.
     """
-    found = {"all": np.ones(len(split.images), bool)}
-    if used:
-        seen = np.concatenate([other.images for other in used])
-        found["without_exact_duplicates"] = ~duplicates.exact(split.images, seen)
-        found["without_duplicates"] = duplicates.near(split.images, seen) < 0
-    return found
+    predictions = metrics_lib.select(log_probabilities, valid.votes, protocol)[0]
+    _check_images(predictions, "valid", protocol)
+    return calibration.fit_temperature(predictions.log_probabilities, predictions.label)
 
 
 def evaluate_predictions(
@@ -104,71 +123,60 @@ def evaluate_predictions(
     log_probabilities: np.ndarray,
     split_name: str,
     split: Split,
-    keep: Mapping[str, np.ndarray],
+    subsets: Mapping[str, np.ndarray],
     main_protocol: str,
     temperature: float,
 ) -> Evaluation:
-    """The figures of a model.
+    """Return the metrics of a model's predictions, by protocol and subset.
 
     Args:
-        name: what tables call it.
-        log_probabilities: f64[N, 8], of every picture of the split.
+        name: the model's name in tables.
+        log_probabilities: f64[N, 8], of every image of the split.
         split_name: "train", "valid" or "test".
-        split: its pictures and votes.
-        keep: of `subsets`.
+        split: its N images and votes.
+        subsets: see `subset_masks`.
         main_protocol: one of `labels.PROTOCOLS`.
         temperature: see `fit_temperature`.
 
     Raises:
-        UserError: the main_protocol protocol keeps no picture of the split.
+        UserError: the main protocol keeps no image of the split.
     """
-    judged, kept = {}, {}
+    predictions, kept = {}, {}
     for protocol in PROTOCOLS:
-        judged[protocol], kept[protocol] = metrics_lib.select(log_probabilities, split.votes, protocol)
-    main = _some(judged[main_protocol], split_name, main_protocol)
-    cooled = main._replace(log_probabilities=calibration.apply_temperature(main.log_probabilities, temperature))
+        predictions[protocol], kept[protocol] = metrics_lib.select(log_probabilities, split.votes, protocol)
+    main = predictions[main_protocol]
+    _check_images(main, split_name, main_protocol)
+    scaled = main._replace(log_probabilities=calibration.apply_temperature(main.log_probabilities, temperature))
     parts = {
-        protocol: {
-            subset: metrics_lib.take(judged[protocol], chosen[kept[protocol]]) for subset, chosen in keep.items()
-        }
+        (protocol, subset): metrics_lib.take(predictions[protocol], mask[kept[protocol]])
         for protocol in PROTOCOLS
+        for subset, mask in subsets.items()
     }
-    jobs = [(part, subset == "all") for of in parts.values() for subset, part in of.items()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy and scipy let other threads run while they compute
-        found = pool.map(_intervals, [cooled, *(part for part, _ in jobs)], [False, *(auc for _, auc in jobs)])
-        calibrated = next(found)
-        names = [*calibrated, "roc_auc", *(f"roc_auc/{emotion}" for emotion in EMOTIONS)]
-        undefined = dict.fromkeys(names, Interval(np.nan, np.nan, np.nan))
-        figures = {protocol: {subset: next(found) or undefined for subset in of} for protocol, of in parts.items()}
-    counts = {protocol: {subset: len(part.label) for subset, part in of.items()} for protocol, of in parts.items()}
+        calibrated = pool.submit(metrics_lib.with_intervals, scaled, auc=False)
+        jobs = {
+            key: pool.submit(metrics_lib.with_intervals, part, auc=key[1] == "all")
+            for key, part in parts.items()
+            if len(part.label)
+        }
+    computed = {key: job.result() for key, job in jobs.items()}
+    undefined = dict.fromkeys(computed[main_protocol, "all"], Interval(np.nan, np.nan, np.nan))
     return Evaluation(
         name,
         split_name,
         main_protocol,
-        judged,
+        predictions,
         np.flatnonzero(kept[main_protocol]),
-        figures,
-        counts,
+        {
+            protocol: {subset: computed.get((protocol, subset), undefined) for subset in subsets}
+            for protocol in PROTOCOLS
+        },
+        {protocol: {subset: len(parts[protocol, subset].label) for subset in subsets} for protocol in PROTOCOLS},
         temperature,
-        calibrated,
+        calibrated.result(),
     )
 
 
-def _intervals(judged: Predictions, auc: bool) -> dict[str, Interval]:
-    return metrics_lib.with_intervals(judged, auc=auc) if len(judged.label) else {}
-
-
-def fit_temperature(log_probabilities: np.ndarray, valid: Split, protocol: str) -> float:
-    """The temperature that gives the lowest negative log likelihood on validation, under a protocol.
-
-    Raises:
-        UserError: the protocol keeps no picture of validation.
-    """
-    judged = _some(metrics_lib.select(log_probabilities, valid.votes, protocol)[0], "valid", protocol)
-    return calibration.fit_temperature(judged.log_probabilities, judged.label)
-
-
-def _some(judged: Predictions, split_name: str, protocol: str) -> Predictions:
-    if not len(judged.label):
-        raise UserError(f"no picture of {split_name} is left under protocol {protocol}; choose another --protocol")
-    return judged
+def _check_images(predictions: Predictions, split_name: str, protocol: str) -> None:
+    if not len(predictions.label):
+        raise UserError(f"no image of {split_name} is left under protocol {protocol}; choose another --protocol")

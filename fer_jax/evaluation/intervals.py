@@ -9,7 +9,7 @@ BLOCK = 100  # replicas at a time; bounds memory
 
 
 class Interval(NamedTuple):
-    """A figure with its 95 % interval."""
+    """A metric with its 95 % interval."""
 
     value: float
     low: float
@@ -17,14 +17,21 @@ class Interval(NamedTuple):
 
 
 def interval(value: float, replicates: np.ndarray) -> Interval:
-    """The middle 95 % of the replicates that are not nan; nan without any."""
+    """Return the value with the middle 95 % of its replicates; nan replicates are left out.
+
+    The ends are nan if no replicate is left.
+    """
     defined = replicates[~np.isnan(replicates)]
     low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
     return Interval(value, float(low), float(high))
 
 
 def bootstrap_weights(count: int, seed: int, replicas: int) -> Iterator[np.ndarray]:
-    """How often each of `count` pictures is drawn in each replica: blocks f64[count, R], R <= BLOCK."""
+    """Yield the number of times that each of `count` images is drawn in each replica.
+
+    Yields:
+        Blocks f64[count, R] with R <= BLOCK. Every column sums to `count`.
+    """
     rng = np.random.default_rng(seed)
     for start in range(0, replicas, BLOCK):
         columns = min(BLOCK, replicas - start)

@@ -1,7 +1,16 @@
-"""What a model's probabilities are worth: the figures of a report, each with its bootstrap interval.
+"""The metrics of predictions, each with its bootstrap interval.
 
-`figures` is the definition, by scikit-learn where it has the figure; `weighted_metrics` gives the same for many
-bootstrap replicas at once, from sparse matrix products. This module needs no jax and no files.
+To add a metric, define it here once: `weighted_metrics` computes it for many bootstrap replicas, and `compute` for one
+in which every image counts once.
+
+- A mean over the images is an entry of `_per_image`.
+- Any other metric is an entry of `weighted_metrics`.
+- A metric of the confusion matrix alone belongs in `fer_jax.training.confusion`, so that training has it too.
+
+Name it in the docstring of `compute`, test it by hand in tests/test_evaluation_metrics.py, and give it a row in
+`fer_jax.reporting.tables.MAIN`. Intervals, JSON, reports and comparisons follow.
+
+This module imports neither jax nor file formats.
 """
 
 from typing import NamedTuple
@@ -9,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 from scipy.special import logsumexp, xlogy
-from sklearn import metrics as sk
 
 from fer_jax.data import labels
 from fer_jax.data.labels import EMOTIONS
@@ -21,7 +29,7 @@ BINS = 15  # of the expected calibration error, as in Guo et al. 2017
 
 
 class Predictions(NamedTuple):
-    """The pictures of a split that a protocol keeps, with what a model says of them."""
+    """The images of a split that a protocol keeps, with a model's predictions."""
 
     log_probabilities: np.ndarray  # f64[N, 8], natural logarithm
     label: np.ndarray  # i64[N]
@@ -39,24 +47,24 @@ class Predictions(NamedTuple):
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether the prediction is the label: bool[N]."""
+        """True where the prediction equals the label: bool[N]."""
         return self.prediction == self.label
 
 
 def select(log_probabilities: np.ndarray, votes: np.ndarray, protocol: str) -> tuple[Predictions, np.ndarray]:
-    """The pictures that a protocol keeps, and which they are.
+    """Return the predictions for the images that a protocol keeps, and the mask of these images.
 
     Args:
-        log_probabilities: float[M, 8], natural logarithm, of all pictures of a split.
+        log_probabilities: float[M, 8], natural logarithm, of all images of a split.
         votes: int[M, 10], in the order of `labels.VOTES`.
         protocol: one of `labels.PROTOCOLS`.
 
     Returns:
-        The N judged pictures, and keep bool[M].
+        The predictions for N images, and keep bool[M].
 
     Raises:
-        ValueError: unknown protocol, shapes that do not fit, or rows that are not finite logarithms of
-            probabilities that sum to one.
+        ValueError: the protocol is unknown, the shapes do not fit, or a row is not finite or its probabilities do not
+            sum to one.
     """
     log_probabilities = np.asarray(log_probabilities, np.float64)
     votes = np.asarray(votes)
@@ -70,139 +78,129 @@ def select(log_probabilities: np.ndarray, votes: np.ndarray, protocol: str) -> t
     return Predictions(log_probabilities[keep], target[keep].argmax(axis=1), votes[keep].astype(np.int64)), keep
 
 
-def take(judged: Predictions, rows: np.ndarray) -> Predictions:
-    """The pictures of `rows`, int[K] (in that order, repeats allowed) or bool[N]."""
-    return Predictions(*(field[rows] for field in judged))
+def take(predictions: Predictions, rows: np.ndarray) -> Predictions:
+    """Return the images of `rows`: int[K], in that order and with repetitions, or bool[N]."""
+    return Predictions(*(field[rows] for field in predictions))
 
 
-def compute(judged: Predictions) -> dict[str, float]:
-    """The figures of at least one picture, by name.
+def compute(predictions: Predictions) -> dict[str, float]:
+    """Return the metrics of at least one image, by name.
 
     Of the predicted class, all 0..1:
         accuracy; balanced_accuracy (mean recall of the labelled classes); precision, recall, f1 (weighted by label
-        frequency) and macro_precision, macro_recall, macro_f1 (plain mean). A precision, recall or F1 whose
-        denominator is zero is 0; a class neither labelled nor predicted stays out, and its own are nan.
+        frequency); macro_precision, macro_recall, macro_f1 (plain mean). A precision, recall or F1 whose denominator
+        is zero is 0. A class that is neither labelled nor predicted stays out, and its own metrics are nan.
     Of the probabilities:
         roc_auc: one class against the rest, mean over the classes that have both; nan if none has.
         top2_accuracy: 0..1, the label is among the two most likely classes, the first ones of a tie.
         nll: negative log likelihood of the label, in nats.
         brier: sum over the classes of the squared difference from the one-hot label, 0..2 (Brier 1950).
         ece: expected calibration error, 0..1: mean distance of accuracy from confidence over 15 bins of equal
-            width, weighted by pictures (Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 2).
-    Against the votes of the ten taggers:
+            width, weighted by images (Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 2).
+    Against the votes of the ten annotators:
         kl_from_votes: KL(votes for the eight emotions, normalised || probabilities), in nats, mean over the
-            pictures that have such a vote; nan if none has.
-        agreement: mean share of the ten votes that went to the predicted class, 0..1.
-        label_agreement: the same for the label: how well a model can do that knows it.
+            images that have such a vote; nan if none has.
+        agreement: mean fraction of the ten votes that went to the predicted class, 0..1.
+        label_agreement: the same for the label, which is the most that a model can reach.
     Per class, for example happiness:
-        precision/happiness, recall/happiness, f1/happiness, roc_auc/happiness (nan without pictures on both sides).
+        precision/happiness, recall/happiness, f1/happiness, roc_auc/happiness (nan without images on both sides).
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
-    if not len(judged.label):
-        raise ValueError("no pictures to judge")
-    label, prediction = judged.label, judged.prediction
-    labelled = np.unique(label)
-    result = {
-        "accuracy": sk.accuracy_score(label, prediction),
-        "balanced_accuracy": sk.recall_score(label, prediction, labels=labelled, average="macro"),
-    }
-    for average, prefix in (("weighted", ""), ("macro", "macro_")):
-        means = sk.precision_recall_fscore_support(label, prediction, average=average, zero_division=0)
-        result |= {prefix + name: value for name, value in zip(("precision", "recall", "f1"), means, strict=False)}
-    auc = {c: sk.roc_auc_score(label == c, judged.log_probabilities[:, c]) for c in labelled if len(labelled) > 1}
-    result["roc_auc"] = np.mean(list(auc.values())) if auc else np.nan
-    result |= {name: ratio(np.nansum(term), (~np.isnan(term)).sum()) for name, term in _per_picture(judged).items()}
-    gap = np.bincount(confidence_bins(judged), judged.correct - judged.confidence)
-    result["ece"] = np.abs(gap).sum() / len(label)
-
-    seen = np.union1d(label, prediction)
-    per_class = sk.precision_recall_fscore_support(label, prediction, labels=range(CLASSES), zero_division=0)
-    for i, emotion in enumerate(EMOTIONS):
-        for name, values in zip(("precision", "recall", "f1"), per_class, strict=False):
-            result[f"{name}/{emotion}"] = values[i] if i in seen else np.nan
-        result[f"roc_auc/{emotion}"] = auc.get(i, np.nan)
-    return {name: float(value) for name, value in result.items()}
+    return _compute(predictions, auc=True)
 
 
-def _per_picture(judged: Predictions) -> dict[str, np.ndarray]:
-    """The figures that are a mean over pictures: f64[N] each, nan for a picture that has none."""
-    rows = np.arange(len(judged.label))
-    logs, label, votes = judged.log_probabilities, judged.label, judged.votes
-    top2 = np.argsort(-logs, axis=1, kind="stable")[:, :2]
+def _compute(predictions: Predictions, auc: bool) -> dict[str, float]:
+    if not len(predictions.label):
+        raise ValueError("no images to evaluate")
+    once = np.ones((len(predictions.label), 1))
+    return {name: float(values[0]) for name, values in weighted_metrics(predictions, once, auc).items()}
+
+
+def with_intervals(
+    predictions: Predictions, seed: int = 0, replicas: int = 1000, auc: bool = True
+) -> dict[str, Interval]:
+    """Return `compute`'s metrics with 95 % percentile bootstrap intervals over the images (Efron 1979).
+
+    An interval is taken over the replicas that define the metric. Two kinds of interval need caution. A fraction of
+    exactly 0 or 1 has an interval without width, however few the images. The interval of `ece` lies high: a replica
+    adds noise to the bins, which counts as error.
+
+    Args:
+        predictions: N images.
+        seed: fixes the replicas.
+        replicas: their number.
+        auc: False leaves out the `roc_auc` metrics, which take most of the time.
+
+    Raises:
+        ValueError: no images.
+    """
+    values = _compute(predictions, auc)
+    weights = bootstrap_weights(len(predictions.label), seed, replicas)
+    blocks = [weighted_metrics(predictions, block, auc) for block in weights]
+    return {name: interval(value, np.concatenate([block[name] for block in blocks])) for name, value in values.items()}
+
+
+def weighted_metrics(predictions: Predictions, weights: np.ndarray, auc: bool = True) -> dict[str, np.ndarray]:
+    """Return the metrics of R replicas at once. Replica r contains image i weights[i, r] times.
+
+    Args:
+        predictions: N images.
+        weights: f64[N, R], >= 0, each column with a sum above 0.
+        auc: False leaves out the `roc_auc` metrics.
+
+    Returns:
+        The names of `compute`: f64[R] each.
+    """
+    result = confusion_metrics(weighted_confusion(predictions, weights))
+    for name, values in _per_image(predictions).items():
+        result[name] = ratio(np.nan_to_num(values) @ weights, ~np.isnan(values) @ weights)
+    gap = _sums(confidence_bins(predictions), BINS, predictions.correct - predictions.confidence) @ weights
+    result["ece"] = np.abs(gap).sum(axis=0) / weights.sum(axis=0)
+    if not auc:
+        return result
+    areas = np.stack([_weighted_auc(predictions, c, weights) for c in range(CLASSES)])
+    result["roc_auc"] = ratio(np.nansum(areas, axis=0), (~np.isnan(areas)).sum(axis=0))
+    return result | {f"roc_auc/{emotion}": values for emotion, values in zip(EMOTIONS, areas, strict=True)}
+
+
+def _per_image(predictions: Predictions) -> dict[str, np.ndarray]:
+    """The metrics that are a mean over the images: f64[N] each, nan for an image that does not count."""
+    rows = np.arange(len(predictions.label))
+    log_probs, label, votes = predictions
+    top2 = np.argsort(-log_probs, axis=1, kind="stable")[:, :2]
     emotions = votes[:, :CLASSES]
     q = ratio(emotions, emotions.sum(axis=1, keepdims=True))
     all_votes = np.maximum(votes.sum(axis=1), 1)
     return {
         "top2_accuracy": (top2 == label[:, None]).any(axis=1).astype(np.float64),
-        "nll": -logs[rows, label],
-        "brier": ((np.exp(logs) - np.eye(CLASSES)[label]) ** 2).sum(axis=1),
-        "kl_from_votes": (xlogy(q, q) - q * logs).sum(axis=1),
-        "agreement": votes[rows, judged.prediction] / all_votes,
+        "nll": -log_probs[rows, label],
+        "brier": ((np.exp(log_probs) - np.eye(CLASSES)[label]) ** 2).sum(axis=1),
+        "kl_from_votes": (xlogy(q, q) - q * log_probs).sum(axis=1),
+        "agreement": votes[rows, predictions.prediction] / all_votes,
         "label_agreement": votes[rows, label] / all_votes,
     }
 
 
-def confusion(judged: Predictions) -> np.ndarray:
-    """Counts of pictures by [label, prediction]: i64[8, 8]."""
-    return np.bincount(_cells(judged), minlength=CLASSES**2).reshape(CLASSES, CLASSES)
+def confusion(predictions: Predictions) -> np.ndarray:
+    """The counts of images by [label, prediction]: i64[8, 8]."""
+    return np.bincount(_cells(predictions), minlength=CLASSES**2).reshape(CLASSES, CLASSES)
 
 
-def _cells(judged: Predictions) -> np.ndarray:
-    return judged.label * CLASSES + judged.prediction
+def weighted_confusion(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """The `confusion` of R replicas at once: f64[8, 8, R] of weights f64[N, R]."""
+    sums = _sums(_cells(predictions), CLASSES**2, np.ones(len(predictions.label)))
+    return (sums @ weights).reshape(CLASSES, CLASSES, -1)
 
 
-def confidence_bins(judged: Predictions, bins: int = BINS) -> np.ndarray:
-    """The bin of each picture: i64[N]; bin i holds confidences in (i / bins, (i + 1) / bins]."""
-    return np.clip(np.ceil(judged.confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+def _cells(predictions: Predictions) -> np.ndarray:
+    return predictions.label * CLASSES + predictions.prediction
 
 
-def with_intervals(judged: Predictions, seed: int = 0, replicas: int = 1000, auc: bool = True) -> dict[str, Interval]:
-    """`figures`, each with its 95 % percentile bootstrap interval over pictures (Efron 1979); the seed fixes it.
-
-    A figure's interval is over the replicas that define it. Two intervals deserve a caution: that of a share of
-    exactly 0 or 1 has no width, however few the pictures; and that of `ece` lies high, as the noise that a replica
-    adds to its bins counts as error.
-
-    Args:
-        judged: N pictures.
-        seed: of the replicas.
-        replicas: how many.
-        auc: False leaves out the `roc_auc` figures, which take most of the time.
-
-    Raises:
-        ValueError: no pictures.
-    """
-    values = compute(judged)
-    blocks = [
-        weighted_metrics(judged, weights, auc) for weights in bootstrap_weights(len(judged.label), seed, replicas)
-    ]
-    replicates = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    return {name: interval(value, replicates[name]) for name, value in values.items() if name in replicates}
-
-
-def weighted_metrics(judged: Predictions, weights: np.ndarray, auc: bool = True) -> dict[str, np.ndarray]:
-    """`figures` of R replicas at once, replica r having picture i weights[i, r] times.
-
-    Args:
-        judged: N pictures.
-        weights: f64[N, R], >= 0, each column with a sum above 0.
-        auc: False leaves out `roc_auc`.
-
-    Returns:
-        The names of `figures`: f64[R] each.
-    """
-    result = confusion_metrics(weighted_confusion(judged, weights))
-    for name, term in _per_picture(judged).items():
-        result[name] = ratio(np.nan_to_num(term) @ weights, ~np.isnan(term) @ weights)
-    gap = _sums(confidence_bins(judged), BINS, judged.correct - judged.confidence) @ weights
-    result["ece"] = np.abs(gap).sum(axis=0) / weights.sum(axis=0)
-    if not auc:
-        return result
-    areas = np.stack([_weighted_auc(judged, c, weights) for c in range(CLASSES)])
-    result["roc_auc"] = ratio(np.nansum(areas, axis=0), (~np.isnan(areas)).sum(axis=0))
-    return result | {f"roc_auc/{emotion}": values for emotion, values in zip(EMOTIONS, areas, strict=True)}
+def confidence_bins(predictions: Predictions, bins: int = BINS) -> np.ndarray:
+    """The bin of each image: i64[N]. Bin i holds confidences in (i / bins, (i + 1) / bins]."""
+    return np.clip(np.ceil(predictions.confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def _sums(group: np.ndarray, groups: int, values: np.ndarray) -> sparse.csr_array:
@@ -210,19 +208,17 @@ def _sums(group: np.ndarray, groups: int, values: np.ndarray) -> sparse.csr_arra
     return sparse.csr_array((values.astype(np.float64), (group, np.arange(len(group)))), (groups, len(group)))
 
 
-def weighted_confusion(judged: Predictions, weights: np.ndarray) -> np.ndarray:
-    """`confusion` of R replicas at once: f64[8, 8, R] of weights f64[N, R]."""
-    sums = _sums(_cells(judged), CLASSES**2, np.ones(len(judged.label)))
-    return (sums @ weights).reshape(CLASSES, CLASSES, -1)
+def _weighted_auc(predictions: Predictions, emotion: int, weights: np.ndarray) -> np.ndarray:
+    """The ROC AUC of one class against the rest: f64[R].
 
-
-def _weighted_auc(judged: Predictions, which: int, weights: np.ndarray) -> np.ndarray:
-    """One class against the rest: the share of pairs (of it, of the rest) in the right order, ties half; f64[R]."""
-    score, positive = judged.log_probabilities[:, which], judged.label == which
+    It is the fraction of pairs, one image of the class and one of the rest, whose scores are in the right order.
+    Ties count half.
+    """
+    score, positive = predictions.log_probabilities[:, emotion], predictions.label == emotion
     distinct, group = np.unique(score[positive], return_inverse=True)
-    # The rest by where they stand among the distinct scores of the class: 2g below score g, 2g + 1 level with it.
-    place = np.searchsorted(distinct, score, "left") + np.searchsorted(distinct, score, "right")
-    below = np.cumsum(_sums(place, 2 * len(distinct) + 1, ~positive) @ weights, axis=0)
+    # The rest by rank among the distinct scores of the class: 2g is below score g, 2g + 1 is level with it.
+    rank = np.searchsorted(distinct, score, "left") + np.searchsorted(distinct, score, "right")
+    below = np.cumsum(_sums(rank, 2 * len(distinct) + 1, ~positive) @ weights, axis=0)
     weight = weights[positive]
-    won = (weight * (below[2 * group] + below[2 * group + 1])).sum(axis=0) / 2
-    return ratio(won, weight.sum(axis=0) * below[-1])
+    ordered = (weight * (below[2 * group] + below[2 * group + 1])).sum(axis=0) / 2
+    return ratio(ordered, weight.sum(axis=0) * below[-1])

@@ -7,24 +7,35 @@ import numpy as np
 from fer_jax.evaluation.intervals import Interval
 from fer_jax.evaluation.metrics import Predictions
 
-# Subsets by the duplicates of images in splits that training and selection saw, with their names in tables.
+# The subsets of a split, with their names in tables. A duplicate is an image that is also in another split that
+# training or selection uses: exact if the pixels are the same. The last subset has no near-duplicates either.
 SUBSETS = {
-    "all": "all pictures",
-    "without_exact_duplicates": "without exact repeats",
-    "without_duplicates": "without exact and near repeats",
+    "all": "all images",
+    "without_exact_duplicates": "without exact duplicates",
+    "without_duplicates": "without duplicates",
 }
 
 
 class Evaluation(NamedTuple):
-    """A model's predictions on a split and the figures made of them."""
+    """A model's predictions on a split, and their metrics."""
 
     name: str
     split: str
-    main_protocol: str  # the protocol of pictures and slices
+    main_protocol: str  # the protocol of classes, calibration, slices and images
     predictions: dict[str, Predictions]  # by protocol
-    rows: np.ndarray  # i64[N], where the main_protocol's pictures stand in the split
-    # by protocol, subset and name; roc_auc of "all" alone; nan where there is no picture
+    rows: np.ndarray  # i64[N], the rows of the split that the main protocol keeps
+    # by protocol, subset and name; roc_auc of "all" alone; nan if a subset is empty
     metrics: dict[str, dict[str, dict[str, Interval]]]
-    counts: dict[str, dict[str, int]]  # pictures, by protocol and subset
-    temperature: float  # fitted on validation under the main_protocol protocol
-    calibrated: dict[str, Interval]  # the main_protocol's figures at that temperature
+    counts: dict[str, dict[str, int]]  # images, by protocol and subset
+    temperature: float  # fitted on validation under the main protocol
+    calibrated: dict[str, Interval]  # the metrics of the main protocol at that temperature
+
+    @property
+    def main_metrics(self) -> dict[str, Interval]:
+        """The metrics of all images under the main protocol."""
+        return self.metrics[self.main_protocol]["all"]
+
+    @property
+    def main_predictions(self) -> Predictions:
+        """The predictions under the main protocol."""
+        return self.predictions[self.main_protocol]

@@ -14,8 +14,7 @@ from fer_jax.evaluation.evaluator import Data, Model
 from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference import saliency
 from fer_jax.inference.network import Network
-from fer_jax.reporting import document, report, tables
-from fer_jax.reporting.document import Text
+from fer_jax.reporting import comparison_report, document, report, tables
 from fer_jax.reporting.write import write, write_evaluation
 
 COMPARISON = Path("experiments/comparison")
@@ -32,7 +31,9 @@ def evaluate_runs(
     ensemble: bool,
     out: Path | None,
 ) -> list[Evaluation]:
-    """Evaluate runs on a split, write their reports, and print their tables.
+    """Evaluate runs on a split, write their reports, and print their metrics.
+
+    Several runs are compared; each has a report in a folder of the comparison.
 
     Args:
         runs: run folders, or folders of released networks; each once.
@@ -51,88 +52,96 @@ def evaluate_runs(
     configs = [run_folder.read_config(run) for run in runs]  # a missing run shows before the data are read
     data_dir = data_dir or configs[0].data.dir
     with ThreadPoolExecutor(1) as pool:  # the data are read and compared while networks are restored
-        loading = pool.submit(evaluator.load, data_dir, split)
+        loading = pool.submit(evaluator.load_data, data_dir, split)
         networks = [inference.restore(run, checkpoint) for run in runs]
-        images = loading.result()
-    names = evaluator.names(runs, flip)
-    models = [evaluator.predict(name, network, images, flip) for name, network in zip(names, networks, strict=True)]
-    shared = {"flip": flip, "data": data_dir}
+        data = loading.result()
+    names = evaluator.model_names(runs, flip)
+    models = [
+        evaluator.predict_splits(name, network, data, flip) for name, network in zip(names, networks, strict=True)
+    ]
+    facts = {"flip": flip, "data": data_dir}
+    if len(models) == 1:
+        folder = out or _report_folder(networks[0].run)
+        result = _evaluate_network(networks[0], models[0], data, protocol, folder, facts)
+        _print_tables(result)
+        print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
+        return [result]
+    # A comparison leaves the runs' own reports alone.
+    out = out or COMPARISON
     results = []
     for network, model in zip(networks, models, strict=True):
-        # A comparison leaves the runs' own reports alone.
-        folder = _report_folder(network.run, out) if len(models) == 1 else _comparison_folder(out, model.name)
-        results.append(_evaluate_one(network, model, images, protocol, folder, shared))
+        results.append(_evaluate_network(network, model, data, protocol, _subfolder(out, model.name), facts))
     if ensemble:
-        results.append(
-            _evaluate_ensemble(networks, models, images, protocol, _comparison_folder(out, "ensemble"), shared)
-        )
-    if len(results) > 1:
-        _compare(results, out or COMPARISON, {"checkpoints": [network.checkpoint for network in networks], **shared})
+        results.append(_evaluate_ensemble(networks, models, data, protocol, _subfolder(out, "ensemble"), facts))
+    _compare(results, out, {"checkpoints": [network.checkpoint for network in networks], **facts})
     return results
 
 
-def _report_folder(run: Path, out: Path | None) -> Path:
-    if out is not None:
-        return out
+def _report_folder(run: Path) -> Path:
     return run_folder.REPORTS / run.resolve().name if run_folder.is_released(run) else run / "report"
 
 
-def _comparison_folder(out: Path | None, name: str) -> Path:
-    return (out or COMPARISON) / name.replace(os.sep, "_")
+def _subfolder(out: Path, name: str) -> Path:
+    return out / name.replace(os.sep, "_")
 
 
-def _evaluate_one(
-    network: Network, model: Model, images: Data, protocol: str, folder: Path, shared: dict[str, Any]
+def _evaluate_network(
+    network: Network, model: Model, data: Data, protocol: str, folder: Path, facts: dict[str, Any]
 ) -> Evaluation:
-    target, kept = labels.targets(images.split.votes, protocol)
+    target, kept = labels.targets(data.split.votes, protocol)
     with ThreadPoolExecutor(1) as pool:  # XLA computes while numpy counts
-        maps = pool.submit(saliency.saliency, network, images.split.images[kept], target[kept].argmax(axis=1))
-        result = evaluator.evaluate(model, images, protocol)
-    introduction = Text(_about(network, images.name, shared["data"]))
-    blocks = [introduction, *report.page(result, images.split, network.history, maps.result())]
-    facts = {"run": str(network.run), "step": network.step, "checkpoint": network.checkpoint, **shared}
+        maps = pool.submit(saliency.saliency, network, data.split.images[kept], target[kept].argmax(axis=1))
+        result = evaluator.evaluate(model, data, protocol)
+    blocks = report.page(result, data.split, network.history, maps.result(), _about(network, data.name, facts["data"]))
+    facts = {"run": str(network.run), "step": network.step, "checkpoint": network.checkpoint, **facts}
     write_evaluation(folder, result, blocks, facts)
+    print(tables.verdict(result), flush=True)
     return result
 
 
 def _evaluate_ensemble(
     networks: Sequence[Network],
     models: Sequence[Model],
-    images: Data,
+    data: Data,
     protocol: str,
     folder: Path,
-    shared: dict[str, Any],
+    facts: dict[str, Any],
 ) -> Evaluation:
-    result = evaluator.evaluate(evaluator.ensemble(models, shared["flip"]), images, protocol)
-    members = ", ".join(model.name for model in models)
-    blocks = [Text(f"The mean probability of {members}."), *report.page(result, images.split, [], None)]
+    result = evaluator.evaluate(evaluator.ensemble(models, facts["flip"]), data, protocol)
+    about = f"The mean probability of {', '.join(model.name for model in models)}."
     runs = [str(network.run) for network in networks]
-    facts = {"runs": runs, "checkpoints": [network.checkpoint for network in networks], **shared}
-    write_evaluation(folder, result, blocks, facts)
+    facts = {"runs": runs, "checkpoints": [network.checkpoint for network in networks], **facts}
+    write_evaluation(folder, result, report.page(result, data.split, [], None, about), facts)
+    print(tables.verdict(result), flush=True)
     return result
 
 
+def _print_tables(result: Evaluation) -> None:
+    for table in (tables.main_table(result), tables.duplicates_table(result), tables.class_table(result)):
+        print(f"\n{document.to_text(table)}")
+    print()
+
+
 def _compare(results: Sequence[Evaluation], out: Path, facts: dict[str, Any]) -> None:
-    blocks = report.comparison_page(results)
+    pairs = comparison_report.compare_pairs(results)
     facts = {**facts, "models": [tables.as_json(result) for result in results]}
-    write(out, f"{len(results)} models on {results[0].split}", blocks, facts)
-    for block in blocks:
-        if isinstance(block, document.Table):
-            print(f"{document.to_text(block)}\n")
-    print(f"comparison: {out / 'report.html'}")
+    title = f"{len(results)} models on {results[0].split}"
+    write(out, title, comparison_report.page(results, pairs), facts)
+    print(f"\n{comparison_report.text(results, pairs)}\n")
+    print(f"comparison: {out / 'report.html'} (with a report of each model in the folders next to it)", flush=True)
 
 
 def _about(network: Network, split: str, data_dir: str) -> str:
     """The network, its training and its checkpoint, in words."""
     config, epochs = network.config, sum(record.step <= network.step for record in network.history)
     text = (
-        f"{config.model.name} of the run folder {network.run}, trained on label mode {config.data.label_mode}: the "
-        f"{network.checkpoint} checkpoint, of step {network.step:,}, after {epochs} of {config.train.epochs} epochs. "
-        f"Evaluated on the images of {data_dir}."
+        f"The network is {config.model.name} of the run folder {network.run}, trained on label mode "
+        f"{config.data.label_mode}: the {network.checkpoint} checkpoint, of step {network.step:,}, after {epochs} of "
+        f"{config.train.epochs} epochs. It was evaluated on the images of {data_dir}."
     )
     versions = [f"{code['version']} {code['commit']}".strip() for code in network.code]
     if versions:
-        text += f" Trained by fer_jax {', then '.join(versions)}."
+        text += f" It was trained by fer_jax {', then '.join(versions)}."
     if network.checkpoint == "best" and split == "valid":
         text += " These images chose the checkpoint, which flatters it."
     return text

@@ -1,4 +1,4 @@
-"""Faces to look at: single ones with what is said of them, and class means with their saliency."""
+"""Sheets of faces: single faces with their votes and probabilities, and class means with their saliency."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,63 +18,64 @@ from fer_jax.reporting.style import BLUE, DPI, ORANGE, SMALL, TEXT, TINY, TITLE,
 
 PALE = "#E3E3E3"
 MARGIN = 0.1  # inches
-NAME = 24  # characters of a picture's name that fit under it
+NAME = 24  # characters of an image's name that fit under it
 
 
 def gallery(images: np.ndarray, votes: np.ndarray, probabilities: np.ndarray, label: np.ndarray, title: str) -> Figure:
-    """Faces two to a row, each with its label, the prediction, and bars of the votes beside those of the model.
+    """Draw faces in two columns, each with its label, the prediction, and bars of votes and probabilities.
 
     Args:
         images: u8[K, 48, 48], K >= 0, in the order of reading.
         votes: i[K, 10], in the order of `labels.VOTES`.
         probabilities: f[K, 8].
         label: i[K], 0..7.
-        title: which pictures they are.
+        title: names the selection of images.
     """
-    share = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
-    words = [
-        f"label {EMOTIONS[given]}\nmodel {EMOTIONS[guess]}"
-        for given, guess in zip(label, probabilities.argmax(axis=1), strict=True)
+    fractions = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
+    captions = [
+        f"label {EMOTIONS[emotion]}\nmodel {EMOTIONS[prediction]}"
+        for emotion, prediction in zip(label, probabilities.argmax(axis=1), strict=True)
     ]
-    bars = {"votes of the taggers": (ORANGE, share), "probability by the model": (BLUE, probabilities)}
-    return _faces(images, words, VOTES, bars, f"{title} ({counted(len(images), 'picture')})")
+    bars = {"votes of the annotators": (ORANGE, fractions), "probability by the model": (BLUE, probabilities)}
+    return _faces(images, captions, VOTES, bars, f"{title} ({counted(len(images), 'image')})")
 
 
 def predictions(images: np.ndarray, probabilities: np.ndarray, names: Sequence[str], title: str) -> Figure:
-    """Faces two to a row, each with its name, the prediction, and bars of the probabilities.
+    """Draw faces in two columns, each with its name, the prediction, and bars of the probabilities.
 
     Args:
         images: u8[K, 48, 48], K >= 1, in the order of reading.
         probabilities: f[K, 8].
-        names: what each is called; of long ones the end is shown.
-        title: which pictures they are.
+        names: of each image; a long name loses its start.
+        title: names the selection of images.
     """
     short = [name if len(name) <= NAME else f"...{name[3 - NAME :]}" for name in names]
-    words = [f"{name}\n{EMOTIONS[guess]}" for name, guess in zip(short, probabilities.argmax(axis=1), strict=True)]
-    return _faces(images, words, EMOTIONS, {"probability by the model": (BLUE, probabilities)}, title)
+    captions = [f"{name}\n{EMOTIONS[c]}" for name, c in zip(short, probabilities.argmax(axis=1), strict=True)]
+    return _faces(images, captions, EMOTIONS, {"probability by the model": (BLUE, probabilities)}, title)
 
 
 def _faces(
     images: np.ndarray,
-    words: Sequence[str],
+    captions: Sequence[str],
     classes: Sequence[str],
     bars: Mapping[str, tuple[str, np.ndarray]],
     title: str,
 ) -> Figure:
-    """Faces two to a row with words below them, and beside them bars f[K, classes] of each name in its colour.
+    """Draw faces in two columns with captions below them and bars next to them.
 
-    Bars may be of the first classes only; those of the last name have a number at their longest.
+    Bars are f[K, classes] by name, with a colour. They can be of the first classes only. The longest bar of the last
+    name has its percentage at the end.
     """
     cell, side, left, full, pitch = 1.68, 1.15, 2.1, 0.95, 0.148  # inches: row, face, start and 100% of bars, bar pair
     rows = -(-len(images) // 2)
     figure, axes, top = _canvas(title, max(cell * rows, 0.2) + 0.35)
     if not len(images):
-        axes.text(MARGIN, top, "There is no such picture.", va="top", fontsize=TEXT)
+        axes.text(MARGIN, top, "There is no such image.", va="top", fontsize=TEXT)
         return figure
-    named = {name: colour for name, (colour, _) in bars.items()} | {"100%": PALE}
-    handles = [Patch(color=colour, label=name) for name, colour in named.items()]
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, top), "bbox_transform": axes.transData}
-    axes.legend(handles=handles, ncols=3, fontsize=SMALL, frameon=False, handlelength=1.2, borderpad=0, **place)
+    colours = {name: colour for name, (colour, _) in bars.items()} | {"100%": PALE}
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    corner: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, top), "bbox_transform": axes.transData}
+    axes.legend(handles=handles, ncols=3, fontsize=SMALL, frameon=False, handlelength=1.2, borderpad=0, **corner)
 
     x, y = np.arange(len(images)) % 2 * WIDTH / 2, top + 0.35 + np.arange(len(images)) // 2 * cell
     middle = pitch * (np.arange(len(classes)) + 0.5)
@@ -82,7 +83,7 @@ def _faces(
     for i, image in enumerate(images):
         face = x[i] + MARGIN
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(face, face + side, y[i] + side, y[i]))
-        axes.text(face, y[i] + side + 0.04, words[i], va="top", fontsize=SMALL, parse_math=False)
+        axes.text(face, y[i] + side + 0.04, captions[i], va="top", fontsize=SMALL, parse_math=False)
         for j, name in enumerate(classes):
             axes.text(x[i] + left - 0.06, y[i] + middle[j], name, ha="right", va="center_baseline", fontsize=TINY)
         end, longest = x[i] + left + full + 0.04, last[i].argmax()
@@ -99,29 +100,29 @@ def _faces(
 
 
 def saliency(maps: np.ndarray, mean_faces: np.ndarray, counts: np.ndarray, title: str, quantity: str) -> Figure:
-    """For each class the mean face under the mean map, and below it the map alone.
+    """Draw for each class the mean map on the mean face, and the map alone below it.
 
-    Maps are smoothed (Gaussian, 1.5 pixels: gradients of neighbouring pixels differ at random), and each is drawn
-    relative to its own maximum, which stands above it: of one class against another only that number tells. A white
-    line on the face surrounds what is above three quarters of it.
+    Maps are smoothed (Gaussian, 1.5 pixels), since gradients of neighbouring pixels differ at random. Each is drawn
+    relative to its own maximum. The number above it is this maximum, the only comparison between classes. A white line
+    on the face surrounds the values above three quarters of the maximum.
 
     Args:
-        maps: f[8, 48, 48], >= 0; of a class without pictures anything.
-        mean_faces: f[8, 48, 48]; the same; each is stretched from black to white.
-        counts: i[8], the pictures that each is the mean of.
-        title: how the maps were made, and of which pictures.
-        quantity: what they measure, beside the colour bar.
+        maps: f[8, 48, 48], >= 0; the map of a class without images is not used.
+        mean_faces: f[8, 48, 48]; each is stretched from black to white.
+        counts: i[8], the number of images behind each mean.
+        title: the method, and the images.
+        quantity: the measured quantity, for the colour bar.
     """
-    side, step, block = 1.62, 1.727, 3.82  # inches: picture, column, row of classes
-    figure, axes, top = _canvas(f"{title} ({counted(np.sum(counts), 'picture')})", 2 * block + 1.05)
-    note = "Above: on the mean face, a line around what exceeds 75% of the maximum. Below: alone."
+    side, step, block = 1.62, 1.727, 3.82  # inches: image, column, row of classes
+    figure, axes, top = _canvas(f"{title} ({counted(np.sum(counts), 'image')})", 2 * block + 1.05)
+    note = "Above: on the mean face, with a line around values over 75% of the maximum. Below: alone."
     axes.text(MARGIN, top, note, va="top", fontsize=TINY)
     colours = colormaps["inferno"]
     for i, emotion in enumerate(EMOTIONS):
         x, y = MARGIN + i % 4 * step, top + 0.7 + i // 4 * block
         axes.text(x, y - 0.24, f"{emotion} ({counts[i]:,})", fontsize=SMALL)
         if not counts[i]:
-            axes.text(x, y - 0.06, "no pictures", fontsize=TINY)
+            axes.text(x, y - 0.06, "no images", fontsize=TINY)
             continue
         smooth = gaussian_filter(maps[i], 1.5)
         highest = smooth.max()
@@ -143,9 +144,10 @@ def saliency(maps: np.ndarray, mean_faces: np.ndarray, counts: np.ndarray, title
 
 
 def _canvas(title: str, height: float) -> tuple[Figure, Axes, float]:
-    """A figure under a title whose only axes measure inches from its top left corner, so that all has a known place.
+    """Return a figure whose only axes measure inches from its top left corner, so that every position is known.
 
-    Returns the figure, its axes, and how far down the title ends; below that there are `height` inches.
+    Returns:
+        The figure, its axes, and the end of the title in inches. `height` inches follow below it.
     """
     title = wrapped(title)
     top = 0.25 + 0.2 * len(title.splitlines())

@@ -1,6 +1,7 @@
-"""The figures of an evaluation for reading and for programs: tables of text, and JSON."""
+"""The metrics of an evaluation as a line, as tables of text, and as JSON."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from fer_jax.data.labels import EMOTIONS, PROTOCOLS
@@ -9,7 +10,7 @@ from fer_jax.evaluation.intervals import Interval
 from fer_jax.evaluation.result import SUBSETS, Evaluation
 from fer_jax.reporting.document import Table
 
-# name in `scores.figures`: (what tables call it, whether it is shown in percent)
+# name in `metrics.compute`: (name in tables, True if shown in percent)
 MAIN = {
     "accuracy": ("accuracy", True),
     "balanced_accuracy": ("balanced accuracy", True),
@@ -20,20 +21,23 @@ MAIN = {
     "macro_f1": ("F1, macro", True),
     "macro_precision": ("precision, macro", True),
     "macro_recall": ("recall, macro", True),
-    "roc_auc": ("ROC AUC, one against the rest", False),
+    "roc_auc": ("ROC AUC, one vs. rest", False),
     "nll": ("negative log likelihood", False),
     "brier": ("Brier score (0 to 2)", False),
-    "ece": ("expected calibration error", True),
-    "kl_from_votes": ("KL divergence from the votes", False),
-    "agreement": ("taggers who agree with the prediction", True),
-    "label_agreement": ("taggers who agree with the label", True),
+    "ece": ("calibration error (ECE)", True),
+    "kl_from_votes": ("KL divergence from votes", False),
+    "agreement": ("votes for the prediction", True),
+    "label_agreement": ("votes for the label", True),
 }
+SUMMARY = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")  # the main numbers; defined for every subset
+ACCURACIES = ("accuracy", "balanced_accuracy", "top2_accuracy")
 PER_CLASS = {"precision": "precision", "recall": "recall", "f1": "F1", "roc_auc": "ROC AUC"}
-CALIBRATED = ("nll", "brier", "ece", "kl_from_votes")  # what a temperature changes
+CALIBRATED = ("nll", "brier", "ece", "kl_from_votes")  # the metrics that a temperature changes
+SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 
 
 def show(name: str, interval: Interval) -> str:
-    """A figure with its interval as text, "none" if it is not defined."""
+    """Return a metric with its interval as text, or "none" if it is not defined."""
     value, low, high = interval
     if math.isnan(value):
         return "none"
@@ -44,61 +48,88 @@ def show(name: str, interval: Interval) -> str:
 
 
 def verdict(result: Evaluation) -> str:
-    """The result in one line."""
-    metrics, count = result.metrics[result.main_protocol], result.counts[result.main_protocol]["all"]
-    text = f"{result.name}: accuracy {show('accuracy', metrics['all']['accuracy'])} on {count:,} {result.split} images"
-    if "without_duplicates" in metrics:
-        text += f", {metrics['unseen_near']['accuracy'].value:.2%} without duplicates"
-    return f"{text} ({result.main_protocol})"
+    """Return the result in one line."""
+    by_subset = result.metrics[result.main_protocol]
+    text = f"{result.name}: accuracy {show('accuracy', by_subset['all']['accuracy'])}"
+    if "without_duplicates" in by_subset:
+        text += f", {by_subset['without_duplicates']['accuracy'].value:.2%} without duplicates"
+    return f"{text}; {len(result.rows):,} {SPLITS[result.split]} images, {result.main_protocol}"
+
+
+def summary_table(result: Evaluation) -> Table:
+    """Return the main numbers under the main protocol, by subset."""
+    by_subset = result.metrics[result.main_protocol]
+    counts = result.counts[result.main_protocol]
+    rows = [["images", *(f"{counts[subset]:,}" for subset in by_subset)]]
+    for name in SUMMARY:
+        rows.append([MAIN[name][0], *(show(name, metrics[name]) for metrics in by_subset.values())])
+    return Table(["", *(SUBSETS[subset] for subset in by_subset)], rows)
 
 
 def main_table(result: Evaluation) -> Table:
-    """Every figure under every protocol."""
-    rows = [["pictures", *(f"{result.counts[protocol]['all']:,}" for protocol in PROTOCOLS)]]
+    """Return every metric under every protocol."""
+    rows = [["images", *(f"{result.counts[protocol]['all']:,}" for protocol in PROTOCOLS)]]
     for name, (title, _) in MAIN.items():
         rows.append([title, *(show(name, result.metrics[protocol]["all"][name]) for protocol in PROTOCOLS)])
     return Table(["", *PROTOCOLS], rows, f"{result.name}, {result.split} split; with 95% intervals")
 
 
 def duplicates_table(result: Evaluation) -> Table:
-    """Every accuracy on all pictures and on those that were not seen in training or selection."""
-    rows = []
-    for name in ("accuracy", "balanced_accuracy", "top2_accuracy"):
-        for subset in result.counts[result.main_protocol]:
-            cells = (show(name, result.metrics[protocol][subset][name]) for protocol in PROTOCOLS)
-            rows.append([f"{MAIN[name][0]}, {SUBSETS[subset]}", *cells])
-    for subset in result.counts[result.main_protocol]:
-        rows.append([f"pictures, {SUBSETS[subset]}", *(f"{result.counts[p][subset]:,}" for p in PROTOCOLS)])
-    return Table(["", *PROTOCOLS], rows, f"{result.name}, {result.split} split, with and without memory")
+    """Return every accuracy on all images and without the duplicates of images in other splits."""
+    subsets = list(result.counts[result.main_protocol])
+    rows = [
+        [f"images, {protocol}", *(f"{result.counts[protocol][subset]:,}" for subset in subsets)]
+        for protocol in PROTOCOLS
+    ]
+    for name in ACCURACIES:
+        for protocol in PROTOCOLS:
+            cells = (show(name, result.metrics[protocol][subset][name]) for subset in subsets)
+            rows.append([f"{MAIN[name][0]}, {protocol}", *cells])
+    caption = f"{result.name}, {result.split} split, with and without duplicates"
+    return Table(["", *(SUBSETS[subset] for subset in subsets)], rows, caption)
 
 
 def class_table(result: Evaluation) -> Table:
-    """Precision, recall, F1 and ROC AUC of every class under the main_protocol protocol."""
-    own = result.metrics[result.main_protocol]["all"]
-    counts = metrics_lib.confusion(result.predictions[result.main_protocol]).sum(axis=1)
+    """Return precision, recall, F1 and ROC AUC of every class under the main protocol."""
+    metrics = result.main_metrics
+    counts = metrics_lib.confusion(result.main_predictions).sum(axis=1)
     rows = [
-        [emotion, f"{count:,}", *(show(name, own[f"{name}/{emotion}"]) for name in PER_CLASS)]
+        [emotion, f"{count:,}", *(show(name, metrics[f"{name}/{emotion}"]) for name in PER_CLASS)]
         for emotion, count in zip(EMOTIONS, counts, strict=True)
     ]
-    return Table(["", "pictures", *PER_CLASS.values()], rows, f"by class, protocol {result.main_protocol}")
+    return Table(["", "images", *PER_CLASS.values()], rows, f"by class, protocol {result.main_protocol}")
+
+
+def models_table(results: Sequence[Evaluation]) -> Table:
+    """Return the main numbers of several models, a row each."""
+    protocol = results[0].main_protocol
+    columns = [("all", name, MAIN[name][0]) for name in SUMMARY]
+    if "without_duplicates" in results[0].metrics[protocol]:
+        columns.insert(1, ("without_duplicates", "accuracy", "without duplicates"))
+    rows = [
+        [result.name, *(show(name, result.metrics[protocol][subset][name]) for subset, name, _ in columns)]
+        for result in results
+    ]
+    caption = f"{results[0].split} split, {protocol}, {len(results[0].rows):,} images; with 95% intervals"
+    return Table(["", *(title for *_, title in columns)], rows, caption)
 
 
 def as_json(result: Evaluation) -> dict[str, Any]:
-    """The figures for programs: those of the main_protocol protocol by plain name, and all with their intervals.
+    """Return the metrics for programs: those of the main protocol by plain name, and all with their intervals.
 
-    `protocols` holds, by protocol and subset, the number of pictures and [value, low, high] of each figure; null
-    stands where a figure is not defined. ROC AUC is given for all pictures alone.
+    `protocols` has, by protocol and subset, the number of images and [value, low, high] of each metric. An undefined
+    metric is null. ROC AUC is given for all images only.
     """
-    confusion = metrics_lib.confusion(result.predictions[result.main_protocol])
-    own = {name: of.value for name, of in result.metrics[result.main_protocol]["all"].items()}
+    confusion = metrics_lib.confusion(result.main_predictions)
+    values = {name: interval.value for name, interval in result.main_metrics.items()}
     per_class = {
-        emotion: {**{name: own[f"{name}/{emotion}"] for name in PER_CLASS}, "count": int(count)}
+        emotion: {**{name: values[f"{name}/{emotion}"] for name in PER_CLASS}, "count": int(count)}
         for emotion, count in zip(EMOTIONS, confusion.sum(axis=1), strict=True)
     }
     protocols = {
         protocol: {
-            subset: {"count": result.counts[protocol][subset], **{name: list(of) for name, of in found.items()}}
-            for subset, found in by_subset.items()
+            subset: {"count": result.counts[protocol][subset], **{name: list(metrics[name]) for name in metrics}}
+            for subset, metrics in by_subset.items()
         }
         for protocol, by_subset in result.metrics.items()
     }
@@ -108,7 +139,7 @@ def as_json(result: Evaluation) -> dict[str, Any]:
             "split": result.split,
             "protocol": result.main_protocol,
             "count": len(result.rows),
-            **{name: own[name] for name in MAIN},
+            **{name: values[name] for name in MAIN},
             "per_class": per_class,
             "confusion": confusion.tolist(),
             "temperature": result.temperature,
@@ -119,7 +150,7 @@ def as_json(result: Evaluation) -> dict[str, Any]:
 
 
 def without_nan(value: Any) -> Any:
-    """The same with None for every nan, which JSON does not know."""
+    """Return the value with None for every nan, which JSON does not have."""
     if isinstance(value, dict):
         return {name: without_nan(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The report of an evaluation in its folder and on the terminal."""
+"""Reports as files in a folder."""
 
 import json
 import os
@@ -29,9 +29,5 @@ def write(folder: Path, title: str, blocks: Sequence[Block], facts: Mapping[str,
 
 
 def write_evaluation(folder: Path, result: Evaluation, blocks: Sequence[Block], facts: Mapping[str, Any]) -> None:
-    """Write a model's report to a folder and print its verdict and tables."""
+    """Write a model's report to a folder; metrics.json has `facts` and the metrics."""
     write(folder, f"{result.name} on {result.split}", blocks, {**facts, **tables.as_json(result)})
-    print(f"{tables.verdict(result)}\n")
-    for table in (tables.main_table(result), tables.duplicates_table(result), tables.class_table(result)):
-        print(f"{document.to_text(table)}\n")
-    print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)\n", flush=True)

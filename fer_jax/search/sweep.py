@@ -1,4 +1,4 @@
-"""Several configs trained with several seeds, and their results in one table."""
+"""Sweeps: several configs trained with several seeds, and their results in one table."""
 
 import functools
 import json
@@ -19,12 +19,15 @@ from fer_jax.core.run_folder import BusyError
 from fer_jax.data import folders
 from fer_jax.evaluation import evaluator
 from fer_jax.evaluation.evaluator import Data
-from fer_jax.reporting import document, tables
+from fer_jax.reporting import tables
 from fer_jax.reporting.write import write
 from fer_jax.search import sweep_report
 from fer_jax.train import Ending, train
 from fer_jax.training.checks import check
 from fer_jax.training.history import train_minutes
+
+# Columns of results that older versions wrote, with their names today.
+RENAMED = {"majority_unseen": "majority_without_duplicates", "macro_f1_unseen": "macro_f1_without_duplicates"}
 
 
 class Run(NamedTuple):
@@ -37,41 +40,41 @@ class Run(NamedTuple):
 
 
 def variants(path: str, config: ConfigDict) -> dict[str, ConfigDict]:
-    """The configs of a file by name: those of its `get_variants()`, or the one config by the name of the file.
+    """The configs of a file by name: those of its `get_variants()`, or its one config by the name of the file.
 
     Args:
-        path: of a Python file; `get_variants()` gives, by name, the dotted names of the fields that differ from
-            `get_config()` with their values.
-        config: what `get_config()` gives, with the overrides of the command line.
+        path: a Python file, or the name of a shipped config. Its `get_variants()` returns the fields that differ from
+            `get_config()`, by the name of the variant and by the dotted name of the field.
+        config: the result of `get_config()`, with the overrides of the command line.
 
     Raises:
-        UserError: the variants are of another form, or name a field that does not exist.
+        UserError: the variants have another form, or name a field that does not exist.
     """
     file = config_lib.find(path)
     try:
         listed = runpy.run_path(str(file)).get("get_variants", lambda: {file.stem: {}})()
     except Exception as error:  # whatever the user's file raised while it ran
         raise UserError(f"{path}: {type(error).__name__}: {one_line(error)}") from None
-    if not (isinstance(listed, Mapping) and listed and all(isinstance(of, Mapping) for of in listed.values())):
+    if not (isinstance(listed, Mapping) and listed and all(isinstance(fields, Mapping) for fields in listed.values())):
         raise UserError(f"{path}: get_variants() must return {{name: {{field: value}}}}; see configs/ablation.py")
-    found = {}
+    configs = {}
     for name, changes in listed.items():
         if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
-            raise UserError(f"{path}: {name!r} cannot be a variant's name, since it cannot name a folder")
-        if whole := [field for field in changes if isinstance(changes[field], Mapping)]:
-            raise UserError(f"{path}: variant {name}: {whole[0]}: write each field by its dotted name, section.field")
+            raise UserError(f"{path}: {name!r} cannot be a variant's name: it cannot name a folder")
+        if sections := [field for field in changes if isinstance(changes[field], Mapping)]:
+            raise UserError(f"{path}: variant {name}: {sections[0]}: write fields by their dotted names, section.field")
         try:
-            found[name] = config_lib.with_values(config, changes)
+            configs[name] = config_lib.with_values(config, changes)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: variant {name}: {one_line(error)}") from None
-    return found
+    return configs
 
 
 def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], workdir: Path) -> list[Run]:
-    """The runs in their order, every variant with the first seed before any with the second.
+    """The runs in their order: every variant with the first seed, then every variant with the second seed.
 
     Raises:
-        UserError: a config cannot be used, two variants have one name, or the seed is set in another way.
+        UserError: a config cannot be used, two variants have the same name, or a config sets the seed.
     """
     named: dict[str, ConfigDict] = {}
     for path in paths:
@@ -92,32 +95,32 @@ def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], w
 
 
 def chosen(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
-    """Those of the variants that are named, or all where none is.
+    """The runs of the named variants; all runs where `names` is empty.
 
     Raises:
         UserError: no variant has that name.
     """
-    known = list(dict.fromkeys(run.variant for run in runs))
-    if missing := [name for name in names if name not in known]:
-        raise UserError(f"no variant is called {missing[0]}; there are: {', '.join(known)}")
+    variant_names = list(dict.fromkeys(run.variant for run in runs))
+    if missing := [name for name in names if name not in variant_names]:
+        raise UserError(f"no variant is called {missing[0]}; choose from: {', '.join(variant_names)}")
     return [run for run in runs if not names or run.variant in names]
 
 
 def outcome(run: Run, checkpoint: str, valid: Data) -> dict[str, Any]:
-    """What came of a finished run on `valid`: its row of the table, figures without intervals."""
+    """The row of a finished run in the table: its metrics on `valid`, without intervals."""
     network = inference.restore(run.folder, checkpoint)
-    model = evaluator.predict(run.variant, network, valid, flip=False)
+    model = evaluator.predict_splits(run.variant, network, valid, flip=False)
     result = evaluator.evaluate(model, valid, "majority")
-    own = result.metrics["majority"]
+    metrics = result.metrics["majority"]
     row = {
         "variant": run.variant,
         "seed": run.seed,
-        "majority": own["all"]["accuracy"].value,
-        "majority_without_duplicates": own["without_duplicates"]["accuracy"].value,
+        "majority": metrics["all"]["accuracy"].value,
+        "majority_without_duplicates": metrics["without_duplicates"]["accuracy"].value,
         "clean": result.metrics["clean"]["all"]["accuracy"].value,
         "argmax": result.metrics["argmax"]["all"]["accuracy"].value,
-        "macro_f1_without_duplicates": own["without_duplicates"]["macro_f1"].value,
-        **{name: own["all"][name].value for name in ("macro_f1", "nll", "ece", "kl_from_votes")},
+        "macro_f1_without_duplicates": metrics["without_duplicates"]["macro_f1"].value,
+        **{name: metrics["all"][name].value for name in ("macro_f1", "nll", "ece", "kl_from_votes")},
         "temperature": result.temperature,
         "epochs": len(network.history),
         "checkpoint": f"{checkpoint}, step {network.step}",
@@ -127,10 +130,10 @@ def outcome(run: Run, checkpoint: str, valid: Data) -> dict[str, Any]:
 
 
 def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str, Any]]:
-    """Write results.csv and the report of all runs that are finished in the folder; returns their rows.
+    """Write results.csv and the report of all finished runs of the folder; return their rows.
 
-    Variants come in the order of `runs`, the first of which the others are compared with; then those of other commands.
-    The runs of a variant have one config but for the seed: that in `runs`, or the last that was trained.
+    The variants of `runs` come first, in their order; the first is the reference of the comparison. Variants of other
+    commands follow. All runs of a variant have the same config except the seed: that of `runs`, or the latest.
     """
     configs = {run.variant: config_lib.as_json(run.config) | {"seed": None} for run in runs}
     order = list(configs)
@@ -139,15 +142,15 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
         name = row["variant"]
         return (order.index(name), "", row["seed"]) if name in order else (len(order), name, row["seed"])
 
-    if not any(_kept(run, checkpoint) for run in runs):
+    if not any(_stored_row(run, checkpoint) for run in runs):
         return []
-    with FileLock(workdir / ".lock"):  # or a process that gathered fewer rows might write later
+    with FileLock(workdir / ".lock"):  # or a process that has read fewer rows might write later
         rows = []
         for path in sorted(workdir.glob(f"*/seed*/{run_folder.RESULT}"), key=lambda path: -path.stat().st_mtime_ns):
-            row = json.loads(path.read_text())
+            row = read_row(path)
             config = config_lib.as_json(run_folder.read_config(path.parent)) | {"seed": None}
             if row["checkpoint"].startswith(checkpoint) and configs.setdefault(row["variant"], config) == config:
-                rows.append(dict.fromkeys(sweep_report.SHOWN) | row)  # one of before has not all figures
+                rows.append(dict.fromkeys(sweep_report.SHOWN) | row)  # an older row may lack metrics
         rows.sort(key=place)
         with atomic.replacing(workdir / "results.csv") as partial:
             partial.write_text(sweep_report.csv(rows))
@@ -155,19 +158,25 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
     return rows
 
 
-def _kept(run: Run, checkpoint: str) -> dict[str, Any] | None:
+def read_row(path: Path) -> dict[str, Any]:
+    """Read the row of a finished run, which this or an older version wrote."""
+    return {RENAMED.get(name, name): value for name, value in json.loads(path.read_text()).items()}
+
+
+def _stored_row(run: Run, checkpoint: str) -> dict[str, Any] | None:
+    """The row of a run that is finished; None for a run to train or to evaluate."""
     path = run.folder / run_folder.RESULT
     if not path.is_file() or config_lib.as_json(run_folder.read_config(run.folder)) != config_lib.as_json(run.config):
         return None
-    row = json.loads(path.read_text())
-    complete = sweep_report.SHOWN.keys() <= row.keys()  # or it is of before, and is judged again if it still can be
+    row = read_row(path)
+    complete = sweep_report.SHOWN.keys() <= row.keys()  # else it is older, and evaluated again if it still can be
     if row["checkpoint"].startswith(checkpoint) and (complete or not run_folder.has_checkpoint(run.folder)):
         return row
     return None
 
 
 class _Tally:
-    """The runs of this process that were not trained here."""
+    """The runs that this process has not finished."""
 
     def __init__(self) -> None:
         self.failed: list[str] = []
@@ -187,10 +196,10 @@ def sweep(
     Args:
         configs: config files, or names of shipped configs.
         overrides: `--config.field=value` arguments for all runs.
-        seeds: each once.
-        variant_names: the variants to train; all where none is named.
+        seeds: all different.
+        variant_names: the variants to train; all where it is empty.
         workdir: the folder of the sweep; the folder of a run is `<workdir>/<variant>/seed<n>`.
-        checkpoint: "best" or "latest", which is evaluated.
+        checkpoint: the checkpoint to evaluate, "best" or "latest".
 
     Raises:
         UserError: a config or the data cannot be used, or runs failed.
@@ -199,35 +208,35 @@ def sweep(
     runs = chosen(planned, variant_names)
     for folder in {run.config.data.dir for run in runs}:
         for split in ("train", "valid"):
-            folders.load(folder, split)  # a fault in the data shows before run folders are made
-    load = functools.cache(evaluator.load)  # the search for duplicates takes seconds
+            folders.load(folder, split)  # an error in the data shows before run folders are made
+    load = functools.cache(evaluator.load_data)  # the search for duplicates takes seconds
     tally = _Tally()
     for number, run in enumerate(runs, start=1):
-        if _kept(run, checkpoint):
+        if _stored_row(run, checkpoint):
             continue
         print(f"run {number} of {len(runs)}: {run.folder}", flush=True)
         ending = _train_run(run, checkpoint, load, tally)
         if ending and ending.finished:
             gather(planned, checkpoint, workdir)
         if ending and ending.signal:
-            print(f"{ending.signal}: all is saved; the same command resumes from there")
+            print(f"{ending.signal}: saved; the same command resumes from there")
             break
     else:
         _print_table(gather(planned, checkpoint, workdir), workdir)
         if tally.busy:
-            note = f"other processes trained {tally.busy} of the {len(runs)} runs"
+            note = f"{tally.busy} of {len(runs)} runs were left to other processes"
             print(f"{note}; when they have finished, the same command writes the whole table")
     if tally.failed:
-        raise UserError(f"{len(tally.failed)} of {len(runs)} runs failed, the first: {tally.failed[0]}")
+        raise UserError(f"{len(tally.failed)} of {len(runs)} runs failed; the first: {tally.failed[0]}")
 
 
 def _train_run(run: Run, checkpoint: str, load: Any, tally: _Tally) -> Ending | None:
-    """Train and evaluate one run; None where another process holds it or it failed."""
+    """Train and evaluate one run; return None where another process is training it or it failed."""
     jax.clear_caches()  # the programs of earlier variants, which would fill the memory
     try:
         with run_folder.hold(run.folder):  # before the seconds in which train reads the images
             ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
-            if ending.finished and not _kept(run, checkpoint):  # another process may just have finished it
+            if ending.finished and not _stored_row(run, checkpoint):  # another process may just have finished it
                 row = outcome(run, checkpoint, load(run.config.data.dir, "valid"))
                 with atomic.replacing(run.folder / run_folder.RESULT) as partial:
                     partial.write_text(json.dumps(row, indent=1) + "\n")
@@ -235,7 +244,7 @@ def _train_run(run: Run, checkpoint: str, load: Any, tally: _Tally) -> Ending | 
     except BusyError:
         print("  skipped: another process is training it", flush=True)
         tally.busy += 1
-    except UserError as error:  # the others may do better
+    except UserError as error:  # the other runs may not fail
         tally.failed.append(f"{run.folder}: {error}")
         print(f"  error: {error}", flush=True)
     return None
@@ -243,5 +252,5 @@ def _train_run(run: Run, checkpoint: str, load: Any, tally: _Tally) -> Ending | 
 
 def _print_table(rows: Sequence[Mapping[str, Any]], workdir: Path) -> None:
     if rows:
-        print(f"\n{document.to_text(sweep_report.table(rows, sweep_report.TOLD))}\n")
+        print(f"\n{sweep_report.terminal_text(rows)}\n")
         print(f"results: {workdir / 'results.csv'}, {workdir / 'report.html'}")
