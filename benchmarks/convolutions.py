@@ -1,11 +1,11 @@
-"""How long would the training step of the five-block CNN take if its convolutions were all there is to it?
+"""Measure the convolutions of the five-block CNN alone, a lower limit for its training step.
 
     python benchmarks/convolutions.py --batch 64
     python benchmarks/convolutions.py --batch 1024 --dtype bfloat16   (on a GPU)
 
-Each convolution alone, as XLA runs it: forward, then the gradients of input (but for the first layer's) and kernel. The
-last record is the sum: beside what train_step.py measures it says how much of the step is something else. tflops
-counts what is not on the padding: 0.74 GFLOP a picture.
+Each convolution by itself, as XLA runs it: forward, then the gradients of kernel and input (not of the first layer's
+input). The last record is the sum. Its difference to the result of train_step.py is the cost of everything else. tflops
+does not count the padding: 0.74 GFLOP an image.
 """
 
 import argparse
@@ -18,22 +18,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
+if not __package__:  # run as a script: only this file's folder is on sys.path, not its parent
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
 from fer_jax.core import cli, runtime
-from fer_jax.models import registry
+from fer_jax.models.emotion_cnn import EmotionCNN
 
 COLUMNS = ("tflops", "runs")
 
 
 def layers() -> list[tuple[int, int, int]]:
-    """(side, channels in, channels out) of the ten convolutions of `emotion_cnn`."""
-    shapes, before = [], 1
-    for block, width in enumerate(registry.EmotionCNN.widths):
-        shapes += [(48 >> block, before, width), (48 >> block, width, width)]
-        before = width
+    """Return (side, input channels, output channels) of the ten convolutions of `emotion_cnn`."""
+    shapes, c_in = [], 1
+    for block, width in enumerate(EmotionCNN.widths):
+        shapes += [(48 >> block, c_in, width), (48 >> block, width, width)]
+        c_in = width
     return shapes
 
 
@@ -44,23 +44,23 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
     def normal(*shape: int) -> jax.Array:
         return jnp.asarray(rng.standard_normal(shape, np.float32), args.dtype)
 
-    for side, before, after in layers():
-        first = before == 1
+    for side, c_in, c_out in layers():
+        first = c_in == 1
 
         def gradients(x: jax.Array, kernel: jax.Array, cotangent: jax.Array, first: bool = first) -> tuple:
             def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
                 return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-            out, pull = jax.vjp(convolve, x, kernel)
-            of_x, of_kernel = pull(cotangent)
-            return (out, of_kernel) if first else (out, of_kernel, of_x)
+            y, pull_back = jax.vjp(convolve, x, kernel)
+            x_gradient, kernel_gradient = pull_back(cotangent)
+            return (y, kernel_gradient) if first else (y, kernel_gradient, x_gradient)
 
         operands = (
-            normal(args.batch, side, side, before),
-            normal(3, 3, before, after),
-            normal(args.batch, side, side, after),
+            normal(args.batch, side, side, c_in),
+            normal(3, 3, c_in, c_out),
+            normal(args.batch, side, side, c_out),
         )
-        measure.progress(f"{side}x{side}, {before} to {after}")
+        measure.progress(f"{side}x{side}, {c_in} to {c_out}")
         compiled = jax.jit(gradients).lower(*operands).compile()
 
         def run(compiled: jax.stages.Compiled = compiled, operands: tuple = operands) -> None:
@@ -68,17 +68,17 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
 
         rates = measure.rates(args.batch, measure.time_runs(run, args.seconds))
         seconds += [args.batch / rate for rate in (rates["images_per_s"], *rates["spread"])]
-        work = 2 * (3 * side - 2) ** 2 * before * after * args.batch * (2 if first else 3)
+        work = 2 * (3 * side - 2) ** 2 * c_in * c_out * args.batch * (2 if first else 3)
         operations += work
-        yield record(args, f"convolution {side}x{side}, {before} to {after}", rates, work)
+        yield record(args, f"convolution {side}x{side}, {c_in} to {c_out}", rates, work)
     median, low, high = args.batch / seconds
-    whole = {"images_per_s": measure.rounded(median), "spread": [measure.rounded(low), measure.rounded(high)]}
-    yield record(args, "the ten convolutions", whole, operations)
+    total = {"images_per_s": measure.rounded(median), "spread": [measure.rounded(low), measure.rounded(high)]}
+    yield record(args, "the ten convolutions", total, operations)
 
 
-def record(args: argparse.Namespace, what: str, rates: measure.Record, work: float) -> measure.Record:
+def record(args: argparse.Namespace, layer: str, rates: measure.Record, work: float) -> measure.Record:
     return {
-        "what": f"{what}, batch {args.batch}, {args.dtype}",
+        "what": f"{layer}, batch {args.batch}, {args.dtype}",
         "how": "forward and gradients, XLA",
         **rates,
         "tflops": measure.rounded(work / args.batch * rates["images_per_s"] / 1e12),

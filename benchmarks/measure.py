@@ -1,8 +1,8 @@
-"""What the benchmarks share: a timing loop, its figures as a record, records as JSON lines and as a Markdown table.
+"""The frame of the benchmarks: a timing loop, its results as records, records as JSON lines and as a Markdown table.
 
-A record says `what` was measured and `how` (with which implementation), then one figure under the name of its unit,
-and more. A record with `baseline` is what the others of the same `what` are compared with. The standard library is
-enough here: the PyTorch benchmarks run where nothing else is installed.
+A record has `what` was measured and `how`, that is the question and the implementation. The result is under the name of
+its unit, a key of `UNITS`. Records with `baseline` are those that all others of the same `what` are compared with. This
+module needs only the standard library: the PyTorch benchmarks run where nothing else is installed.
 """
 
 import argparse
@@ -22,28 +22,28 @@ UNITS = {"images_per_s": "images/s", "seconds": "s", "mib": "MiB"}
 
 
 class Timed(NamedTuple):
-    """Seconds of each run, by the clock and of processor time over all threads of this process."""
+    """Seconds of each run: of the clock, and of processor time over all threads of this process."""
 
     wall: list[float]
     processor: list[float]
 
 
 def time_runs(run: Callable[[], object], seconds: float, warmup: int = 2, least: int = 5) -> Timed:
-    """Call `run` for so many seconds, and `least` times at least, after `warmup` calls that do not count."""
+    """Call `run` for at least `seconds` and at least `least` times, after `warmup` calls that do not count."""
     for _ in range(warmup):
         run()
     timed = Timed([], [])
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(timed.wall) < least:
-        start, used = time.perf_counter(), time.process_time()
+        wall, processor = time.perf_counter(), time.process_time()
         run()
-        timed.wall.append(time.perf_counter() - start)
-        timed.processor.append(time.process_time() - used)
+        timed.wall.append(time.perf_counter() - wall)
+        timed.processor.append(time.process_time() - processor)
     return timed
 
 
-def figures(values: Sequence[float], unit: str) -> Record:
-    """The median under the name of the unit, the spread (first to ninth decile), and how many values there were."""
+def summary(values: Sequence[float], unit: str) -> Record:
+    """Return the median under the name of the unit, the spread (first to ninth decile) and the number of values."""
     deciles = statistics.quantiles(values, n=10, method="inclusive") if len(values) > 1 else [values[0]]
     return {
         unit: rounded(statistics.median(values)),
@@ -53,23 +53,23 @@ def figures(values: Sequence[float], unit: str) -> Record:
 
 
 def rates(images: int, timed: Timed) -> Record:
-    """Figures of images per second where each run handles so many, and processor seconds a run (median)."""
-    per_s = figures([images / seconds for seconds in timed.wall], "images_per_s")
+    """Return the summary of images per second, for runs of `images` each, and the median processor seconds of a run."""
+    per_s = summary([images / seconds for seconds in timed.wall], "images_per_s")
     return per_s | {"cpu_s": rounded(statistics.median(timed.processor))}
 
 
 def rounded(value: float) -> float:
-    """Four significant digits, and every digit before the decimal point."""
+    """Return the value with four significant digits, and with every digit before the decimal point."""
     return float(f"{value:.4g}") if abs(value) < 1000 else round(value)
 
 
 def unit_of(record: Record) -> str:
-    """The name of the unit that the record's figure stands under."""
+    """Return the unit of the record's result."""
     return next(unit for unit in UNITS if unit in record)
 
 
 def with_ratios(records: Sequence[Record]) -> list[Record]:
-    """The records with the `ratio` of each to the best baseline of the same `what`; above 1 is better than it."""
+    """Return the records with the `ratio` of each to the best baseline of the same `what`; above 1 is better."""
     return [record | ({} if record.get("baseline") else _ratio(record, records)) for record in records]
 
 
@@ -83,18 +83,19 @@ def _ratio(record: Record, records: Sequence[Record]) -> Record:
 
 
 def by_rounds(rounds: Sequence[Sequence[Record]]) -> list[Record]:
-    """One record for each measurement that was made in every round.
+    """Merge rounds: one record for each measurement that was made in every round.
 
-    Its figure is the median over the rounds, its ratio the median of the rounds' own ratios, so that what slows a
-    whole round down does not count; `rounds` and `ratios` list them.
+    The result is the median over the rounds. The ratio is the median of the ratios within each round, so that a slow
+    round does not count. `rounds` and `ratios` list the values of all rounds.
     """
     merged = []
     for first in rounds[0]:
         same = [next(record for record in with_ratios(records) if _name(record) == _name(first)) for records in rounds]
         unit = unit_of(first)
-        record = first | figures([each[unit] for each in same], unit) | {"rounds": [each[unit] for each in same]}
+        values = [record[unit] for record in same]
+        record = first | summary(values, unit) | {"rounds": values}
         if "ratio" in same[0]:
-            ratios = [each["ratio"] for each in same]
+            ratios = [record["ratio"] for record in same]
             record |= {"ratio": rounded(statistics.median(ratios)), "ratios": ratios}
         merged.append(record)
     return merged
@@ -105,7 +106,7 @@ def _name(record: Record) -> tuple[str, str]:
 
 
 def table(records: Sequence[Record], columns: Sequence[str] = ()) -> str:
-    """A Markdown table: what, how, figure and spread, then these columns; records of the same `what` together."""
+    """Return a Markdown table of what, how, median, spread and more columns; records of the same `what` together."""
     rows = [["what", "how", "median", "spread", *columns], ["---"] * (4 + len(columns))]
     questions = list(dict.fromkeys(record["what"] for record in records))
     for record in sorted(records, key=lambda record: questions.index(record["what"])):
@@ -125,7 +126,7 @@ def _cell(value: object) -> str:
 
 
 def report(measurements: Iterator[Record], columns: Sequence[str]) -> None:
-    """Print each record as a JSON line when it comes, and the table last."""
+    """Print each record as a JSON line as soon as it is measured, and the table at the end."""
     records = []
     for record in measurements:
         print(json.dumps(record), flush=True)
@@ -134,40 +135,40 @@ def report(measurements: Iterator[Record], columns: Sequence[str]) -> None:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Let a script take a config, by default that of the network which PyTorch has beside it."""
+    """Add --config to a parser; the default is the network that the PyTorch benchmarks have too."""
     default = "configs/emotion_cnn.py"
-    parser.add_argument("--config", default=default, metavar="FILE", help=f"what to train (default {default})")
-    # argparse would not list these: it only passes them on
+    parser.add_argument("--config", default=default, metavar="FILE", help=f"the config (default {default})")
+    # argparse would not list these: it only passes them on.
     parser.add_argument_group(
         "overrides", "--config.field=value sets a field, for example --config.model.dtype=bfloat16"
     )
 
 
 def require_torch() -> None:
-    """End this process with one line where it has no PyTorch."""
+    """Exit with one line if this Python has no PyTorch."""
     if importlib.util.find_spec("torch") is None:
         sys.exit(f"error: no PyTorch in {sys.executable}: make .venv-bench/installed, then use .venv-bench/bin/python")
 
 
 def progress(line: str) -> None:
-    """Say on stderr what takes time now."""
+    """Print the measurement that is running to stderr."""
     print(f"{line} ...", file=sys.stderr, flush=True)
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Keep this thread, and those that it starts, on one core; where the system cannot, one thread has to do."""
+    """Keep this thread and its children on one core, on systems that can do so (Linux)."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
+    affinity = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(affinity)})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        os.sched_setaffinity(0, affinity)

@@ -1,14 +1,14 @@
-"""How long from the command to the first training step, how much memory does training take, what does an import cost?
+"""Measure the time from the command to the first training step, the peak memory of training, and the time of an import.
 
     make sample
     python benchmarks/start.py
     python benchmarks/start.py --config configs/emotion_cnn.py --repeats 1
 
-Runs `python -m fer_jax.main` on the drawn sample faces in a terminal of its own. The first step is done when the
-progress bar shows figures for the first time: they are the loss and accuracy of that step (where a step is quicker than
-half a second, the bar waits until then). Cold: with an empty cache folder, so that all is compiled (and matplotlib
-lists the fonts); warm: the same command again. The pictures are decoded before (make sample, one run).
-Memory: the largest resident set of one epoch with its evaluation. The import: fer_jax.data.labels in a fresh Python.
+Runs `python -m fer_jax.main` on the drawn sample faces in a separate terminal. The first step has ended when the
+progress bar first shows a loss, which it does after half a second or after the first step, whichever is later. Cold: an
+empty cache folder, so that everything is compiled (and matplotlib lists the fonts). Warm: the same command again. The
+images are already decoded (make sample, one run). Memory: the largest resident set of one epoch with its evaluation.
+The import: fer_jax.data.labels in a new Python process.
 """
 
 import argparse
@@ -24,21 +24,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
+if not __package__:  # run as a script: only this file's folder is on sys.path, not its parent
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
 from fer_jax.core import cli
-from fer_jax.core.cli import UserError
+from fer_jax.core.errors import UserError, one_line
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = b"loss "  # in the progress bar once a step is done
+SHOWN = b"loss "  # in the progress bar after a step
 
-# Prints the seconds that the import took; a second word where it brought jax along.
+# Prints the seconds that the import took, and "jax" if it imported jax too.
 IMPORT = """
 import sys, time
 start = time.perf_counter()
-import fer_jax.labels
+import fer_jax.data.labels
 print(time.perf_counter() - start, "jax" if "jax" in sys.modules else "")
 """
 
@@ -49,55 +49,62 @@ def training(config: str, data: Path, run: Path) -> list[str]:
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """This one's, with a cache folder of its own."""
-    kept = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    return kept | {"XDG_CACHE_HOME": str(cache), "TERM": "xterm"}
+    """Return the environment of this process with another cache folder."""
+    inherited = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    return inherited | {"XDG_CACHE_HOME": str(cache), "TERM": "xterm"}
 
 
 def first_step(command: list[str], cache: Path) -> float:
-    """Seconds from the command to the first figures of the progress bar; the command is ended then."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))  # wide enough for the whole bar
-    seen = b""
+    """Return the seconds from the start of the command to the first loss in its progress bar, and end the command."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))  # wide enough for the whole bar
+    output = b""
     start = time.perf_counter()
-    with subprocess.Popen(command, cwd=ROOT, env=environment(cache), stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
+    with subprocess.Popen(command, cwd=ROOT, env=environment(cache), stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
         try:
-            while SHOWN not in seen:
-                seen += more(ours, seen)
+            while SHOWN not in output:
+                output += read(controller, output)
             return time.perf_counter() - start
         finally:
             process.kill()
-            os.close(ours)
+            os.close(controller)
 
 
-def more(terminal: int, before: bytes) -> bytes:
-    """What comes next, or an error if nothing does because the command has ended."""
+def read(controller: int, output: bytes) -> bytes:
+    """Return the next bytes of a terminal.
+
+    Raises:
+        UserError: the command has ended; with the last line of its output so far.
+    """
     try:
-        return os.read(terminal, 4096)
+        return os.read(controller, 4096)
     except OSError:
-        said = before.decode(errors="replace").strip().splitlines()
-        raise UserError(f"the training ended before its first step: {said[-1] if said else 'no output'}") from None
+        raise UserError(f"the training ended before its first step: {last_line(output)}") from None
+
+
+def last_line(output: bytes) -> str:
+    lines = output.decode(errors="replace").strip().splitlines()
+    return one_line(lines[-1]) if lines else "no output"
 
 
 def peak_mib(command: list[str], cache: Path) -> float:
-    """The largest resident set of a whole command, in MiB."""
+    """Return the largest resident set of a whole command, in MiB."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment(cache), stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             output.seek(0)
-            said = output.read().decode(errors="replace").strip().splitlines()
-            raise UserError(f"the training failed: {said[-1] if said else 'no output'}")
-    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB here
+            raise UserError(f"the training failed: {last_line(output.read())}")
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere
 
 
 def import_labels() -> float:
-    """Seconds that importing fer_jax.data.labels takes in a fresh Python."""
-    done = subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, capture_output=True, text=True, check=True)
-    seconds, *others = done.stdout.split()
-    if others:
+    """Return the seconds that importing fer_jax.data.labels takes in a new Python process."""
+    process = subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds, *modules = process.stdout.split()
+    if modules:
         raise UserError("importing fer_jax.data.labels imports jax")
     return float(seconds)
 
@@ -108,23 +115,25 @@ def measurements(config: str, data: Path, repeats: int) -> Iterator[measure.Reco
     with tempfile.TemporaryDirectory() as scratch:
         for repeat in range(repeats):
             cache = Path(scratch, f"cache {repeat}")
-            for state, taken in seconds.items():
+            for state, values in seconds.items():
                 measure.progress(f"first step, {state}, {repeat + 1} of {repeats}")
-                taken.append(first_step(training(config, data, Path(scratch, f"{state} {repeat}")), cache))
-        for state, taken in seconds.items():
-            yield {"what": f"command to first step, {name}", "how": state, **measure.figures(taken, "seconds")}
+                values.append(first_step(training(config, data, Path(scratch, f"{state} {repeat}")), cache))
+        for state, values in seconds.items():
+            yield {"what": f"command to first step, {name}", "how": state, **measure.summary(values, "seconds")}
         measure.progress("peak memory of one epoch")
         mib = peak_mib(training(config, data, Path(scratch, "memory")), cache)
-        yield {"what": f"peak memory of a training run, {name}", "how": "fer_jax", **measure.figures([mib], "mib")}
+        yield {"what": f"peak memory of a training run, {name}", "how": "fer_jax", **measure.summary([mib], "mib")}
     imports = [import_labels() for _ in range(max(repeats, 5))]
-    yield {"what": "import fer_jax.labels", "how": "without jax", **measure.figures(imports, "seconds")}
+    yield {"what": "import fer_jax.data.labels", "how": "without jax", **measure.summary(imports, "seconds")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/base.py", help="what to train (default configs/base.py)")
-    parser.add_argument("--data", type=Path, default=ROOT / "sample" / "data", help="the data folder (the sample)")
-    parser.add_argument("--repeats", type=int, default=3, help="cold and warm starts (default 3)")
+    parser.add_argument("--config", default="configs/base.py", help="the config (default configs/base.py)")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / "sample" / "data", help="the data folder (default: the sample)"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="cold and warm starts each (default 3)")
     args = parser.parse_args()
     if not args.data.is_dir():
         raise UserError(f"no data in {args.data}: make sample")

@@ -1,12 +1,12 @@
-"""How many images a second does a whole training epoch take as a PyTorch user writes it: DataLoader and all?
+"""Measure a whole training epoch in PyTorch, with a DataLoader, in images per second.
 
     .venv-bench/bin/python benchmarks/torch_epoch.py --compile
     .venv-bench/bin/python benchmarks/torch_epoch.py --device cuda --dtype bfloat16 --batch 256 --compile
 
-The epoch that epoch.py times: the network and optimizer of torch_step.py, the transforms of torch_pipeline.py on half
-of the pictures, in a DataLoader of one worker process per core, which stay from epoch to epoch; loss and accuracy are
-summed on the device. Workers are started and the first step is taken before the clock starts. data_wait is the share of
-the time that the loop waited for the next batch. The PyTorch is that of requirements-bench.txt.
+The epoch that epoch.py measures: the network and optimizer of torch_step.py, and the transforms of torch_pipeline.py on
+half of the images. The DataLoader has one worker process per core, which stays from epoch to epoch. Loss and accuracy
+are summed on the device. The workers start and the first step is taken before the clock starts. data_wait is the
+fraction of the time in which the loop waited for the next batch. requirements-bench.txt has the version of PyTorch.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
+if not __package__:  # run as a script: only this file's folder is on sys.path, not its parent
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
@@ -29,27 +29,27 @@ from benchmarks.torch_step import network
 COLUMNS = ("data_wait", "compile_s", "runs")
 
 
-class Pictures:
-    """What a DataLoader reads from: PIL pictures with labels, each transformed when it is asked for."""
+class Images:
+    """The data set of a DataLoader: PIL images with labels, each transformed when it is read."""
 
     def __init__(self, count: int, transform: Any) -> None:
         from PIL import Image
 
         rng = np.random.default_rng(0)
-        self.pictures = [Image.fromarray(pixels) for pixels in rng.integers(0, 256, (count, 48, 48), dtype=np.uint8)]
+        self.images = [Image.fromarray(pixels) for pixels in rng.integers(0, 256, (count, 48, 48), dtype=np.uint8)]
         self.labels = rng.integers(0, 8, count).tolist()
         self.transform = transform
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(self.pictures[index]), self.labels[index]
+        return self.transform(self.images[index]), self.labels[index]
 
 
 def transform() -> Any:
-    """The recipe emotion_cnn, as in torch_pipeline.py."""
-    # torchvision's compiled operators load beside one build of torch only, and no transform of pictures needs them.
+    """Return the recipe emotion_cnn, as in torch_pipeline.py."""
+    # torchvision's compiled operators load with one build of torch only, and no transform of images needs them.
     sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("_meta_registrations"))
     from torchvision import transforms
 
@@ -72,17 +72,17 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
     from torch.utils.data import DataLoader
 
     device, count = args.device, args.images or (1024 if args.device == "cpu" else 28_000)
-    what = f"training epoch, emotion_cnn, {count:,} pictures, batch {args.batch}, {args.dtype}"
-    how = f"PyTorch {'channels_last + compile' if args.compile else 'eager'}, {args.workers} workers"
+    question = f"training epoch, emotion_cnn, {count:,} images, batch {args.batch}, {args.dtype}"
+    method = f"PyTorch {'channels_last + compile' if args.compile else 'eager'}, {args.workers} workers"
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     layout = torch.channels_last if args.compile else torch.contiguous_format
     model = network().to(device, memory_format=layout)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-7, fused=True)  # as in torch_step.py
-    loss_of = torch.nn.CrossEntropyLoss()
+    cross_entropy = torch.nn.CrossEntropyLoss()
     forward = torch.compile(model) if args.compile else model
     loader: Any = DataLoader(
-        Pictures(count, transform()),
+        Images(count, transform()),
         batch_size=args.batch,
         shuffle=True,
         drop_last=True,
@@ -90,41 +90,41 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
         pin_memory=device == "cuda",
         persistent_workers=True,
     )
-    waited = 0.0
+    waited_s = 0.0  # for batches
 
     def train(steps: int | None = None) -> tuple[float, float]:
-        """An epoch, or so many steps of it: mean loss and accuracy."""
-        nonlocal waited
-        loss_sum, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
-        before = time.perf_counter()
+        """Train for one epoch, or for its first `steps`, and return mean loss and accuracy."""
+        nonlocal waited_s
+        loss_sum, correct, examples = torch.zeros((), device=device), torch.zeros((), device=device), 0
+        start = time.perf_counter()
         for images, labels in islice(loader, steps):
-            waited += time.perf_counter() - before
+            waited_s += time.perf_counter() - start
             images = images.to(device, memory_format=layout, non_blocking=True)
             labels = labels.to(device, non_blocking=True)
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
                 logits = forward(images)
-                loss = loss_of(logits, labels)
+                loss = cross_entropy(logits, labels)
             loss.backward()
             optimizer.step()
             loss_sum += loss.detach() * len(labels)
-            hits += (logits.detach().argmax(1) == labels).sum()
-            seen += len(labels)
-            before = time.perf_counter()
-        return float(loss_sum) / seen, float(hits) / seen  # waits for the device
+            correct += (logits.detach().argmax(1) == labels).sum()
+            examples += len(labels)
+            start = time.perf_counter()
+        return float(loss_sum) / examples, float(correct) / examples  # waits for the device
 
-    measure.progress(f"{what}, {how}: first step")
+    measure.progress(f"{question}, {method}: first step")
     start = time.perf_counter()
     train(1)
-    first_s, waited = time.perf_counter() - start, 0.0
-    measure.progress(f"{what}, {how}: {args.epochs} epochs")
+    first_s, waited_s = time.perf_counter() - start, 0.0
+    measure.progress(f"{question}, {method}: {args.epochs} epochs")
     wall = measure.time_runs(train, seconds=0, warmup=0, least=args.epochs).wall
     yield {
-        "what": what,
-        "how": how,
+        "what": question,
+        "how": method,
         "baseline": True,
-        **measure.figures([count // args.batch * args.batch / seconds for seconds in wall], "images_per_s"),
-        "data_wait": measure.rounded(waited / sum(wall)),
+        **measure.summary([count // args.batch * args.batch / seconds for seconds in wall], "images_per_s"),
+        "data_wait": measure.rounded(waited_s / sum(wall)),
         **({"compile_s": round(first_s, 1)} if args.compile else {}),
         "parameters": sum(weights.numel() for weights in model.parameters()),
         "platform": torch.cuda.get_device_name() if device == "cuda" else "cpu",
@@ -135,12 +135,16 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--images", type=int, metavar="N", help="pictures in an epoch (default 28000, on a CPU 1024)")
-    parser.add_argument("--epochs", type=int, default=3, help="timed after the first step (default 3)")
+    parser.add_argument("--images", type=int, metavar="N", help="images in an epoch (default 28000, on a CPU 1024)")
+    parser.add_argument("--epochs", type=int, default=3, help="timed epochs after the first step (default 3)")
     parser.add_argument("--batch", type=int, default=64, help="images per step (default 64)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="bfloat16: by autocast")
-    parser.add_argument("--workers", type=int, default=measure.cores(), help="of the DataLoader (default: one a core)")
-    parser.add_argument("--compile", action="store_true", help="channels_last and torch.compile (a C++ compiler)")
+    parser.add_argument(
+        "--workers", type=int, default=measure.cores(), help="workers of the DataLoader (default: one per core)"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="channels_last and torch.compile, which needs a C++ compiler"
+    )
     args = parser.parse_args()
     measure.require_torch()
     measure.report(measurements(args), COLUMNS)

@@ -1,9 +1,9 @@
-"""How many pictures a second does torchvision augment on one core, with the augmentation that pipeline.py times?
+"""Measure the augmentation of pipeline.py in torchvision, in images per second on one core.
 
     .venv-bench/bin/python benchmarks/torch_pipeline.py
 
-The list of transforms of the README, picture by picture, as torchvision is used; once on every picture, and once, as
-the recipe says, on half of them. The torchvision is that of requirements-bench.txt.
+The transforms of the recipe emotion_cnn, image by image, as torchvision is used: once on half of the images, as in the
+recipe, and once on every image. requirements-bench.txt has the version of torchvision.
 """
 
 import argparse
@@ -14,26 +14,26 @@ from pathlib import Path
 
 import numpy as np
 
-if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
+if not __package__:  # run as a script: only this file's folder is on sys.path, not its parent
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
 
-PICTURES = 256  # in each timed run
+IMAGES = 256  # in each timed run
 
 
 def measurements(seconds: float) -> Iterator[measure.Record]:
     import torch
     from PIL import Image
 
-    # torchvision's compiled operators load beside one build of torch only, and no transform of pictures needs them.
+    # torchvision's compiled operators load with one build of torch only, and no transform of images needs them.
     sys.modules.setdefault("torchvision._meta_registrations", types.ModuleType("_meta_registrations"))
     import torchvision
     from torchvision import transforms
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(pixels) for pixels in rng.integers(0, 256, (PICTURES, 48, 48), dtype=np.uint8)]
+    images = [Image.fromarray(pixels) for pixels in rng.integers(0, 256, (IMAGES, 48, 48), dtype=np.uint8)]
     augmentation = transforms.Compose(
         [
             transforms.RandomHorizontalFlip(0.5),
@@ -45,21 +45,21 @@ def measurements(seconds: float) -> Iterator[measure.Record]:
         ]
     )
     always = [transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))]
-    for share, first in (
-        ("half of the pictures", transforms.RandomApply([augmentation])),
-        ("every picture", augmentation),
+    for fraction, first in (
+        ("half of the images", transforms.RandomApply([augmentation])),
+        ("every image", augmentation),
     ):
         chain = transforms.Compose([first, *always])
 
         def run(chain: transforms.Compose = chain) -> None:
-            for picture in pictures:
-                chain(picture)
+            for image in images:
+                chain(image)
 
-        what, how = f"pipeline, {share} augmented", "torchvision, 1 core"
-        measure.progress(f"{what}, {how}: timing for {seconds:g} s")
+        question, method = f"pipeline, {fraction} augmented", "torchvision, 1 core"
+        measure.progress(f"{question}, {method}: timing for {seconds:g} s")
         with measure.one_core():
-            rates = measure.rates(PICTURES, measure.time_runs(run, seconds))
-        yield {"what": what, "how": how, "baseline": True, **rates, "torchvision": torchvision.__version__}
+            rates = measure.rates(IMAGES, measure.time_runs(run, seconds))
+        yield {"what": question, "how": method, "baseline": True, **rates, "torchvision": torchvision.__version__}
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""How many images a second does PyTorch train on, with the same network, batch and precision as train_step.py?
+"""Measure PyTorch's training step in images per second, with the network, batch and precision of train_step.py.
 
     .venv-bench/bin/python benchmarks/torch_step.py --batch 64
     .venv-bench/bin/python benchmarks/torch_step.py --device cuda --batch 1024 --dtype bfloat16
 
-The five-block CNN as fer_jax.models.EmotionCNN has it (`parameters` shows that they are as many), Adam 1e-3 with L2
-1e-7, in each way that a careful user would try: as it is, channels_last, torch.compile, both; with
---dtype bfloat16 by autocast. The PyTorch is that of requirements-bench.txt.
+The five-block CNN of fer_jax/models/emotion_cnn.py (`parameters` shows the same number of weights), Adam 1e-3 with L2
+1e-7, in each variant that a careful user would try: plain, channels_last, torch.compile, both. --dtype bfloat16 is by
+autocast. requirements-bench.txt has the version of PyTorch.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run as a script: only this file's folder is on sys.path, not the one above
+if not __package__:  # run as a script: only this file's folder is on sys.path, not its parent
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
@@ -24,7 +24,7 @@ COLUMNS = ("cpu_s", "compile_s", "runs")
 
 
 def network() -> Any:
-    """[B, 1, 48, 48] pictures to [B, 8] logits."""
+    """Return the five-block CNN: images [B, 1, 48, 48] to logits [B, 8]."""
     from torch import nn
 
     widths, layers = (1, 32, 64, 128, 256, 512), []
@@ -52,9 +52,9 @@ def measure_variant(
 ) -> measure.Record:
     import torch
 
-    what = f"training step, emotion_cnn, batch {batch}, {dtype}"
-    ways = [name for name, used in (("channels_last", channels_last), ("compile", compiled)) if used]
-    how = f"PyTorch {' + '.join(ways) or 'eager'}"
+    question = f"training step, emotion_cnn, batch {batch}, {dtype}"
+    options = [name for name, on in (("channels_last", channels_last), ("compile", compiled)) if on]
+    method = f"PyTorch {' + '.join(options) or 'eager'}"
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     torch.compiler.reset()
@@ -63,27 +63,27 @@ def measure_variant(
     images = torch.randn(batch, 1, 48, 48, device=device).to(memory_format=layout)
     labels = torch.randint(0, 8, (batch,), device=device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-7, fused=True)
-    loss_of = torch.nn.CrossEntropyLoss()
+    cross_entropy = torch.nn.CrossEntropyLoss()
     forward = torch.compile(model) if compiled else model
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = loss_of(forward(images), labels)
+            loss = cross_entropy(forward(images), labels)
         loss.backward()
         optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
 
-    measure.progress(f"{what}, {how}: first step")
+    measure.progress(f"{question}, {method}: first step")
     start = time.perf_counter()
     step()
     first_s = time.perf_counter() - start
-    measure.progress(f"{what}, {how}: timing for {seconds:g} s")
+    measure.progress(f"{question}, {method}: timing for {seconds:g} s")
     timed = measure.time_runs(step, seconds)
     return {
-        "what": what,
-        "how": how,
+        "what": question,
+        "how": method,
         "baseline": True,
         **measure.rates(batch, timed),
         **({"compile_s": round(first_s, 1)} if compiled else {}),
