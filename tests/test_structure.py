@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import fer_jax
 from fer_jax.__main__ import COMMANDS
 from fer_jax.core import cli
 
@@ -152,7 +153,7 @@ def test_docstrings_name_a_thing_or_an_action() -> None:
 
 def test_functions_are_short() -> None:
     wrong = []
-    for path in sources("fer_jax", "fer_generator", "configs", "benchmarks"):
+    for path in sources("fer_jax", "fer_generator", "configs"):
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or 0) - node.lineno + 1
@@ -191,6 +192,13 @@ def test_a_missing_package_is_answered_with_an_extra_that_has_it() -> None:
             uses[package].add(str(path.relative_to(ROOT)))
     known = extras[""] | {package.lower() for package in cli.EXTRAS} | {"jaxlib"}  # jaxlib comes with jax
     assert {package: files for package, files in uses.items() if package not in known} == {}
+
+
+def test_the_version_has_one_place() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["dynamic"] == ["version"]
+    assert f"\nversion: {fer_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {fer_jax.__version__} " in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_base_install_and_the_extras_do_not_overlap() -> None:
