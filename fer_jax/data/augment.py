@@ -33,25 +33,27 @@ CHUNK = 24  # images that the numpy renderer handles at a time, so that its inte
 
 
 class AugmentParams(NamedTuple):
-    """The augmentation parameters of N images, numpy arrays at a known output size.
+    """The augmentation of N images at one output size, in numpy.
 
-    matrix f32[N, 2, 3] maps (x, y, 1) of an output pixel centre to (x, y) of the source pixel centre it shows. The
-    top left pixel is (0, 0); entries are rounded to 2^-16. brightness f32[N] multiplies; contrast f32[N] multiplies
-    the distance from the image's mean; at 1 they change nothing. erased i32[N, 4] are left, top, right and bottom (the
-    last two exclusive) of the output pixels that get the mean of the finished image, or all 0; None erases nothing.
-
-    gamma f32[N], above 0, turns pixel values v into 255 (v / 255)^gamma, before brightness. The normalisation
-    "ferplus" ignores it, as it equalises. blur f32[N], 0..1, is the weight of the blur with [1 2 1] x [1 2 1] / 16 of
-    the warped image; the image itself has the rest. jpeg i32[N] is the quality, 1 to 100, at which the source image is
-    compressed first, or 0. None skips the step; a gamma of 1 or a blur or jpeg of 0 changes nothing, but takes time.
+    None skips a step. A brightness, contrast or gamma of 1 and a blur or jpeg of 0 change nothing either.
     """
 
+    # f32[N, 2, 3]: from (x, y, 1) of an output pixel centre to (x, y) of the source pixel centre that it shows. The
+    # top left pixel is (0, 0). Entries are rounded to 2^-16.
     matrix: Array
+    # f32[N]: the factor of pixel values.
     brightness: Array
+    # f32[N]: the factor of the distance from the image's mean.
     contrast: Array
+    # i32[N, 4]: left, top, right and bottom (the last two exclusive) of the output pixels that get the mean of the
+    # finished image; all 0 for none.
     erased: Array | None = None
+    # f32[N], above 0: turns pixel values v into 255 (v / 255)^gamma, before brightness. The normalisation "ferplus"
+    # ignores brightness, contrast and gamma, as it equalises.
     gamma: Array | None = None
+    # f32[N], 0..1: the weight of the warped image's blur with [1 2 1] x [1 2 1] / 16; the image itself has the rest.
     blur: Array | None = None
+    # i32[N]: the quality, 1 to 100, at which the source image is compressed as JPEG first; 0 for none.
     jpeg: Array | None = None
 
 
@@ -190,7 +192,7 @@ def _cells(matrix: A, size: int, xp: ModuleType) -> tuple[A, A, A]:
     """The source position of each output pixel: the first pixel of its 2x2 cell, and x and y within the cell.
 
     The matrix is rounded to 2^-16. All sums are then exact in f32 (up to 256 pixels away). So cell, x and y belong to
-    the same cell even where a compiler computes each of them separately and rounds in its own way.
+    the same cell even where a compiler computes each of them separately, with other rounding.
 
     Returns:
         (i32[N, S, S], f32[N, S, S], f32[N, S, S]).

@@ -163,7 +163,7 @@ MODES = {
     "probability": Mode(_crossentropy, sampled=True),
     "crossentropy": Mode(_crossentropy),
     "multi_target": Mode(_multi_target, loss="multi_target", multi_hot=True),
-    # half `crossentropy`, half `majority`: our own
+    # half `crossentropy`, half `majority`: not from the paper
     "mixture": Mode(_mixture),
     # other authors' protocols: no vote for unknown or NF; every image
     "clean": Mode(_clean),
