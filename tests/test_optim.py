@@ -1,5 +1,6 @@
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ from ml_collections import ConfigDict
 from test_muon import newton_schulz
 
 from configs import base, vgg13
+from fer_jax.core.errors import UserError
 from fer_jax.data.batching import Batch
-from fer_jax.training import optim, train_step
+from fer_jax.training import checks, optim, train_step
 
 
 def schedule_config(**fields) -> ConfigDict:
@@ -225,13 +227,21 @@ def test_no_average_is_kept_without_swa_and_moving_average() -> None:
     assert optim.create_decay(config, 5, 4) is None
 
 
-def test_names_outside_the_tables_are_key_errors() -> None:  # the user's text comes from fer_jax.training.checks
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"optim.name": "adagrad"}, r"optim\.name='adagrad' is unknown: .*adam, adamw, sgd, lion, muon"),
+        ({"schedule.name": "linear"}, r"schedule\.name='linear' is unknown: .*constant, step, cosine"),
+        ({"schedule.boundaries": (1, 2), "schedule.scales": (0.1,)}, "schedule.boundaries .*schedule.scales"),
+        ({"schedule.boundaries": (2, 1), "schedule.scales": (0.1, 0.01)}, r"schedule\.boundaries=\(2, 1\) .*ascending"),
+    ],
+)
+def test_the_checks_refuse_what_no_schedule_or_optimizer_can_be_made_of(fields: dict[str, Any], problem: str) -> None:
     config = base.get_config()
-    config.optim.name = "adagrad"
-    with pytest.raises(KeyError, match="adagrad"):
-        optim.create_optimizer(config.optim, optax.constant_schedule(1.0))
-    with pytest.raises(KeyError, match="linear"):
-        optim.create_schedule(1.0, schedule_config(name="linear"), 1, 1)(0)
+    checks.check(config)
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(UserError, match=problem):
+        checks.check(config)
 
 
 def test_a_new_schedule_is_a_function_and_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
