@@ -19,6 +19,10 @@ jax.config.update("jax_num_cpu_devices", 2)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/configs from the recipes")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A cache of compiled programs for the tests of this session and their subprocesses alone."""

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import reprlib
 import runpy
 import traceback
@@ -46,6 +47,7 @@ _KINDS = {
     str: "text",
 }
 SHOWN = 60  # characters of a value in an error
+_LARGEST = 1e300  # a whole number may be too large for a float
 _NAME = 40  # characters of a mistyped name in an error
 _repr = reprlib.Repr()  # stops at values that are long or nested deeply
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
@@ -155,7 +157,10 @@ def conform(config: ConfigDict) -> ConfigDict:
         if name not in expected:
             raise ValueError(unknown_field(name, expected))
     if missing := [name for name in expected if name not in fields]:
-        raise ValueError(f"the field {missing[0]} is missing: start from fer_jax.default_config() and change fields")
+        section = missing[0].split(".")[0]
+        whole = not any(name.startswith(f"{section}.") for name in fields)
+        place = f"section {section}" if whole else f"field {missing[0]}"
+        raise ValueError(f"the {place} is missing: start from fer_jax.default_config() and change fields")
     tree: dict[str, Any] = {}
     for name, default in expected.items():
         section, _, last = name.rpartition(".")
@@ -165,16 +170,16 @@ def conform(config: ConfigDict) -> ConfigDict:
 
 def _typed(name: str, value: Any, default: Any) -> Any:
     kind, value = type(default), _plain(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}={value} must be a finite number")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if kind is float and abs(value) < 1e300:  # a whole number may be too large for a float
+        if kind is float and abs(value) < _LARGEST:
             return float(value)
-        if kind in (int, float) and isinstance(value, kind):
-            return value
-        if kind is int and float(value).is_integer():
+        if kind is int and (isinstance(value, int) or value.is_integer()):
             return int(value)
     elif kind is tuple and isinstance(value, list | tuple):
         items = tuple(map(_plain, value))
-        if all(isinstance(item, str | int | float) for item in items):
+        if all(isinstance(item, str) or (isinstance(item, int | float) and abs(item) < _LARGEST) for item in items):
             return items
     elif kind in (bool, str) and isinstance(value, kind):
         return value
