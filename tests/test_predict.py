@@ -1,50 +1,48 @@
-"""The command that says what networks see in picture files."""
+"""The command that predicts the expressions in image files, and the reading of those files."""
 
 import csv
 import os
-import sys
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT
-from fer_jax.experiment import build
 from PIL import Image
 from scipy.special import softmax
 
-from configs import sample
 from fer_jax import inference, predict
-from fer_jax.core import config as config_lib
-from fer_jax.core.cli import UserError
+from fer_jax.core import run_folder
+from fer_jax.core.errors import UserError
 from fer_jax.data import augment
 from fer_jax.data.labels import EMOTIONS
+from fer_jax.faces import crop
 from fer_jax.inference import weights
 from fer_jax.inference.weights import Weights
 from fer_jax.models import registry
+from fer_jax.training.history import EpochRecord
+from fer_jax.training.network import build_network
+from tests.small_runs import tiny_config
 
 
 @pytest.fixture(autouse=True)
-def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The residual network, small enough to compile in a moment."""
-    monkeypatch.setitem(registry.MODELS, "small", partial(registry.ResNet, widths=(4, 8), blocks=(0, 0)))
-    monkeypatch.setenv("XLA_FLAGS", "")  # put back afterwards: the command changes it
+def xla_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment is restored after each test: the command changes XLA_FLAGS."""
+    monkeypatch.setenv("XLA_FLAGS", "")
 
 
 def network(run: Path, seed: int) -> Path:
-    """A released network's folder; its last layer is large, so that it is sure of what it says."""
-    config = sample.get_config()
-    config.model.name = "small"
-    variables = registry.init(build(config).model, seed, 48)
+    """A released network's folder; its last layer is large, so that its predictions are confident."""
+    config = tiny_config()
+    variables = registry.init(build_network(config).model, seed, 48)
     variables = jax.tree.map(lambda leaf: leaf * 30 if leaf.shape[-1] == 8 and leaf.ndim == 2 else leaf, variables)
-    with config_lib.claim(run, config):
-        weights.save(run, Weights(variables, "best", 4, seed, [{"epoch": 1, "step": 4}]))
+    with run_folder.claim(run, config):
+        weights.save(run, Weights(variables, "best", 4, seed, [EpochRecord(1, 4, {}, {}, 0.1)]))
     return run
 
 
 def faces(folder: Path, count: int) -> np.ndarray:
-    """ImageBlock files face0.png, ... of random blocks: u8[count, 48, 48]."""
+    """Write face0.png, ... of random blocks, and return them: u8[count, 48, 48]."""
     folder.mkdir()
     small = np.random.default_rng(0).integers(0, 256, (count, 6, 6), dtype=np.uint8)
     images = small.repeat(8, axis=1).repeat(8, axis=2)
@@ -55,25 +53,22 @@ def faces(folder: Path, count: int) -> np.ndarray:
 
 def by_hand(run: Path, images: np.ndarray) -> np.ndarray:
     restored = inference.restore(run, "best")
-    pictures = augment.render(images, augment.identity(len(images), 48), size=48, normalize="scale")
-    logits = jax.jit(partial(restored.parts.model.apply, train=False))(restored.variables, pictures)
+    inputs = augment.render(images, augment.identity(len(images), 48), size=48, normalize="scale")
+    logits = jax.jit(partial(restored.parts.model.apply, train=False))(restored.variables, inputs)
     return softmax(np.asarray(logits, np.float64), axis=1)
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
-    assert predict.main() == 0
+def call(*arguments: object) -> None:
+    assert predict.main([*map(str, arguments)]) == 0
 
 
-def test_several_networks_and_mirror_images_are_averaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_networks_and_mirror_images_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two, images = network(tmp_path / "one", 1), network(tmp_path / "two", 2), faces(tmp_path / "faces", 5)
-    for name in ("notes.txt", "._face0.png"):  # macOS leaves the second on other systems' disks
+    for name in ("notes.txt", "._face0.png"):  # macOS writes the second on foreign disks
         (tmp_path / "faces" / name).touch()
     files = tmp_path / "faces", tmp_path / "faces" / "face0.png"
-    out = tmp_path / "said.csv"
-    call(monkeypatch, *files, "--run", one, "--run", two, "--flip", "--csv", out, "--sheet", tmp_path / "said.png")
+    out, sheet = tmp_path / "out.csv", tmp_path / "out.png"
+    call(*files, "--run", one, "--run", two, "--flip", "--csv", out, "--sheet", sheet)
 
     expected = np.mean([by_hand(run, view) for run in (one, two) for view in (images, images[:, :, ::-1])], axis=0)
     expected = expected[[0, 1, 2, 3, 4, 0]]
@@ -81,98 +76,94 @@ def test_several_networks_and_mirror_images_are_averaged(
     assert header == ["file", *EMOTIONS]
     assert [Path(row[0]).name for row in rows] == [f"face{i}.png" for i in (0, 1, 2, 3, 4, 0)]
     np.testing.assert_allclose(np.array(rows)[:, 1:].astype(float), expected, atol=1e-4)
-    assert np.ptp(expected, axis=0).max() > 0.05  # pictures in another order would show
+    assert np.ptp(expected, axis=0).max() > 0.05  # images in another order would show
 
-    said = [line.split() for line in capsys.readouterr().out.splitlines()[1:7]]
-    for line, row in zip(said, expected, strict=True):
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:7]]
+    for cells, row in zip(lines, expected, strict=True):
         first, second = np.argsort(-row)[:2]
-        assert line[1:] == [EMOTIONS[first], f"{row[first]:.1%}", EMOTIONS[second], f"{row[second]:.1%}"]
-    with Image.open(tmp_path / "said.png") as sheet:
-        assert sheet.size[0] > 500
+        assert cells[1:] == [EMOTIONS[first], f"{row[first]:.1%}", EMOTIONS[second], f"{row[second]:.1%}"]
+    with Image.open(sheet) as image:
+        assert image.size[0] > 500
 
 
-def test_a_network_of_the_repository_reads_a_face(
-    tmp_path: Path, sample_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_default_network_reads_a_face(sample_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     face = min((sample_dir / "FER2013Valid").glob("*.png"))
-    call(monkeypatch, face, "--run", ROOT / "pretrained" / "base")
-    with Image.open(face) as picture:
-        images = np.asarray(picture)[None]
-    said = inference.log_probabilities(inference.restore(ROOT / "pretrained" / "base", "best"), images)
-    line = capsys.readouterr().out.splitlines()[1].split()
-    assert line[1:3] == [EMOTIONS[said[0].argmax()], f"{np.exp(said[0].max()):.1%}"]
+    call(face)
+    with Image.open(face) as image:
+        images = np.asarray(image)[None]
+    log_probs = inference.log_probabilities(inference.restore("best"), images)
+    cells = capsys.readouterr().out.splitlines()[1].split()
+    assert cells[1:3] == [EMOTIONS[log_probs[0].argmax()], f"{np.exp(log_probs[0].max()):.1%}"]
 
 
-def test_pictures_are_made_grey_upright_square_and_small(tmp_path: Path) -> None:
+def test_images_become_grey_upright_square_and_small(tmp_path: Path) -> None:
     wide = np.zeros((96, 192, 3), np.uint8)
     wide[:, 48:96], wide[:, 96:144] = (255, 0, 0), (0, 0, 255)  # the middle: red and blue halves; the rest is black
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    read = predict.read(tmp_path / "wide.png")
-    assert (read.shape, read.dtype) == ((48, 48), np.uint8)
+    square = crop.read(tmp_path / "wide.png")
+    assert (square.shape, square.dtype) == ((48, 48), np.uint8)
     # luma of pure red and blue by ITU-R 601-2: 0.299 and 0.114 of 255
-    np.testing.assert_allclose(read[:, [2, 10, 37, 45]], [[76, 76, 29, 29]] * 48, atol=3)
+    np.testing.assert_allclose(square[:, [2, 10, 37, 45]], [[76, 76, 29, 29]] * 48, atol=3)
 
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     Image.fromarray(np.rot90(wide)).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(predict.read(tmp_path / "turned.png"), read)
+    np.testing.assert_array_equal(crop.read(tmp_path / "turned.png"), square)
 
     grey = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(predict.read(tmp_path / "grey.png"), grey)  # of the right size: as it is
+    np.testing.assert_array_equal(crop.read(tmp_path / "grey.png"), grey)  # of the right size: unchanged
 
     clear = np.dstack([np.zeros((48, 48, 3), np.uint8), np.full((48, 48), 255, np.uint8)])
-    clear[:, 24:, 3] = 0  # black, and on the right nothing
+    clear[:, 24:, 3] = 0  # black on the left, transparent on the right
     Image.fromarray(clear).save(tmp_path / "clear.png")
-    np.testing.assert_array_equal(predict.read(tmp_path / "clear.png")[:, [0, 23, 24, 47]], [[0, 0, 128, 128]] * 48)
+    np.testing.assert_array_equal(crop.read(tmp_path / "clear.png")[:, [0, 23, 24, 47]], [[0, 0, 128, 128]] * 48)
 
 
-def test_names_are_shown_as_they_are_as_far_as_that_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_file_names_of_any_bytes_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, image = network(tmp_path / "run", 1), faces(tmp_path / "faces", 1)[0]
     names = [b"$\\frac$.png", b"two\nlines.png", b"no utf-8 \xff.png", b"a,b.png"]
     for name in names:
         Image.fromarray(image).save(tmp_path / "faces" / os.fsdecode(name))
-    out = tmp_path / "said.csv"
-    call(monkeypatch, tmp_path / "faces", "--run", run, "--csv", out, "--sheet", tmp_path / "said.png")
+    out, sheet = tmp_path / "out.csv", tmp_path / "out.png"
+    call(tmp_path / "faces", "--run", run, "--csv", out, "--sheet", sheet)
     shown = {"$\\frac$.png", "two lines.png", "no utf-8 \ufffd.png", "a,b.png", "face0.png"}
     rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))[1:]
     assert {Path(row[0]).name for row in rows} == shown
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(shown) + 2
 
 
-def test_what_is_no_picture_gets_one_line(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+def test_a_file_that_is_no_image_gets_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
     Image.fromarray(np.zeros((48, 48), np.uint16)).save(tmp_path / "deep.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)).save(tmp_path / "cut.png")
-    whole = (tmp_path / "cut.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
     for name, message in (
-        ("text.png", "text.png cannot be read as a picture"),
-        ("cut.png", "cut.png cannot be read as a picture"),
-        ("deep.png", "deep.png has more than 8 bits a pixel"),
+        ("text.png", "text.png cannot be read as an image"),
+        ("cut.png", "cut.png cannot be read as an image"),
+        ("deep.png", "deep.png has more than 8 bits a channel"),
     ):
         with pytest.raises(UserError, match=message) as error:
-            predict.read(tmp_path / name)
+            crop.read(tmp_path / name)
         assert "\n" not in str(error.value)
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "nowhere.jpg"):
-        with pytest.raises(UserError, match=f"no picture .*{path.name}"):
-            predict.find([path])
+        with pytest.raises(UserError, match=f"no image .*{path.name}"):
+            crop.find([path])
 
 
 @pytest.mark.parametrize(
     ("option", "file", "message"),
     [
-        ("--sheet", "said.jpg", "name a .png file"),
-        ("--csv", "none/said.csv", "in a folder that is there"),
+        ("--sheet", "out.jpg", "name a .png file"),
+        ("--csv", "none/out.csv", "the parent folder does not exist"),
         ("--csv", "", ""),
     ],
 )
-def test_where_nothing_can_be_written_is_said_before_anything_is_predicted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, file: str, message
+def test_output_files_are_checked_before_predictions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, file: str, message: str
 ) -> None:
     with pytest.raises(SystemExit):
-        call(monkeypatch, "face.png", "--run", "none", option, tmp_path / file)
+        call("face.png", "--run", "none", option, tmp_path / file)
     assert message in capsys.readouterr().err
