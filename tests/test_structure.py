@@ -1,6 +1,7 @@
 """The layers of the package, and rules for its modules, functions and docstrings."""
 
 import ast
+import subprocess
 import sys
 import tomllib
 from collections import defaultdict
@@ -192,6 +193,12 @@ def test_a_missing_package_is_answered_with_an_extra_that_has_it() -> None:
             uses[package].add(str(path.relative_to(ROOT)))
     known = extras[""] | {package.lower() for package in cli.EXTRAS} | {"jaxlib"}  # jaxlib comes with jax
     assert {package: files for package, files in uses.items() if package not in known} == {}
+
+
+def test_importing_fer_jax_loads_no_other_package() -> None:
+    code = "import sys; before = {*sys.modules}; import fer_jax; print(*({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {name.split(".")[0] for name in done.stdout.split()} <= {"fer_jax", *sys.stdlib_module_names}
 
 
 def test_the_version_has_one_place() -> None:
