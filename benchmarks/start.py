@@ -4,11 +4,11 @@
     python benchmarks/start.py
     python benchmarks/start.py --config configs/emotion_cnn.py --repeats 1
 
-Runs `python -m fer_jax.main` on the drawn sample faces in a separate terminal. The first step has ended when the
-progress bar first shows a loss, which it does after half a second or after the first step, whichever is later. Cold: an
-empty cache folder, so that everything is compiled (and matplotlib lists the fonts). Warm: the same command again. The
-images are already decoded (make sample, one run). Memory: the largest resident set of one epoch with its evaluation.
-The import: fer_jax.data.labels in a new Python process.
+Runs `python -m fer_jax.main` on the drawn sample faces in a separate terminal. The first step ends when the progress
+bar shows a loss; the bar waits half a second if the step is faster. Cold: an empty cache folder, so that everything is
+compiled (and matplotlib lists the fonts). Warm: the same command again. The images are already decoded (make sample,
+one run). Memory: the largest resident set of one epoch with its evaluation. The import: fer_jax.data.labels in a new
+Python process.
 """
 
 import argparse

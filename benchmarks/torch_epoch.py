@@ -67,9 +67,23 @@ def transform() -> Any:
     return transforms.Compose([transforms.RandomApply([augmentation]), *always])
 
 
+def create_loader(args: argparse.Namespace, count: int) -> Any:
+    """Return a DataLoader of random images."""
+    from torch.utils.data import DataLoader
+
+    return DataLoader(
+        Images(count, transform()),
+        batch_size=args.batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=args.workers,
+        pin_memory=args.device == "cuda",
+        persistent_workers=True,
+    )
+
+
 def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
     import torch
-    from torch.utils.data import DataLoader
 
     device, count = args.device, args.images or (1024 if args.device == "cpu" else 28_000)
     question = f"training epoch, emotion_cnn, {count:,} images, batch {args.batch}, {args.dtype}"
@@ -81,15 +95,7 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-7, fused=True)  # as in torch_step.py
     cross_entropy = torch.nn.CrossEntropyLoss()
     forward = torch.compile(model) if args.compile else model
-    loader: Any = DataLoader(
-        Images(count, transform()),
-        batch_size=args.batch,
-        shuffle=True,
-        drop_last=True,
-        num_workers=args.workers,
-        pin_memory=device == "cuda",
-        persistent_workers=True,
-    )
+    loader = create_loader(args, count)
     waited_s = 0.0  # for batches
 
     def train(steps: int | None = None) -> tuple[float, float]:

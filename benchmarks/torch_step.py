@@ -3,8 +3,8 @@
     .venv-bench/bin/python benchmarks/torch_step.py --batch 64
     .venv-bench/bin/python benchmarks/torch_step.py --device cuda --batch 1024 --dtype bfloat16
 
-The five-block CNN of fer_jax/models/emotion_cnn.py (`parameters` shows the same number of weights), Adam 1e-3 with L2
-1e-7, in each variant that a careful user would try: plain, channels_last, torch.compile, both. --dtype bfloat16 is by
+The five-block CNN of fer_jax/models/emotion_cnn.py (`parameters` shows the same number of weights), Adam at 1e-3 with
+L2 1e-7. Each variant that a careful user would try: plain, channels_last, torch.compile, both. --dtype bfloat16 is by
 autocast. requirements-bench.txt has the version of PyTorch.
 """
 
