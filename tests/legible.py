@@ -1,4 +1,4 @@
-"""What tests of drawn figures share: their texts, and whether all of them can be read."""
+"""Checks of drawn plots that tests share: their texts can be read, and nothing is cut off."""
 
 from itertools import combinations
 
@@ -11,7 +11,7 @@ from fer_jax.reporting import plots
 
 
 def shown_texts(figure: Figure) -> list[Text]:
-    """The texts of a drawn figure; ticks beyond the limits of their axis have texts, but none shows them."""
+    """The visible texts of a drawn plot, without those of ticks beyond the limits of their axis."""
     beyond = set()
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -19,27 +19,27 @@ def shown_texts(figure: Figure) -> list[Text]:
             for tick in axis.get_major_ticks():
                 if not low - 1e-9 <= tick.get_loc() <= high + 1e-9:
                     beyond |= {tick.label1, tick.label2}
-    every = {text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()}
-    return sorted(every - beyond, key=lambda text: text.get_text())
+    texts = {text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()}
+    return sorted(texts - beyond, key=lambda text: text.get_text())
 
 
 def words(figure: Figure) -> str:
-    """All texts of a figure, a line each."""
+    """All texts of a plot, a line each."""
     plots.pixels(figure)
     return "\n".join(text.get_text() for text in shown_texts(figure))
 
 
 def check(figure: Figure) -> None:
-    """Nothing is cut off or lies on something else, and no text is small."""
-    picture = plots.pixels(figure)
-    edges = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
+    """Assert that nothing is cut off or covered, and that no text is small."""
+    image = plots.pixels(figure)
+    edges = [image[0], image[-1], image[:, 0], image[:, -1]]
     assert all((edge == 255).all() for edge in edges), "something reaches the edge"
     boxes = {text: text.get_window_extent() for text in shown_texts(figure)}
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     for text, box in boxes.items():
         assert 0 <= box.x0 < box.x1 <= width, text
         assert 0 <= box.y0 < box.y1 <= height, text
-        # Where a page shows the figure 400 pixels wide, digits and capitals (0.73 of the size) are 5 pixels high.
+        # Where a page shows the plot 400 pixels wide, digits and capitals (0.73 of the size) are 5 pixels high.
         assert 0.73 * float(text.get_fontsize()) / 72 / figure.get_figwidth() * 400 >= 4.6, text
     for (a, box), (b, other) in combinations(
         [(text, box) for text, box in boxes.items() if not text.get_rotation()], 2

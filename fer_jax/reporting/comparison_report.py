@@ -29,7 +29,7 @@ def page(results: Sequence[Evaluation], pairs: Pairs) -> list[Block]:
         result.name: {tables.MAIN[name][0]: result.main_metrics[name] for name in ("accuracy", "macro_f1")}
         for result in results
     }
-    title = f"{results[0].split}, {results[0].main_protocol}"
+    title = f"{tables.SPLITS[results[0].split]}, {results[0].main_protocol}"
     return [
         Heading("Summary"),
         Text(verdict(results, pairs)),
@@ -88,7 +88,7 @@ def _metrics_table(results: Sequence[Evaluation]) -> Table:
             for subset in list(counts)[1:]:
                 cells = [tables.show(name, result.metrics[protocol][subset][name]) for result in results]
                 rows.append([f"accuracy, {SUBSETS[subset]} ({counts[subset]:,})", *cells])
-    caption = f"{results[0].split} split, {protocol}: {counts['all']:,} images; with 95% intervals"
+    caption = f"{tables.SPLITS[results[0].split]} split, {protocol}: {counts['all']:,} images; with 95% intervals"
     return Table(["", *(result.name for result in results)], rows, caption)
 
 

@@ -125,7 +125,7 @@ def _print_tables(result: Evaluation) -> None:
 def _compare(results: Sequence[Evaluation], out: Path, facts: dict[str, Any]) -> None:
     pairs = comparison_report.compare_pairs(results)
     facts = {**facts, "models": [tables.as_json(result) for result in results]}
-    title = f"{len(results)} models on {results[0].split}"
+    title = f"{len(results)} models on the {tables.SPLITS[results[0].split]} split"
     write(out, title, comparison_report.page(results, pairs), facts)
     print(f"\n{comparison_report.text(results, pairs)}\n")
     print(f"comparison: {out / 'report.html'} (with a report of each model in the folders next to it)", flush=True)

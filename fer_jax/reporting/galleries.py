@@ -37,7 +37,7 @@ def gallery(images: np.ndarray, votes: np.ndarray, probabilities: np.ndarray, la
         for emotion, prediction in zip(label, probabilities.argmax(axis=1), strict=True)
     ]
     bars = {"votes of the annotators": (ORANGE, fractions), "probability by the model": (BLUE, probabilities)}
-    return _faces(images, captions, VOTES, bars, f"{title} ({counted(len(images), 'image')})")
+    return _faces(images, captions, VOTES, bars, _with_count(title, len(images)))
 
 
 def predictions(images: np.ndarray, probabilities: np.ndarray, names: Sequence[str], title: str) -> Figure:
@@ -114,7 +114,7 @@ def saliency(maps: np.ndarray, mean_faces: np.ndarray, counts: np.ndarray, title
         quantity: the measured quantity, for the colour bar.
     """
     side, step, block = 1.62, 1.727, 3.82  # inches: image, column, row of classes
-    figure, axes, top = _canvas(f"{title} ({counted(np.sum(counts), 'image')})", 2 * block + 1.05)
+    figure, axes, top = _canvas(_with_count(title, np.sum(counts)), 2 * block + 1.05)
     note = "Above: on the mean face, with a line around values over 75% of the maximum. Below: alone."
     axes.text(MARGIN, top, note, va="top", fontsize=TINY)
     colours = colormaps["inferno"]
@@ -141,6 +141,11 @@ def saliency(maps: np.ndarray, mean_faces: np.ndarray, counts: np.ndarray, title
     bar.set_xlabel(f"{quantity}, relative to the class's maximum", fontsize=SMALL)
     bar.tick_params(labelsize=SMALL)
     return figure
+
+
+def _with_count(title: str, count: float) -> str:
+    """The title with the number of images, which stays on one line."""
+    return f"{title} ({counted(count, 'image')})".replace(f"({count:,.0f} ", f"({count:,.0f}\xa0")
 
 
 def _canvas(title: str, height: float) -> tuple[Figure, Axes, float]:

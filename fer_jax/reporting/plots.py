@@ -118,7 +118,7 @@ def reliability(
     gap: dict[str, Any] = {"facecolor": "none", "edgecolor": VERMILLION, "hatch": "///", "linewidth": 1.2}
     bars = upper.bar(centre, height, width, color=SKY, label="accuracy (number: images)")
     gaps = upper.bar(centre, mean - height, width, height, label=f"gap to mean confidence (ECE {ece:.1%})", **gap)
-    for i in np.flatnonzero(np.asarray(count) <= FEW):
+    for i in np.flatnonzero(filled & (np.asarray(count) <= FEW)):
         bars[i].set_alpha(FAINT)
         gaps[i].set_alpha(FAINT)
     upper.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1.2, label="accuracy = confidence")
@@ -146,7 +146,8 @@ def _curve(axes: Axes, x: np.ndarray, y: np.ndarray, count: np.ndarray, label: s
     marker: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 7, "markeredgecolor": "white"}
     enough, few = count > FEW, (count > 0) & (count <= FEW)
     axes.plot(x[enough], y[enough], label=label, linewidth=1.8, **marker)
-    axes.plot(x[few], y[few], linestyle="none", alpha=FAINT, **marker)
+    if few.any():  # or the layout makes room for an unclipped line without points
+        axes.plot(x[few], y[few], linestyle="none", alpha=FAINT, clip_on=False, **marker)
 
 
 def class_bars(f1: Mapping[str, Interval], counts: Sequence[int], title: str) -> Figure:

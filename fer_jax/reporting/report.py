@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from fer_jax.core.text import counted
 from fer_jax.data.folders import Split
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.evaluation import calibration, comparison
@@ -47,7 +48,7 @@ def page(
         about: the model in words: its training and its checkpoint.
     """
     kept = Split(*(field[result.rows] for field in split))
-    title = f"{result.name}, {result.split}, {result.main_protocol}"
+    title = f"{result.name}, {tables.SPLITS[result.split]}, {result.main_protocol}"
     blocks = [*_summary(result), Text(about), Contents(), *main_metrics(result), *_classes(result, title)]
     blocks += _calibration(result, title) + _annotators(result, title)
     blocks += _slices(result, kept, title) + _galleries(result, kept, title)
@@ -64,21 +65,32 @@ def image(name: str, figure: Figure, caption: str = "") -> ImageBlock:
 
 
 def _summary(result: Evaluation) -> list[Block]:
-    """The accuracy, the strongest and the weakest class, the calibration, in a few sentences and numbers."""
+    """The accuracy, the strongest and the weakest class, calibration and agreement, in words and numbers."""
     metrics, predictions = result.main_metrics, result.main_predictions
-    counts = metrics_lib.confusion(predictions).sum(axis=1)
-    recall = {emotion: metrics[f"recall/{emotion}"].value for emotion, n in zip(EMOTIONS, counts, strict=True) if n}
-    best, worst = max(recall, key=lambda emotion: recall[emotion]), min(recall, key=lambda emotion: recall[emotion])
+    counts = dict(zip(EMOTIONS, metrics_lib.confusion(predictions).sum(axis=1), strict=True))
+    recall = {emotion: metrics[f"recall/{emotion}"].value for emotion, count in counts.items() if count}
     confidence, accuracy = predictions.confidence.mean(), metrics["accuracy"].value
-    text = (
-        f"{tables.verdict(result)}. The class with the highest recall is {best} ({recall[best]:.1%} of "
-        f"{counts[EMOTIONS.index(best)]:,} images), the one with the lowest is {worst} ({recall[worst]:.1%} of "
-        f"{counts[EMOTIONS.index(worst)]:,}). The mean confidence is {confidence:.1%}, so the model is "
+    sentences = [
+        f"On the {counted(len(result.rows), f'{tables.SPLITS[result.split]} image')} of protocol "
+        f"{result.main_protocol}, the accuracy of {result.name} is {tables.show('accuracy', metrics['accuracy'])}."
+    ]
+    if result.counts[result.main_protocol].get("without_duplicates"):
+        without = result.metrics[result.main_protocol]["without_duplicates"]["accuracy"]
+        sentences.append(f"Without duplicates it is {tables.show('accuracy', without)}.")
+    if len(recall) > 1:
+        best, *_, worst = sorted(recall, key=lambda emotion: -recall[emotion])
+        sentences.append(
+            f"The class with the highest recall is {best} ({recall[best]:.1%} of {counted(counts[best], 'image')}), "
+            f"the one with the lowest is {worst} ({recall[worst]:.1%} of {counted(counts[worst], 'image')})."
+        )
+    sentences += [
+        f"The mean confidence is {confidence:.1%}, so the model is "
         f"{'overconfident' if confidence > accuracy else 'underconfident'} by "
-        f"{100 * abs(confidence - accuracy):.1f} points. {metrics['agreement'].value:.1%} of the annotators' votes "
-        f"are for its predictions, {metrics['label_agreement'].value:.1%} for the labels."
-    )
-    return [Heading("Summary"), Text(text), tables.summary_table(result)]
+        f"{100 * abs(confidence - accuracy):.1f} points.",
+        f"{metrics['agreement'].value:.1%} of the annotators' votes are for its predictions, "
+        f"{metrics['label_agreement'].value:.1%} for the labels.",
+    ]
+    return [Heading("Summary"), Text(" ".join(sentences)), tables.summary_table(result)]
 
 
 def main_metrics(result: Evaluation) -> list[Block]:

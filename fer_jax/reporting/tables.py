@@ -71,7 +71,7 @@ def main_table(result: Evaluation) -> Table:
     rows = [["images", *(f"{result.counts[protocol]['all']:,}" for protocol in PROTOCOLS)]]
     for name, (title, _) in MAIN.items():
         rows.append([title, *(show(name, result.metrics[protocol]["all"][name]) for protocol in PROTOCOLS)])
-    return Table(["", *PROTOCOLS], rows, f"{result.name}, {result.split} split; with 95% intervals")
+    return Table(["", *PROTOCOLS], rows, f"{result.name}, {SPLITS[result.split]} split; with 95% intervals")
 
 
 def duplicates_table(result: Evaluation) -> Table:
@@ -85,7 +85,7 @@ def duplicates_table(result: Evaluation) -> Table:
         for protocol in PROTOCOLS:
             cells = (show(name, result.metrics[protocol][subset][name]) for subset in subsets)
             rows.append([f"{MAIN[name][0]}, {protocol}", *cells])
-    caption = f"{result.name}, {result.split} split, with and without duplicates"
+    caption = f"{result.name}, {SPLITS[result.split]} split, with and without duplicates"
     return Table(["", *(SUBSETS[subset] for subset in subsets)], rows, caption)
 
 
@@ -110,7 +110,7 @@ def models_table(results: Sequence[Evaluation]) -> Table:
         [result.name, *(show(name, result.metrics[protocol][subset][name]) for subset, name, _ in columns)]
         for result in results
     ]
-    caption = f"{results[0].split} split, {protocol}, {len(results[0].rows):,} images; with 95% intervals"
+    caption = f"{SPLITS[results[0].split]} split, {protocol}, {len(results[0].rows):,} images; with 95% intervals"
     return Table(["", *(title for *_, title in columns)], rows, caption)
 
 

@@ -30,4 +30,6 @@ def write(folder: Path, title: str, blocks: Sequence[Block], facts: Mapping[str,
 
 def write_evaluation(folder: Path, result: Evaluation, blocks: Sequence[Block], facts: Mapping[str, Any]) -> None:
     """Write a model's report to a folder; metrics.json has `facts` and the metrics."""
-    write(folder, f"{result.name} on {result.split}", blocks, {**facts, **tables.as_json(result)})
+    write(
+        folder, f"{result.name} on the {tables.SPLITS[result.split]} split", blocks, {**facts, **tables.as_json(result)}
+    )

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.reporting import plots, style
+from fer_jax.training.history import EpochRecord
 
 pytestmark = pytest.mark.filterwarnings("error")
 NONE = (np.nan, np.nan, np.nan)
@@ -31,29 +32,29 @@ def lines_of(axes: Any) -> np.ndarray:
 
 def legend(figure: Any) -> list[str]:
     legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
-    return [text.get_text() for shown in legends for text in shown.get_texts()]
+    return [text.get_text() for each in legends for text in each.get_texts()]
 
 
-def history(accuracies: list[float]) -> list[dict[str, Any]]:
+def history(accuracies: list[float]) -> list[EpochRecord]:
     def scalars(accuracy: float) -> dict[str, float]:
         return {"loss": 2 - accuracy, "accuracy": accuracy, "macro_f1": accuracy / 2}
 
     return [
-        {"epoch": i + 1, "train": scalars(a / 2), "valid": scalars(a), "learning_rate": 0.1 * a}
+        EpochRecord(epoch=i + 1, step=i + 1, train=scalars(a / 2), valid=scalars(a), learning_rate=0.1 * a)
         for i, a in enumerate(accuracies)
     ]
 
 
-def test_confusion_shows_shares_and_counts_of_each_row() -> None:
+def test_confusion_shows_fractions_and_counts_of_each_row() -> None:
     counts = np.zeros((8, 8), int)
     counts[0, :3] = [997, 2, 1]
     counts[7, 6] = 3000
     figure: Any = plots.confusion(counts, "base, valid")
     axes = figure.axes[0]
-    share = np.asarray(axes.images[0].get_array())
-    np.testing.assert_allclose(share[0, :3], [0.997, 0.002, 0.001])
-    assert share[7, 6] == 1
-    assert share[1].sum() == 0  # a label without pictures
+    fraction = np.asarray(axes.images[0].get_array())
+    np.testing.assert_allclose(fraction[0, :3], [0.997, 0.002, 0.001])
+    assert fraction[7, 6] == 1
+    assert fraction[1].sum() == 0  # a label without images
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     assert cells[0, 0] == "100%\n997"
     assert cells[1, 0] == "<1%\n2"  # x is the prediction, y the label
@@ -61,14 +62,14 @@ def test_confusion_shows_shares_and_counts_of_each_row() -> None:
     assert cells[3, 3] == "0"
     assert [label.get_text() for label in axes.get_xticklabels()] == list(EMOTIONS)
     assert axes.get_yticklabels()[7].get_text() == "contempt\n3,000"
-    assert figure.get_suptitle() == "Confusion matrix:\nbase, valid, 4,000 pictures"
+    assert figure.get_suptitle() == "Confusion matrix:\nbase, valid, 4,000 images"
     assert axes.yaxis_inverted()  # the first label is on top
     check(figure)
 
 
 def test_reliability_draws_accuracy_gap_and_the_curve_after_scaling() -> None:
     confidence, accuracy = np.array([np.nan, 0.4, 0.6, 0.9]), np.array([np.nan, 0.5, 0.6, 0.7])
-    after = (np.array([0.2, 0.4, np.nan, 0.8]), np.array([0.1, 0.4, np.nan, 0.8]), np.array([1, 2, 0, 7]), 0.012)
+    after = (np.array([0.2, 0.4, np.nan, 0.8]), np.array([0.1, 0.4, np.nan, 0.8]), np.array([10, 20, 0, 70]), 0.012)
     figure: Any = plots.reliability(confidence, accuracy, np.array([0, 2, 3, 5]), 0.12, "base", after=after)
     upper, lower = figure.axes
     bars, gaps = upper.containers
@@ -84,7 +85,7 @@ def test_reliability_draws_accuracy_gap_and_the_curve_after_scaling() -> None:
     assert "gap to mean confidence (ECE 12.0%)" in legend(figure)
     assert {text.get_text(): text.get_position()[0] for text in upper.texts} == {"2": 0.375, "3": 0.625, "5": 0.875}
     assert [bar.get_height() for bar in lower.containers[0]] == [0, 2, 3, 5]
-    np.testing.assert_array_equal(lower.patches[-1].get_data().values, [1, 2, 0, 7])
+    np.testing.assert_array_equal(lower.patches[-1].get_data().values, [10, 20, 0, 70])
     assert upper.get_xlim() == upper.get_ylim() == (0, 1)
     assert lower.get_ylim()[0] == 0
     check(figure)
@@ -92,12 +93,34 @@ def test_reliability_draws_accuracy_gap_and_the_curve_after_scaling() -> None:
     assert not any("after" in text for text in legend(plain))
 
 
-def test_reliability_of_one_picture() -> None:
+def test_points_of_one_or_two_images_are_faint_and_off_the_curve() -> None:
+    count, values = np.array([0, 1, 2, 3]), np.array([np.nan, 0.4, 0.6, 0.8])
+    figure: Any = plots.reliability(values, values - 0.1, count, 0.1, "base", after=(values, values, count, 0.1))
+    upper, _ = figure.axes
+    for bars in upper.containers:
+        assert [bar.get_alpha() for bar in bars] == [None, style.FAINT, style.FAINT, None]
+    _, curve, faint = upper.lines
+    assert curve.get_alpha() is None
+    np.testing.assert_allclose(curve.get_xdata(), [0.8])
+    assert faint.get_alpha() == style.FAINT
+    np.testing.assert_allclose(faint.get_xdata(), [0.4, 0.6])
+
+    points = [(0.1 * n, n, (0.5, 0.2, 0.8)) for n in (1, 2, 3, 4)]
+    figure = plots.agreement(points, "base")
+    _, curve, faint = figure.axes[0].lines
+    np.testing.assert_allclose(curve.get_xdata(), [0.3, 0.4])
+    np.testing.assert_allclose(faint.get_xdata(), [0.1, 0.2])
+    assert faint.get_linestyle() == "None"
+    (whiskers,) = (c for c in figure.axes[0].collections if isinstance(c, LineCollection))
+    assert whiskers.get_alpha().tolist() == [style.FAINT, style.FAINT, 1, 1]
+
+
+def test_reliability_of_one_image() -> None:
     count = np.eye(15, dtype=int)[12]
-    once = np.where(count, 1.0, np.nan)
-    figure: Any = plots.reliability(once * 0.83, once * 0, count, 0.83, LONG)
+    filled = np.where(count, 1.0, np.nan)
+    figure: Any = plots.reliability(filled * 0.83, filled * 0, count, 0.83, LONG)
     check(figure)
-    assert figure.get_suptitle().replace("\n", " ").endswith("majority, 1 picture")
+    assert figure.get_suptitle().replace("\n", " ").endswith("majority, 1 image")
 
 
 def test_class_bars_have_the_height_of_f1_and_whiskers_of_the_interval() -> None:
@@ -111,7 +134,7 @@ def test_class_bars_have_the_height_of_f1_and_whiskers_of_the_interval() -> None
     assert [text.get_text() for text in axes.texts] == ["0%", "10%", "20%", "30%", "40%", "50%", "60%", "none"]
     assert axes.get_xticklabels()[0].get_text() == "neutral\n1,200"
     assert axes.get_ylim() == (0, 1)
-    assert "1,221 pictures" in figure.get_suptitle()
+    assert "1,221 images" in figure.get_suptitle()
     check(figure)
 
 
@@ -135,14 +158,17 @@ def test_training_curves_follow_the_history_and_mark_the_best_epoch(accuracies: 
     check(figure)
 
 
-def test_agreement_shows_the_model_beside_a_tagger() -> None:
+def test_agreement_shows_the_model_next_to_an_annotator() -> None:
     points = [(0.5, 100, (0.6, 0.5, 0.7)), (0.7, 0, NONE), (1.0, 300, (0.9, 0.85, 0.95))]
     figure: Any = plots.agreement(points, "base")
     upper, lower = figure.axes
-    assert legend(figure) == ["one tagger (mean 87.5%)", "model (mean 82.5%)"]  # (0.5 + 3 x 1) / 4, (0.6 + 3 x 0.9) / 4
+    assert legend(figure) == [
+        "one annotator (mean 87.5%)",
+        "model (mean 82.5%)",
+    ]  # (0.5 + 3 x 1) / 4, (0.6 + 3 x 0.9) / 4
     diagonal, model = upper.lines
     np.testing.assert_allclose(diagonal.get_xydata(), [[0, 0], [1, 1]])
-    np.testing.assert_allclose(model.get_xydata(), [[0.5, 0.6], [0.7, np.nan], [1, 0.9]])
+    np.testing.assert_allclose(model.get_xydata(), [[0.5, 0.6], [1, 0.9]])
     whiskers = lines_of(upper)
     np.testing.assert_allclose(whiskers, [[[0.5, 0.5], [0.5, 0.7]], [[1, 0.85], [1, 0.95]]])
     assert [bar.get_height() for bar in lower.patches] == [100, 0, 300]
@@ -165,18 +191,18 @@ def test_slices_are_rows_from_low_to_high_about_the_accuracy_of_all() -> None:
     np.testing.assert_allclose(dots.get_xydata(), [[0.6, 0.0], [1.0, 1.0]])
     np.testing.assert_allclose(lines_of(first)[:, :, 0], [[0.4, 0.7], [0.8, 1]])
     np.testing.assert_allclose(overall.get_xdata(), 0.7)  # (30 x 0.6 + 10 x 1) / 40
-    assert second.get_xlabel() == "accuracy (dashed: all pictures, 70.0%)"
+    assert second.get_xlabel() == "accuracy (dashed: all images, 70.0%)"
     assert first.get_ylim()[0] > first.get_ylim()[1]  # the lowest slice is on top
     left, right = first.get_xlim()
     assert left < 0.4
     assert right == 1  # no accuracy beyond
     assert second.get_xlim() == (left, right)
-    assert "40 pictures" in figure.get_suptitle()
+    assert "40 images" in figure.get_suptitle()
     check(figure)
     check(plots.slices({"sharpness": [Part(1, 1, 0, NONE)]}, LONG))
 
 
-def test_forest_has_a_row_for_each_model_and_a_panel_for_each_score() -> None:
+def test_forest_has_a_row_for_each_model_and_a_panel_for_each_metric() -> None:
     rows = {
         "base": {"accuracy": (0.85, 0.84, 0.86), "macro F1": (0.65, 0.6, 0.7)},
         "an ensemble of base, vgg13 and emotion_cnn": {"accuracy": (0.87, 0.86, 0.88), "macro F1": NONE},
@@ -188,24 +214,24 @@ def test_forest_has_a_row_for_each_model_and_a_panel_for_each_score() -> None:
     np.testing.assert_allclose(lines_of(accuracy)[:, :, 0], [[0.84, 0.86], [0.86, 0.88]])
     assert [label.get_text().replace("\n", " ") for label in accuracy.get_yticklabels()] == list(rows)
     assert [text.get_text() for text in f1.texts] == ["65.0%", "none"]
-    assert "valid, majority, 3,199 pictures" in figure.get_suptitle()
+    assert "valid, majority, 3,199 images" in figure.get_suptitle()
     check(figure)
     check(plots.forest({"oracle": {"accuracy": (1.0, 1.0, 1.0)}}, 1, LONG))
     check(plots.forest({f"model {i}": {"accuracy": (0.1 * i, 0.0, 1.0)} for i in range(8)}, 10, LONG))
 
 
-def test_png_and_pixels_are_the_same_picture() -> None:
+def test_png_and_pixels_are_the_same_image() -> None:
     figure: Any = plots.class_bars(dict.fromkeys(EMOTIONS, (0.5, 0.4, 0.6)), [1] * 8, "base")
-    picture = plots.pixels(figure)
-    assert picture.dtype == np.uint8
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(plots.png(figure))).convert("RGB")), picture)
+    image = plots.pixels(figure)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(plots.png(figure))).convert("RGB")), image)
 
 
 def test_colours_differ_in_grey_print() -> None:
     def grey(colour: str) -> float:
         return float(np.dot(to_rgb(colour), [0.299, 0.587, 0.114]))
 
-    # what stands beside each other: text, curves, bars, their 100%
+    # neighbours on a plot: text, curves, bars, their 100%
     for a, b in pairwise(["black", style.BLUE, style.ORANGE, "#E3E3E3"]):
         assert grey(b) - grey(a) > 0.2
     assert grey(style.SKY) - grey(style.BLUE) > 0.2
@@ -213,7 +239,7 @@ def test_colours_differ_in_grey_print() -> None:
 
 def test_no_text_escapes_the_check_and_a_title_may_be_long() -> None:
     figure: Any = plots.confusion(np.eye(8, dtype=int), " ".join([LONG] * 3))
-    assert "8 pictures" in words(figure)
+    assert "8 images" in words(figure)
     assert len(shown_texts(figure)) == 1 + 64 + 16 + 2 + 3 + 1  # title, cells, ticks, axes, bar's ticks, bar's label
     check(figure)
     figure.axes[0].text(5, 5.2, "too near")
@@ -225,10 +251,10 @@ def test_no_text_escapes_the_check_and_a_title_may_be_long() -> None:
         check(figure)
 
 
-def test_figures_need_neither_pyplot_nor_jax_nor_scikit_learn() -> None:
+def test_plots_need_neither_pyplot_nor_jax_nor_scikit_learn() -> None:
     program = (
-        "import sys, numpy; from fer_jax import figures, galleries; "
-        "figures.png(figures.confusion(numpy.eye(8), '')); galleries.gallery(*[numpy.zeros((0, 48, 48))] * 4, ''); "
+        "import sys, numpy; from fer_jax.reporting import galleries, plots; "
+        "plots.png(plots.confusion(numpy.eye(8), '')); galleries.gallery(*[numpy.zeros((0, 48, 48))] * 4, ''); "
         "print([name for name in ('matplotlib.pyplot', 'jax', 'sklearn') if name in sys.modules])"
     )
     assert run_python("-c", program).stdout == "[]\n"
