@@ -250,8 +250,8 @@ def test_differences_name_the_fields_with_both_values() -> None:
     old = {"seed": 0, "optim": {"rate": 0.1, "name": "adam"}, "steps": [1, 2]}
     new = {"seed": 0, "optim": {"rate": 0.2, "name": "adam"}, "steps": [1, 3], "more": "x" * 1000}
     text = config.differences(old, new)
-    assert text.startswith("optim.rate: 0.1 there, 0.2 now, steps: [1, 2] there, [1, 3] now, more: missing there, 'xxx")
-    assert len(text) < 200
+    assert text == "optim.rate: 0.1 there, 0.2 now, steps: [1, 2] there, [1, 3] now, and 1 more"
+    assert len(config.differences({}, {"x" * 1000: "y" * 1000})) < 200
 
 
 def test_a_config_of_today_has_all_later_fields() -> None:

@@ -1,6 +1,7 @@
 """Configs: Python files with `get_config()`, overrides of the command line, fields by their dotted names."""
 
 import difflib
+import itertools
 import json
 import math
 import reprlib
@@ -48,6 +49,7 @@ _KINDS = {
 }
 SHOWN = 60  # characters of a value in an error
 _LARGEST = 1e300  # a whole number may be too large for a float
+_DIFFERENCES = 150  # characters of the differences of two configs in an error
 _NAME = 40  # characters of a mistyped name in an error
 _repr = reprlib.Repr()  # stops at values that are long or nested deeply
 _repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN
@@ -229,14 +231,16 @@ def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Return the fields in which two nested dicts differ, with both values, as text."""
+    """Return the first fields in which two nested dicts differ, with both values, and the count of the others, as text."""
     before, after = flatten(old), flatten(new)
 
     def text(fields: dict[str, Any], name: str) -> str:
         return shown(fields[name]) if name in fields else "missing"
 
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    return ", ".join(f"{name}: {text(before, name)} there, {text(after, name)} now" for name in names)
+    parts = [f"{one_line(name, _NAME)}: {text(before, name)} there, {text(after, name)} now" for name in names]
+    count = max(1, sum(total <= _DIFFERENCES for total in itertools.accumulate(map(len, parts))))
+    return ", ".join(parts[:count]) + f", and {len(parts) - count} more" * (len(parts) > count)
 
 
 def shown(value: Any) -> str:

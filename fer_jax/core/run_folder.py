@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax.core import atomic, shipped
+from fer_jax.core import atomic, schema, shipped
 from fer_jax.core import config as config_lib
 from fer_jax.core.cli import command
 from fer_jax.core.errors import UserError, one_line
@@ -63,12 +63,19 @@ def read_config(run: Path) -> ConfigDict:
     """
     path = run / CONFIG
     try:
-        return config_lib.with_later_fields(json.loads(path.read_text()))
+        config = config_lib.with_later_fields(json.loads(path.read_text()))
     except FileNotFoundError:
         hint = f"train one with {command('main')}, or name a shipped network ({', '.join(shipped.networks())})"
         raise UserError(f"no run in {run}: {path} is missing; {hint}") from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from None
+    sections = [name for name, value in schema.default_config().items() if isinstance(value, ConfigDict)]
+    if missing := [name for name in sections if not isinstance(config.get(name), ConfigDict)]:
+        raise UserError(f"{path} cannot be read: the section {missing[0]} is missing")
+    for section in sections:  # deeper ones could not be written as JSON again
+        if nested := [name for name, value in config[section].items() if isinstance(value, ConfigDict)]:
+            raise UserError(f"{path} cannot be read: {section}.{nested[0]} must be a field, not a section")
+    return config
 
 
 def claim(run: Path, config: ConfigDict, lock: bool = True) -> AbstractContextManager[Any]:
@@ -115,11 +122,16 @@ def _write_config(run: Path, config: ConfigDict, locked: bool) -> None:
     path = run / CONFIG
     new = config_lib.as_json(config)
     if path.is_file():
-        old = config_lib.as_json(read_config(run))
+        trained = has_checkpoint(run)  # a run that ended before its first checkpoint leaves nothing worth keeping
+        try:
+            old = config_lib.as_json(read_config(run))
+        except UserError:
+            if trained:
+                raise
+            old = {}
         if old == new:
             return
-        # A run that ended before its first checkpoint leaves nothing worth keeping.
-        if has_checkpoint(run):
+        if trained:
             differences = config_lib.differences(old, new)
             raise UserError(f"{run} holds a run of another config ({differences}); choose another --workdir")
     try:
