@@ -1,13 +1,13 @@
-"""The networks that are shipped, from their files: they say what they said when they were released."""
+"""The shipped networks: their predictions are those of their release."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from fer_jax import inference
+from fer_jax.core import shipped
 from fer_jax.data import folders, labels
 
 
@@ -18,20 +18,19 @@ from fer_jax.data import folders, labels
         ("best", [0.135, 0.076, 0.003, 0.764, 0.021, 0, 0, 0], [0.112, 0.181, 0.012, 0.632, 0.062, 0.001, 0.001, 0]),
     ],
 )
-def test_a_shipped_network_says_of_squares_what_it_said(name: str, first: list[float], last: list[float]) -> None:
-    """Grey squares of 8x8 pixels: no face, but whatever is read, scaled or multiplied in another way shows."""
+def test_a_shipped_network_predicts_squares_as_at_its_release(name: str, first: list[float], last: list[float]) -> None:
+    """Grey squares of 8x8 pixels: no face, but a change in reading, scaling or arithmetic shows."""
     squares = np.random.default_rng(0).integers(0, 256, (6, 6, 6))
     images = np.kron(squares, np.ones((1, 8, 8), int)).astype(np.uint8)[[0, 5]]
-    network = inference.restore(ROOT / "pretrained" / name, "latest")
-    said = np.exp(inference.log_probabilities(network, images))
-    np.testing.assert_allclose(said, [first, last], rtol=0, atol=2e-3)
+    probabilities = np.exp(inference.log_probabilities(inference.restore(name), images))
+    np.testing.assert_allclose(probabilities, [first, last], rtol=0, atol=2e-3)
 
 
-def test_the_card_of_base_has_its_accuracy_on_the_real_pictures(real_dir: Path) -> None:
+def test_the_card_of_base_has_its_accuracy_on_the_real_images(real_dir: Path) -> None:
     split = folders.load(real_dir, "valid")
-    target, kept = labels.targets(split.votes, "majority")
-    network = inference.restore(ROOT / "pretrained" / "base", "latest")
-    right = inference.log_probabilities(network, split.images[kept]).argmax(axis=1) == target[kept].argmax(axis=1)
-    card = (ROOT / "pretrained" / "base" / "README.md").read_text()
-    assert f"| pictures | {len(right):,} |" in card
-    assert float(re.search(r"\| accuracy \| ([\d.]+)%", card)[1]) == pytest.approx(100 * right.mean(), abs=0.07)
+    target, keep = labels.targets(split.votes, "majority")
+    log_probs = inference.log_probabilities(inference.restore("base"), split.images[keep])
+    correct = log_probs.argmax(axis=1) == target[keep].argmax(axis=1)
+    card = (shipped.networks()["base"] / "README.md").read_text()
+    assert f"| images | {len(correct):,} |" in card
+    assert float(re.search(r"\| accuracy \| ([\d.]+)%", card)[1]) == pytest.approx(100 * correct.mean(), abs=0.07)

@@ -1,55 +1,64 @@
+"""Releases: the files of the folder, the card's text and metrics, what is refused."""
+
 import shlex
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-import quick
-from fer_jax.experiment import build
 from ml_collections import ConfigDict
 
-from configs import base, emotion_cnn, vgg13
-from fer_jax import evaluate, inference, release
+import fer_jax
+from fer_jax import inference
 from fer_jax.core import config as config_lib
-from fer_jax.core.cli import UserError
-from fer_jax.core.config import WEIGHTS
+from fer_jax.core import run_folder, shipped
+from fer_jax.core.errors import UserError
+from fer_jax.core.run_folder import WEIGHTS
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.deploy import model_card
+from fer_jax.deploy.release import commands, release
+from fer_jax.evaluation import evaluator
 from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference import weights
 from fer_jax.models import registry
 from fer_jax.reporting import document, report, tables
-from fer_jax.training import checkpoint
+from fer_jax.training import checkpoint, setup
 from fer_jax.training import metrics as metrics_lib
+from fer_jax.training.checkpoint import Progress
+from fer_jax.training.history import EpochRecord
+from tests import quick
+
+HISTORY = [EpochRecord(epoch, 4 * epoch, {}, {"accuracy": 0.3 + epoch / 10}, 0.1) for epoch in (1, 2)]
 
 
-def saved_run(run: Path, data_dir: Path) -> None:
-    """A run folder of an untrained network that the last of two epochs is the best of."""
+def saved_run(run: Path, data_dir: Path, history: list[EpochRecord] = HISTORY) -> None:
+    """A run folder of an untrained network that the last of its epochs is the best of; without epochs, of its start."""
     config = quick.get_config()
     config.data.dir = str(data_dir)
     config.train.epochs = 2
-    config_lib.claim(run, config)
-    tree = {"state": build(config).init(), "totals": metrics_lib.zeros()}
-    history = [{"epoch": 1, "step": 4}, {"epoch": 2, "step": 8}]
+    run_folder.claim(run, config)
+    tree = {"state": setup.create_train_state(config), "totals": metrics_lib.zeros()}
     with closing(checkpoint.open_manager(run)) as manager:
-        checkpoint.save(manager, 4, tree, {"history": history[:1], "steps_per_epoch": 4}, 0.4)
-        checkpoint.save(manager, 8, tree, {"history": history, "steps_per_epoch": 4}, 0.5)
+        if not history:
+            checkpoint.save(manager, 2, tree, Progress([], 4), None)
+        for record in history:
+            checkpoint.save(manager, record.step, tree, Progress(history[: record.epoch], 4), record.valid["accuracy"])
 
 
 @pytest.fixture(scope="module")
 def tiny(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Evaluation]:
-    """A run folder, what was released of it, and the figures that its card has."""
+    """A run folder, its released folder, and the evaluation in its card."""
     base_dir = tmp_path_factory.mktemp("release")
     run, out = base_dir / "experiments" / "tiny", base_dir / "pretrained" / "tiny"
     saved_run(run, sample_dir)
-    return run, out, release.release(run, out, "best")
+    return run, out, release(run, out, "best")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_the_folder_holds_config_weights_and_card_alone(tiny: tuple[Path, Path, Evaluation]) -> None:
+def test_the_folder_holds_config_weights_and_card_only(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, out, _ = tiny
     files = contents(out)
     assert files.keys() == {"config.json", WEIGHTS, "README.md"}
@@ -59,24 +68,27 @@ def test_the_folder_holds_config_weights_and_card_alone(tiny: tuple[Path, Path, 
     assert 4 * parameters < len(files[WEIGHTS]) < 4 * parameters + 20_000
 
 
-def test_the_card_has_the_figures_that_evaluating_the_run_gives(
+def test_the_card_has_the_metrics_of_an_evaluation_of_the_run(
     tiny: tuple[Path, Path, Evaluation], sample_dir: Path
 ) -> None:
     run, out, _ = tiny
     card = (out / "README.md").read_text()
-    data = evaluate.load(str(sample_dir), "valid")
-    of_run, of_release = (
-        evaluate.judge(evaluate.predict("tiny", inference.restore(folder, "best"), data, flip=False), data, "majority")
+    data = evaluator.load_data(str(sample_dir), "valid")
+    original, released = (
+        evaluator.evaluate(
+            evaluator.predict_splits("tiny", inference.restore(folder, "best"), data, flip=False), data, "majority"
+        )
         for folder in (run, out)
     )
-    assert tables.as_json(of_run) == tables.as_json(of_release)
-    for block in (tables.main_table(of_run), tables.duplicates_table(of_run), tables.class_table(of_run)):
+    assert tables.as_json(original) == tables.as_json(released)
+    for block in (tables.main_table(original), tables.duplicates_table(original), tables.class_table(original)):
         assert document.to_markdown("", [block]).split("\n", 2)[2] in card
-    assert f"A temperature of {of_run.temperature:.3f}, fitted on validation" in card
-    assert document.to_markdown("", report.calibrated(of_run)[1:2]).split("\n", 2)[2] in card
+    assert f"**{tables.verdict(original)}**" in card
+    assert f"A temperature of {original.temperature:.3f}, fitted on validation" in card
+    assert document.to_markdown("", report.calibrated(original)[1:2]).split("\n", 2)[2] in card
 
 
-def test_the_card_says_what_the_network_is_and_is_not_for(tiny: tuple[Path, Path, Evaluation]) -> None:
+def test_the_card_describes_the_network_and_its_use(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, out, result = tiny
     card = (out / "README.md").read_text()
     sections = [line[3:] for line in card.splitlines() if line.startswith("## ")]
@@ -89,26 +101,28 @@ def test_the_card_says_what_the_network_is_and_is_not_for(tiny: tuple[Path, Path
     assert "best checkpoint, moving average of the weights with decay 0.998, of step 8, after 2 of 2 epochs" in card
     assert "Article\n  5(1)(f)" in card
     assert f"python -m fer_jax.evaluate --run {out} --split valid" in card
-    assert "Validation chose the checkpoint" in card
+    assert f'fer_jax.load("{out}")' in card
+    assert "checkpoint is that of the epoch with the highest validation accuracy" in card
     latest = document.to_markdown("", model_card.page(network._replace(checkpoint="latest"), result, 1, ""))
-    assert "validation did not choose it" in latest
+    assert "not selected on validation" in latest
+    named = network._replace(run=shipped.networks()["base"].parent / "next")
+    assert 'fer_jax.load("next")' in document.to_markdown("", model_card.page(named, result, 1, ""))
 
 
 def test_the_weakest_classes_are_those_of_the_lowest_recall(tiny: tuple[Path, Path, Evaluation]) -> None:
     _, out, result = tiny
-    judged = result.predictions["majority"]
-    predicted = judged.log_probabilities.argmax(axis=1)
-    recall = {c: (predicted[judged.label == c] == c).mean() for c in np.unique(judged.label)}
-    said = model_card.weaknesses(result)
-    assert said in (out / "README.md").read_text()
-    named = sorted((said.index(f"**{EMOTIONS[c]}**"), c) for c in recall if f"**{EMOTIONS[c]}**" in said)
+    predictions = result.predictions["majority"]
+    predicted = predictions.log_probabilities.argmax(axis=1)
+    recall = {c: (predicted[predictions.label == c] == c).mean() for c in np.unique(predictions.label)}
+    text = model_card.weaknesses(result)
+    assert text in (out / "README.md").read_text()
+    named = sorted((text.index(f"**{EMOTIONS[c]}**"), c) for c in recall if f"**{EMOTIONS[c]}**" in text)
     assert [recall[c] for _, c in named] == sorted(recall.values())[: model_card.WEAKEST]
     first = named[0][1]
-    wrong = predicted[(judged.label == first) & (predicted != first)]
-    taken_for, count = max(zip(*np.unique(wrong, return_counts=True), strict=True), key=lambda pair: pair[1])
-    assert (
-        f"of {(judged.label == first).sum():,} pictures (taken most often for {EMOTIONS[taken_for]}: {count})" in said
-    )
+    wrong = predicted[(predictions.label == first) & (predicted != first)]
+    confused, count = max(zip(*np.unique(wrong, return_counts=True), strict=True), key=lambda pair: pair[1])
+    images = (predictions.label == first).sum()
+    assert f"of {images:,} images (most often predicted as {EMOTIONS[confused]}: {count})" in text
 
 
 def test_a_released_folder_is_released_again_to_the_same_bytes(
@@ -116,42 +130,42 @@ def test_a_released_folder_is_released_again_to_the_same_bytes(
 ) -> None:
     _, out, _ = tiny
     before = contents(out)
-    (out / "report").mkdir()  # an evaluation's, of what is replaced
-    release.release(out, out, "latest", str(sample_dir))
+    (out / "report").mkdir()  # of an evaluation of the replaced network
+    release(out, out, "latest", str(sample_dir))
     assert contents(out) == before
     assert not (out / "report").exists()
 
 
-def test_what_fails_leaves_the_earlier_release(tiny: tuple[Path, Path, Evaluation]) -> None:
+def test_a_failure_leaves_the_earlier_release(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, out, _ = tiny
     before = contents(out)
     with pytest.raises(UserError, match="no valid data"):
-        release.release(run, out, "best", "nowhere")
+        release(run, out, "best", "nowhere")
     with pytest.raises(UserError, match="no run in"):
-        release.release(run / "none", out, "best")
+        release(run / "none", out, "best")
     assert contents(out) == before
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
 
 
 def test_only_a_released_folder_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    release.check_replaceable(out)
+    run_folder.check_replaceable(out)
     out.mkdir()
-    release.check_replaceable(out)
+    run_folder.check_replaceable(out)
     (out / "config.json").write_text("{}")
     with pytest.raises(UserError, match="holds no released network; choose another --out"):
-        release.check_replaceable(out)
+        run_folder.check_replaceable(out)
     for name in (WEIGHTS, "README.md"):
         (out / name).touch()
-    release.check_replaceable(out)
+    run_folder.check_replaceable(out)
     (out / "notes.txt").touch()
     with pytest.raises(UserError, match=r"also holds notes.txt; move it away"):
-        release.check_replaceable(out)
-    with pytest.raises(UserError, match="no folder"):
-        release.check_replaceable(out / "notes.txt")
+        run_folder.check_replaceable(out)
+    with pytest.raises(UserError, match="is not a folder"):
+        run_folder.check_replaceable(out / "notes.txt")
     (tmp_path / "link").symlink_to(out)
-    with pytest.raises(UserError, match="no folder"):
-        release.check_replaceable(tmp_path / "link")
+    with pytest.raises(UserError, match="is not a folder"):
+        run_folder.check_replaceable(tmp_path / "link")
 
 
 def changed(config: ConfigDict) -> ConfigDict:
@@ -166,27 +180,29 @@ def changed(config: ConfigDict) -> ConfigDict:
 @pytest.mark.parametrize(
     ("config", "run", "file"),
     [
-        (base.get_config(), "base", "base.py"),
-        (vgg13.get_config(), "seed1", "vgg13.py"),
-        (changed(emotion_cnn.get_config()), "emotion_cnn", "emotion_cnn.py"),
-        (changed(base.get_config()), "base", "base.py"),
+        (fer_jax.load_config("base"), "base", "base.py"),
+        (fer_jax.load_config("vgg13"), "seed1", "vgg13.py"),
+        (changed(fer_jax.load_config("emotion_cnn")), "emotion_cnn", "emotion_cnn.py"),
+        (changed(fer_jax.load_config("base")), "base", "base.py"),
     ],
 )
 def test_the_training_command_of_the_card_gives_the_config_again(config: ConfigDict, run: str, file: str) -> None:
-    train, again = release.commands(Path("runs") / run, Path("pretrained/it"), config, "latest").splitlines()
+    train, released = commands(Path("runs") / run, Path("pretrained/it"), config, "latest").splitlines()
     *start, option, folder = shlex.split(train)[:7]
     assert start == ["python", "-m", "fer_jax.main", "--config", f"configs/{file}"]
     assert (option, folder) == ("--workdir", f"experiments/{run}")
     assert f"--config.seed={config.seed}" in train
     assert config_lib.load(f"configs/{file}", shlex.split(train)[7:]).to_json() == config.to_json()
-    assert again == f"python -m fer_jax.release --run experiments/{run} --out pretrained/it-again --checkpoint latest"
+    assert (
+        released == f"python -m fer_jax.release --run experiments/{run} --out pretrained/it-again --checkpoint latest"
+    )
 
 
-def test_half_is_said_in_the_card_and_kept(tiny: tuple[Path, Path, Evaluation]) -> None:
+def test_half_is_in_the_card_and_stays(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, out, _ = tiny
     half = out.parent / "half"
-    release.release(run, half, "best", half=True)
-    release.release(half, half, "best")  # again: what was rounded stays so
+    release(run, half, "best", half=True)
+    release(half, half, "best")  # again: rounded kernels stay rounded
     card = (half / "README.md").read_text()
     assert "float32, kernels in float16, no pickle" in card
     assert "--checkpoint best --half" in card
@@ -197,9 +213,10 @@ def test_half_is_said_in_the_card_and_kept(tiny: tuple[Path, Path, Evaluation]) 
     half.rmdir()
 
 
-def test_the_card_says_where_a_network_began(tiny: tuple[Path, Path, Evaluation]) -> None:
+def test_the_card_names_the_origin_of_the_weights(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, _, result = tiny
     network = inference.restore(run, "best")
+    network.config.model.update(width=1.0, depth=1)
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
     assert "(JAX, Flax), " in card
     assert "parameters, trained from scratch." in card
@@ -212,19 +229,14 @@ def test_the_card_says_where_a_network_began(tiny: tuple[Path, Path, Evaluation]
     network.config.train.epochs = 20
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
     assert "trained from the weights of `pretrained/base`, 25% of each target from `a`, `b`." in card
-    assert "best checkpoint, of step 8" in card  # before the mean begins, the weights are those of the step
+    assert "best checkpoint, of step 8" in card  # before the mean begins
     network.config.train.epochs = 4
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
     assert "best checkpoint, mean of the weights of the last 3 epochs, of step 8" in card
 
 
 def test_a_run_inside_its_first_epoch_is_not_released(sample_dir: Path, tmp_path: Path) -> None:
-    config = quick.get_config()
-    config.data.dir = str(sample_dir)
-    config_lib.claim(tmp_path / "run", config)
-    tree = {"state": build(config).init(), "totals": metrics_lib.zeros()}
-    with closing(checkpoint.open_manager(tmp_path / "run")) as manager:
-        checkpoint.save(manager, 2, tree, {"history": [], "steps_per_epoch": 4}, None)
+    saved_run(tmp_path / "run", sample_dir, [])
     with pytest.raises(UserError, match="has not finished an epoch"):
-        release.release(tmp_path / "run", tmp_path / "out", "latest")
+        release(tmp_path / "run", tmp_path / "out", "latest")
     assert not (tmp_path / "out").exists()
