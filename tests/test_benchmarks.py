@@ -32,7 +32,7 @@ def test_all_scripts_run_by_path_from_the_root_and_have_a_help() -> None:
         assert f"python benchmarks/{script}" in text  # an example
 
 
-def test_what_a_script_lacks_is_reported_in_one_line(tmp_path: Path) -> None:
+def test_a_script_reports_what_it_lacks_in_one_line(tmp_path: Path) -> None:
     for script, arguments, expected in (
         ("compare.py", ["--torch-python", str(tmp_path / "python")], ".venv-bench/installed"),
         ("torch_step.py", [], ".venv-bench/bin/python"),

@@ -236,7 +236,7 @@ def test_no_average_is_kept_without_swa_and_moving_average() -> None:
         ({"schedule.boundaries": (2, 1), "schedule.scales": (0.1, 0.01)}, r"schedule\.boundaries=\(2, 1\) .*ascending"),
     ],
 )
-def test_the_checks_refuse_what_no_schedule_or_optimizer_can_be_made_of(fields: dict[str, Any], problem: str) -> None:
+def test_the_checks_refuse_unknown_names_and_wrong_boundaries(fields: dict[str, Any], problem: str) -> None:
     config = base.get_config()
     checks.check(config)
     config.update_from_flattened_dict(fields)
