@@ -248,9 +248,13 @@ def test_a_loaded_config_is_locked_and_keeps_its_types() -> None:
 
 def test_differences_name_the_fields_with_both_values() -> None:
     old = {"seed": 0, "optim": {"rate": 0.1, "name": "adam"}, "steps": [1, 2]}
-    new = {"seed": 0, "optim": {"rate": 0.2, "name": "adam"}, "steps": [1, 3], "more": "x" * 1000}
+    new = {"seed": 0, "optim": {"rate": 0.2, "name": "adam"}, "steps": [1, 3], "more": "x" * 1000, "other": 1}
     text = config.differences(old, new)
-    assert text == "optim.rate: 0.1 there, 0.2 now, steps: [1, 2] there, [1, 3] now, and 1 more"
+    long = config.shown("x" * 1000)
+    assert (
+        text
+        == f"optim.rate: 0.1 there, 0.2 now, steps: [1, 2] there, [1, 3] now, more: missing there, {long} now, and 1 more"
+    )
     assert len(config.differences({}, {"x" * 1000: "y" * 1000})) < 200
 
 

@@ -231,7 +231,7 @@ def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Return the first fields in which two nested dicts differ, with both values, and the count of the others, as text."""
+    """Return the first differences of two nested dicts, each with both values, and the count of the others, as text."""
     before, after = flatten(old), flatten(new)
 
     def text(fields: dict[str, Any], name: str) -> str:
