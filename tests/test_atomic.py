@@ -1,3 +1,5 @@
+"""Files that are written completely or not at all."""
+
 from pathlib import Path
 
 import pytest
@@ -5,20 +7,20 @@ import pytest
 from fer_jax.core import atomic
 
 
-def test_a_file_appears_whole_at_the_end_and_alone(tmp_path: Path) -> None:
-    path = tmp_path / "figures.csv"
+def test_a_file_is_replaced_at_the_end_and_nothing_else_remains(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
     path.write_text("old")
     with atomic.replacing(path) as partial:
         partial.write_text("half")
         assert path.read_text() == "old"
-        partial.write_text("whole")
-    assert path.read_text() == "whole"
+        partial.write_text("complete")
+    assert path.read_text() == "complete"
     assert [*tmp_path.iterdir()] == [path]
 
 
 @pytest.mark.parametrize("before", ["old", None])
-def test_an_error_leaves_what_was_there(tmp_path: Path, before: str | None) -> None:
-    path = tmp_path / "figures.csv"
+def test_an_error_leaves_the_folder_as_it_was(tmp_path: Path, before: str | None) -> None:
+    path = tmp_path / "metrics.csv"
     if before:
         path.write_text(before)
 
@@ -33,12 +35,12 @@ def test_an_error_leaves_what_was_there(tmp_path: Path, before: str | None) -> N
 
 
 def test_nothing_written_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), atomic.replacing(tmp_path / "figures.csv"):
+    with pytest.raises(FileNotFoundError), atomic.replacing(tmp_path / "metrics.csv"):
         pass
 
 
-def test_what_cannot_be_written_is_named_as_the_user_knows_it(tmp_path: Path) -> None:
-    path = tmp_path / "none" / "figures.csv"
+def test_an_error_names_the_file_and_not_its_partial_copy(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "metrics.csv"
     with pytest.raises(FileNotFoundError) as error, atomic.replacing(path) as partial:
-        partial.write_text("whole")
+        partial.write_text("complete")
     assert error.value.filename == str(path)

@@ -251,10 +251,8 @@ def test_differences_name_the_fields_with_both_values() -> None:
     new = {"seed": 0, "optim": {"rate": 0.2, "name": "adam"}, "steps": [1, 3], "more": "x" * 1000, "other": 1}
     text = config.differences(old, new)
     long = config.shown("x" * 1000)
-    assert (
-        text
-        == f"optim.rate: 0.1 there, 0.2 now, steps: [1, 2] there, [1, 3] now, more: missing there, {long} now, and 1 more"
-    )
+    parts = ["optim.rate: 0.1 there, 0.2 now", "steps: [1, 2] there, [1, 3] now", f"more: missing there, {long} now"]
+    assert text == f"{', '.join(parts)}, and 1 more"
     assert len(config.differences({}, {"x" * 1000: "y" * 1000})) < 200
 
 

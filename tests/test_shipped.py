@@ -1,0 +1,31 @@
+"""The configs and networks that come with fer_jax."""
+
+from pathlib import Path
+
+import pytest
+
+from fer_jax.core import config, run_folder, shipped
+from fer_jax.training import checks
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_names_in_a_clone() -> None:
+    assert shipped.configs()["base"].samefile(ROOT / "configs" / "base.py")
+    assert set(shipped.networks()) == {"base", "best"}
+    assert shipped.networks()["best"].samefile(ROOT / "pretrained" / "best")
+
+
+def test_folders_inside_the_package_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.py").write_text("")
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path)
+    assert shipped.configs() == {"mine": tmp_path / "configs" / "mine.py"}
+    assert shipped.networks() == {}
+
+
+@pytest.mark.parametrize("name", shipped.networks())
+def test_a_shipped_network_has_the_config_of_its_name(name: str) -> None:
+    stored = run_folder.read_config(run_folder.find(name))
+    assert config.as_json(stored) == config.as_json(config.load(name))
+    checks.check(stored)
