@@ -1,11 +1,11 @@
-"""A training run: epochs, evaluation, early stopping, logs, checkpoints, and resuming from them.
+"""A training run: epochs, validation, early stopping, checkpoints, logs, and resuming.
 
-All side effects of training are here, in `fer_jax.reporting.event_log` and in `fer_jax.training.checkpoint`.
+The side effects of training are here, in `fer_jax.training.checkpoint` and in `fer_jax.reporting.event_log`.
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,14 +21,15 @@ from fer_jax.core import config as config_lib
 from fer_jax.core.devices import Devices, memory_errors
 from fer_jax.core.errors import UserError
 from fer_jax.core.runtime import stop_requests
-from fer_jax.data import augment, batching, folders, training_set
-from fer_jax.data.batching import Batch, Examples, Render
+from fer_jax.data import batching, folders, training_set
+from fer_jax.data.batching import Batch, Examples
 from fer_jax.inference import teachers
 from fer_jax.models import registry
 from fer_jax.reporting.event_log import EventLog
 from fer_jax.training import checkpoint, setup, train_step
 from fer_jax.training import history as history_lib
 from fer_jax.training import metrics as metrics_lib
+from fer_jax.training import progress as progress_lib
 from fer_jax.training.checkpoint import Progress
 from fer_jax.training.checks import check, check_sources
 from fer_jax.training.history import SCALARS, EpochRecord, best_record
@@ -39,12 +40,13 @@ from fer_jax.training.train_step import TrainState
 
 Say = Callable[[str], None]
 StopAfter = Callable[[EpochRecord], bool]
+StepFunction = Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics]]
 
 HISTORY = "history.csv"  # in the run folder
 
 
 def _print(line: str) -> None:
-    print(line, flush=True)  # a log file should show it now
+    print(line, flush=True)  # a log file should have it at once
 
 
 def _never(record: EpochRecord) -> bool:
@@ -59,34 +61,21 @@ class Ending(NamedTuple):
     """The end of a run."""
 
     how: str  # "complete", "stopped early", "pruned", or "interrupted"
-    signal: str = ""  # that came, if any: the caller should end too, also where the run was just finished
+    signal: str = ""  # a signal that came: the caller should end too, even if the run is finished
 
     @property
     def finished(self) -> bool:
-        """True where nothing is left to train."""
+        """True if nothing is left to train."""
         return self.how != "interrupted"
 
 
 class _Inputs(NamedTuple):
-    """The data of a run and what follows from them."""
+    """The data of a run."""
 
     training: Examples
     valid: Examples
     digest: str  # of both
     steps_per_epoch: int
-    initial: TrainState
-
-
-class _Position(NamedTuple):
-    """How far a run is."""
-
-    state: TrainState
-    totals: Metrics  # of the epoch under way
-    step: int
-    history: list[EpochRecord]
-    code: list[dict[str, Any]]  # see checkpoint.Progress
-    resumed: bool
-    clock: Clock | None = None  # of the epoch trained last
 
 
 class _Run(NamedTuple):
@@ -102,48 +91,65 @@ class _Run(NamedTuple):
     stop_after: StopAfter
 
 
-@memory_errors("lower train.batch_size or train.eval_batch_size, or set model.dtype=bfloat16, in another --workdir")
-def train(config: ConfigDict, run: Path, say: Say = _print, stop_after: StopAfter = _never) -> Ending:
-    """Train `config` in the run folder, from its latest checkpoint if it has one, until it is done.
+class _Position(NamedTuple):
+    """The point that a run has reached."""
 
-    Done is the last epoch, or `train.patience` epochs without a better validation accuracy. SIGTERM or Ctrl-C
-    saves and returns early.
+    state: TrainState
+    totals: Metrics  # of the unfinished epoch
+    step: int
+    history: list[EpochRecord]
+    code: list[dict[str, Any]]  # see checkpoint.Progress
+    resumed: bool
+
+
+@memory_errors("lower train.batch_size or train.eval_batch_size, or set model.dtype=bfloat16, in another --workdir")
+def train(config: ConfigDict, folder: Path, say: Say = _print, stop_after: StopAfter = _never) -> Ending:
+    """Train a config in its run folder, from the latest checkpoint if there is one, until the run is finished.
+
+    It is finished after the last epoch, or after `train.patience` epochs without a better validation accuracy.
+    SIGTERM or Ctrl-C saves and returns early.
 
     Args:
         config: all fields of `schema.default_config()`.
-        run: the run folder.
+        folder: the run folder.
         say: gets a line for each event.
         stop_after: gets the record of each new epoch; True ends the run there, "pruned".
 
     Raises:
         DivergenceError: loss or gradient became non-finite.
-        OutOfMemoryError: the device has not enough.
+        OutOfMemoryError: the device has too little memory.
         UserError: config, data or folder cannot be used.
     """
-    check(config)  # a wrong config shows before the data are read and the folder is made
+    devices = _check(config, folder)
+    inputs, initial = _read_inputs(config)
+    parts = setup.build(config, inputs.steps_per_epoch)
+    lock = run_folder.claim(folder, config, devices.first)
+    with lock, closing(checkpoint.open_manager(folder)) as manager:
+        if not devices.first:  # one process speaks for all
+            say = _drop
+        run = _Run(config, folder, devices, parts, inputs, manager, say, stop_after)
+        position = _restore(run, initial)
+        del initial  # the first step frees its memory
+        return _train_epochs(run, position)
+
+
+def _drop(line: str) -> None:
+    pass
+
+
+def _check(config: ConfigDict, folder: Path) -> Devices:
+    """The devices of the run; a UserError before the data are read and the folder is made."""
+    check(config)
     devices = Devices()
     devices.check_batch_size(config.train.batch_size)
-    if not (run / run_folder.CONFIG).exists():  # a resumed run has what it learned from its sources
+    if not (folder / run_folder.CONFIG).exists():  # a resumed run does without its sources
         check_sources(config)
-    inputs = _read_inputs(config)
-    parts = setup.build(config, inputs.steps_per_epoch)
-    with (
-        run_folder.claim(run, config, devices.first),
-        closing(checkpoint.open_manager(run)) as manager,
-    ):
-        silent = say if devices.first else lambda line: None  # one process speaks for all
-        task = _Run(config, run, devices, parts, inputs, manager, silent, stop_after)
-        position = _restore(task)
-        if how := _ending(task, position.history):
-            task.say(_about(task, position.state))
-            task.say(_result(how, position.history))
-            return Ending(how)
-        return _train_epochs(task, position)
+    return devices
 
 
-def _read_inputs(config: ConfigDict) -> _Inputs:
-    """Read the data, while the initial state is computed."""
-    with ThreadPoolExecutor(1) as pool:  # it compiles for as long as the images take to be read
+def _read_inputs(config: ConfigDict) -> tuple[_Inputs, TrainState]:
+    """The data, and the initial state, which is computed at the same time."""
+    with ThreadPoolExecutor(1) as pool:  # compiling it takes as long as reading the images
         initial = pool.submit(setup.create_train_state, config)
         training = training_set.training(config)
         valid = batching.select(folders.load(config.data.dir, "valid"), "majority")
@@ -152,16 +158,16 @@ def _read_inputs(config: ConfigDict) -> _Inputs:
     if steps_per_epoch == 0 or len(valid.images) == 0:
         raise UserError(
             f"{config.data.dir} gives {len(training.images)} training and {len(valid.images)} validation images; "
-            f"train.batch_size={config.train.batch_size} needs as many of the first, and one of the second"
+            f"train.batch_size={config.train.batch_size} needs at least as many training images, and one to validate"
         )
-    return _Inputs(training, valid, digest, steps_per_epoch, initial.result())
+    return _Inputs(training, valid, digest, steps_per_epoch), initial.result()
 
 
-def _restore(task: _Run) -> _Position:
+def _restore(run: _Run, initial: TrainState) -> _Position:
     """The position of the latest checkpoint, or the start of a new run."""
-    config, inputs, devices = task.config, task.inputs, task.devices
-    tree: dict[str, Any] = {"state": inputs.initial, "totals": metrics_lib.zeros()}
-    saved = checkpoint.restore(task.manager, "latest", tree, devices.replicated)
+    config, inputs, devices = run.config, run.inputs, run.devices
+    tree: dict[str, Any] = {"state": initial, "totals": metrics_lib.zeros()}
+    saved = checkpoint.restore(run.manager, "latest", tree, devices.replicated)
     version = provenance.code_version()
     if saved is None:
         if config.train.init_from:
@@ -169,9 +175,9 @@ def _restore(task: _Run) -> _Position:
         tree = devices.replicate(tree)
         return _Position(tree["state"], tree["totals"], 0, [], [{**version, "from_step": 0}], resumed=False)
     progress = saved.progress
-    other_data = progress.pictures not in ("", inputs.digest)  # older runs did not keep it
-    if progress.steps_per_epoch != inputs.steps_per_epoch or other_data:
-        raise UserError(f"{config.data.dir} has changed since {task.folder} was started; choose another --workdir")
+    other_images = progress.pictures not in ("", inputs.digest)  # older runs did not store the digest
+    if progress.steps_per_epoch != inputs.steps_per_epoch or other_images:
+        raise UserError(f"{config.data.dir} has changed since {run.folder} was started; choose another --workdir")
     code = [dict(entry) for entry in progress.code]
     if not code or {name: code[-1].get(name) for name in version} != version:
         code.append({**version, "from_step": saved.step})
@@ -179,105 +185,112 @@ def _restore(task: _Run) -> _Position:
 
 
 def _initial_variables(config: ConfigDict) -> Any:
-    """The network that `train.init_from` names; UserError unless it is the network of this config."""
+    """The weights of `train.init_from`; UserError unless its network is the network of this config."""
     network = inference.restore(config.train.init_from, "best")
-    free = ("dropout", "dtype", "stochastic_depth")  # the weights do not depend on these fields
-    other, own = (
-        {"model": {name: value for name, value in json["model"].items() if name not in free}, "image": json["image"]}
-        for json in map(config_lib.as_json, (network.config, config))
+    independent = ("dropout", "dtype", "stochastic_depth")  # the weights do not depend on these fields
+    theirs, ours = (
+        {
+            "model": {name: value for name, value in fields["model"].items() if name not in independent},
+            "image": fields["image"],
+        }
+        for fields in map(config_lib.as_json, (network.config, config))
     )
-    if other != own:
-        differences = config_lib.differences(other, own)
+    if theirs != ours:
+        differences = config_lib.differences(theirs, ours)
         raise UserError(f"train.init_from={config.train.init_from} holds another network ({differences})")
     return network.variables
 
 
-def _train_epochs(task: _Run, position: _Position) -> Ending:
-    """Train epoch by epoch until the run is done or a signal comes, and save after each."""
-    config, inputs, devices = task.config, task.inputs, task.devices
-    steps_per_epoch = inputs.steps_per_epoch
-    training = teachers.with_soft_targets(inputs.training, config.data, task.folder, position.resumed, task.say)
-    step_function = setup.step_function(config, task.parts, devices, training)
-    evaluate = setup.evaluator(task.parts.network, devices, config.train.eval_batch_size)
+def _train_epochs(run: _Run, position: _Position) -> Ending:
+    """Train until the run is finished or a signal comes, and save after each epoch."""
+    config, inputs, devices = run.config, run.inputs, run.devices
+    _write_history(run, position.history)
+    if how := _ending(run, position.history):
+        run.say(_about(run, position.state))
+        run.say(progress_lib.result(how, position.history))
+        return Ending(how)
+    training = teachers.with_soft_targets(inputs.training, config.data, run.folder, position.resumed, run.say)
+    step_function = setup.step_function(config, run.parts, devices, training)
+    evaluate = setup.evaluator(run.parts.network, devices, config.train.eval_batch_size)
     compiled: set[int] = set()
-    how = signal = ""
-    with ExitStack() as stack:
-        stop = stack.enter_context(stop_requests())
-        events = stack.enter_context(closing(EventLog(task.folder, position.step, devices.first)))
-        batches = setup.ready_batches(config, task.parts, devices, training, steps_per_epoch, position.step)
-        ready = stack.enter_context(closing(batches))
-        task.say(_about(task, position.state))
+    signal = ""
+    batches = partial(setup.ready_batches, config, run.parts, devices, training, inputs.steps_per_epoch)
+    with (
+        stop_requests() as stop,
+        closing(EventLog(run.folder, position.step, devices.first)) as events,
+        closing(batches(position.step)) as calls,
+    ):
+        run.say(_about(run, position.state))
         if position.resumed:
-            epoch = f"{position.step / steps_per_epoch:.2f} of {config.train.epochs}"
-            task.say(f"resuming from step {position.step} (epoch {epoch})")
+            epoch = f"{position.step / inputs.steps_per_epoch:.2f} of {config.train.epochs}"
+            run.say(f"resuming from step {position.step} (epoch {epoch})")
         else:
-            events.start(config, _sample_grid(training, task.parts.network.render, config.seed))
+            events.start(config, training.images, run.parts.network.render)
         while not how and not signal:
-            position, signal = _train_epoch(task, position, ready, step_function, stop, compiled)
-            if position.step % steps_per_epoch:  # interrupted inside the epoch
-                _save(task, position, accuracy=None)
+            clock = Clock(config.train.batch_size, position.step % inputs.steps_per_epoch, compiled)
+            position, signal = _train_epoch(run, position, calls, step_function, stop, clock)
+            if position.step % inputs.steps_per_epoch:  # interrupted inside the epoch
+                _save(run, position, accuracy=None)
                 break
-            counted = evaluate(train_step.eval_variables(position.state), inputs.valid)
-            position = _finish_epoch(task, position, counted, events)
-            pruned = task.stop_after(position.history[-1])  # it gets every record, also the last
-            how = _ending(task, position.history) or ("pruned" if pruned else "")
-        task.manager.wait_until_finished()
+            valid = evaluate(train_step.eval_variables(position.state), inputs.valid)
+            position = _finish_epoch(run, position, valid, clock, events)
+            pruned = run.stop_after(position.history[-1])  # it gets every record, the last one too
+            how = _ending(run, position.history) or ("pruned" if pruned else "")
+        run.manager.wait_until_finished()
         if how:
             events.finish(config, best_record(position.history))
-            task.say(_result(how, position.history))
+            run.say(progress_lib.result(how, position.history))
         else:
-            task.say(f"{signal}: saved at step {position.step}; the same command resumes from there")
-    # A signal after the last step counts too.
-    return Ending(how or "interrupted", signal or stop())
+            run.say(f"{signal}: saved at step {position.step}; the same command resumes from there")
+    return Ending(how or "interrupted", signal or stop())  # a signal after the last step counts too
 
 
 def _train_epoch(
-    task: _Run,
+    run: _Run,
     position: _Position,
-    ready: Iterator[Batch],
-    step_function: Callable[..., tuple[TrainState, Metrics]],
+    calls: Iterator[Batch],
+    step_function: StepFunction,
     stop: Callable[[], str],
-    compiled: set[int],
+    clock: Clock,
 ) -> tuple[_Position, str]:
     """The position after the epoch's last step, or after the step at which a signal came, and the signal's name."""
-    steps, batch_size = task.inputs.steps_per_epoch, task.config.train.batch_size
-    epoch, epochs = len(position.history) + 1, task.config.train.epochs
-    clock = Clock(batch_size, position.step % steps, compiled)
-    title, left = f"epoch {epoch}/{epochs}", (epochs - epoch + 1) * steps
-    with closing(EpochProgress(title, steps, left, batch_size, task.devices.first)) as progress:
-        state, totals, signal = _train_steps(position, ready, step_function, stop, clock, progress)
-    _check_finite(totals, task.manager)
-    return position._replace(state=state, totals=totals, step=int(state.step), clock=clock), signal
+    options, steps = run.config.train, run.inputs.steps_per_epoch
+    title = f"epoch {len(position.history) + 1}/{options.epochs}"
+    steps_left = (options.epochs - len(position.history)) * steps
+    with closing(EpochProgress(title, steps, steps_left, options.batch_size, run.devices.first)) as progress:
+        state, totals, signal = _train_steps(position, calls, step_function, stop, clock, progress)
+    _check_finite(totals, run.manager)
+    return position._replace(state=state, totals=totals, step=int(state.step)), signal
 
 
 def _train_steps(
     position: _Position,
-    ready: Iterator[Batch],
-    step_function: Callable[..., tuple[TrainState, Metrics]],
+    calls: Iterator[Batch],
+    step_function: StepFunction,
     stop: Callable[[], str],
     clock: Clock,
     progress: EpochProgress,
 ) -> tuple[TrainState, Metrics, str]:
-    """The state and the epoch's metrics after its last step, or after the step at which the signal named last came."""
+    """The state and the epoch's metrics after its last step, or after the step at which a signal came, and its name."""
     state, totals = position.state, position.totals
     signal, alone = "", jax.process_count() == 1
     done = position.step % progress.steps
     while done < progress.steps:
-        batches = clock.wait_for(ready)
+        batches = clock.wait_for(calls)
         if compiles := clock.compiles(batches):
             jax.block_until_ready(totals)
             clock.tick(done)
-            progress.note("compiling")
-        finished, previous = done, totals
-        state, totals = step_function(state, totals, batches)
-        done += len(batches.mask)
-        if compiles:
+        with progress.note("compiling") if compiles else nullcontext():
             finished, previous = done, totals
-        # One call stays in flight, so the device is busy while the host works.
-        jax.block_until_ready(previous)
+            state, totals = step_function(state, totals, batches)
+            done += len(batches.mask)
+            if compiles:
+                finished, previous = done, totals
+            # One call stays in flight, so the device is busy while the host works.
+            jax.block_until_ready(previous)
         clock.tick(finished, counts=not compiles)
         if progress.due() and int(previous.steps):
-            # Several processes must all stop at one step: they do at the epoch's end.
+            # Several processes must stop at the same step: they do so at the end of the epoch.
             if alone and int(previous.bad_step) != metrics_lib.NEVER:
                 break
             progress.show(finished, metrics_lib.summary(previous), clock.images_per_s())
@@ -288,87 +301,63 @@ def _train_steps(
     return state, totals, signal
 
 
-def _finish_epoch(task: _Run, position: _Position, counted: Metrics, events: EventLog) -> _Position:
-    """Record a whole epoch: checkpoint, history.csv, TensorBoard, a line; then the position with its totals at zero."""
-    clock = position.clock
-    assert clock is not None  # an epoch has just been trained
+def _finish_epoch(run: _Run, position: _Position, valid: Metrics, clock: Clock, events: EventLog) -> _Position:
+    """Record a whole epoch: checkpoint, history.csv, TensorBoard, a line. The new position has totals of zero."""
     record = EpochRecord(
         epoch=len(position.history) + 1,
         step=position.step,
         train=_scalars(position.totals),
-        valid=_scalars(counted),
-        learning_rate=float(task.parts.schedule(np.float32(position.step - 1))),
-        grad_norm=float(position.totals.grad_norm) / task.inputs.steps_per_epoch,
+        valid=_scalars(valid),
+        learning_rate=float(run.parts.schedule(np.float32(position.step - 1))),
+        grad_norm=float(position.totals.grad_norm) / run.inputs.steps_per_epoch,
         images_per_s=clock.images_per_s(),
-        data_wait=clock.waiting_share(),
+        data_wait=clock.waiting_fraction(),
     )
-    totals = task.devices.replicate(metrics_lib.zeros())
+    totals = run.devices.replicate(metrics_lib.zeros())
     position = position._replace(totals=totals, history=[*position.history, record])
-    _save(task, position, accuracy=record.valid["accuracy"])
-    if task.devices.first:
-        with atomic.replacing(task.folder / HISTORY) as partial:
-            partial.write_text(history_lib.as_csv(position.history))
-    events.epoch(record, np.asarray(counted.confusion))
-    task.say(_line(record, task.config.train.epochs, best_record(position.history) is record))
+    _save(run, position, accuracy=record.valid["accuracy"])
+    _write_history(run, position.history)
+    events.epoch(record, np.asarray(valid.confusion))
+    run.say(progress_lib.epoch_line(record, run.config.train.epochs, best_record(position.history) is record))
     return position
 
 
-def _save(task: _Run, position: _Position, accuracy: float | None) -> None:
-    progress = Progress(position.history, task.inputs.steps_per_epoch, task.inputs.digest, position.code)
+def _save(run: _Run, position: _Position, accuracy: float | None) -> None:
+    progress = Progress(position.history, run.inputs.steps_per_epoch, run.inputs.digest, position.code)
     tree = {"state": position.state, "totals": position.totals}
-    checkpoint.save(task.manager, position.step, tree, progress, accuracy)
+    checkpoint.save(run.manager, position.step, tree, progress, accuracy)
 
 
-def _ending(task: _Run, history: list[EpochRecord]) -> str:
-    return history_lib.ending(history, task.config.train.epochs, task.config.train.patience)
+def _write_history(run: _Run, history: list[EpochRecord]) -> None:
+    """Write history.csv; a line if it cannot be written, as on Windows while a spreadsheet has it open."""
+    if not run.devices.first:
+        return
+    try:
+        with atomic.replacing(run.folder / HISTORY) as path:
+            path.write_text(history_lib.as_csv(history), newline="")
+    except OSError as error:
+        run.say(f"{run.folder / HISTORY} cannot be written: {error.strerror}; the next epoch tries again")
 
 
-def _about(task: _Run, state: TrainState) -> str:
-    config, inputs = task.config, task.inputs
-    labels = config.data.label_mode + (", without duplicates" if config.data.drop_repeats else "")
-    return (
-        f"{config.model.name}: {registry.count_parameters(state.params):,} parameters; {len(inputs.training.images):,} "
-        f"training images ({labels}), {len(inputs.valid.images):,} for validation (majority); "
-        f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
-    )
+def _ending(run: _Run, history: list[EpochRecord]) -> str:
+    return history_lib.ending(history, run.config.train.epochs, run.config.train.patience)
 
 
-def _result(how: str, history: list[EpochRecord]) -> str:
-    best = best_record(history)
-    return f"{how}: best validation accuracy {best.valid['accuracy']:.2%}, epoch {best.epoch}"
+def _about(run: _Run, state: TrainState) -> str:
+    parameters = registry.count_parameters(state.params)
+    return progress_lib.about(run.config, parameters, len(run.inputs.training.images), len(run.inputs.valid.images))
 
 
-def _line(record: EpochRecord, epochs: int, better: bool) -> str:
-    train, valid = record.train, record.valid
-    return (
-        f"epoch {record.epoch}/{epochs}: train loss {train['loss']:.4f}, accuracy {train['accuracy']:.2%}; "
-        f"validation loss {valid['loss']:.4f}, accuracy {valid['accuracy']:.2%}, macro F1 {valid['macro_f1']:.2%}; "
-        f"{record.images_per_s:.0f} images/s{' *' if better else ''}"
-    )
-
-
-def _sample_grid(examples: Examples, render: Render, seed: int) -> np.ndarray:
-    """The first training images, each as it is and in seven augmented versions: u8[H, W]."""
-    count = min(8, len(examples.images))
-    images = np.repeat(examples.images[:count], 8, axis=0)
-    rng = np.random.default_rng((seed, 0, 0, 4))
-    params = augment.sample(rng, len(images), render.recipe, render.size, render.erase)
-    draw = partial(augment.render, size=render.size, normalize=render.normalize)
-    rendered = draw(images, params)
-    rendered[::8] = draw(images[::8], augment.identity(count, render.size))
-    return augment.grid(rendered, columns=8)
-
-
-def _scalars(counted: Metrics) -> dict[str, float]:
-    summary = metrics_lib.summary(counted)
+def _scalars(metrics: Metrics) -> dict[str, float]:
+    summary = metrics_lib.summary(metrics)
     return {name: summary[name] for name in SCALARS}
 
 
 def _check_finite(totals: Metrics, manager: ocp.CheckpointManager) -> None:
     if (bad := int(totals.bad_step)) != metrics_lib.NEVER:
         manager.wait_until_finished()
-        last = manager.latest_step()
-        kept = "no checkpoint was written yet" if last is None else f"the checkpoint of step {last} is kept"
+        latest = manager.latest_step()
+        kept = "no checkpoint was written yet" if latest is None else f"the checkpoint of step {latest} is kept"
         raise DivergenceError(
             f"loss or gradient is not finite at step {bad}; {kept}; lower "
             "optim.learning_rate or set optim.clip_norm, in another --workdir"

@@ -1,5 +1,6 @@
 import gc
 import shutil
+import warnings
 from contextlib import closing
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.core.cli import UserError
 from fer_jax.core.devices import Devices
+from fer_jax.core.errors import UserError
 from fer_jax.training import checkpoint, packing
+from fer_jax.training.checkpoint import Progress
+from fer_jax.training.history import SCALARS, EpochRecord
 
 
 def tree(value: float) -> dict:
@@ -20,10 +23,15 @@ def tree(value: float) -> dict:
 LIKE = jax.eval_shape(lambda: tree(0.0))
 
 
+def record(epoch: int) -> EpochRecord:
+    scalars = dict.fromkeys(SCALARS, 0.5)
+    return EpochRecord(epoch, epoch, scalars, scalars, learning_rate=0.1)
+
+
 def save_all(run: Path, accuracies: dict[int, float | None]) -> None:
     with closing(checkpoint.open_manager(run)) as manager:
         for step, accuracy in accuracies.items():
-            checkpoint.save(manager, step, tree(step), {"history": [step]}, accuracy)
+            checkpoint.save(manager, step, tree(step), Progress([record(step)], 4), accuracy)
 
 
 def restore(run: Path, which: str, like=LIKE):
@@ -36,7 +44,7 @@ def restore(run: Path, which: str, like=LIKE):
     [
         ({1: 0.5, 2: 0.7, 3: 0.6}, 2, {2, 3}),
         ({1: 0.5, 2: 0.6, 3: 0.7}, 3, {3}),
-        ({1: 0.7, 2: 0.7, 3: 0.7}, 1, {1, 3}),  # of equals the earlier, as early stopping counts
+        ({1: 0.7, 2: 0.7, 3: 0.7}, 1, {1, 3}),  # the earlier of equals, as in early stopping
         ({1: 0.5, 2: 0.7, 3: None}, 2, {2, 3}),  # 3: interrupted inside an epoch
         ({1: 0.5, 2: None, 3: 0.4, 4: 0.3}, 1, {1, 4}),
     ],
@@ -47,7 +55,7 @@ def test_latest_and_best_are_kept_and_nothing_else(tmp_path: Path, accuracies, b
     latest = restore(tmp_path, "latest")
     assert latest.step == max(accuracies)
     assert restore(tmp_path, "best").step == best
-    assert latest.progress == {"history": [max(accuracies)]}
+    assert latest.progress == Progress([record(max(accuracies))], 4, code=[], layouts=[])
     jax.tree.map(np.testing.assert_array_equal, latest.tree, tree(max(accuracies)))
 
 
@@ -71,41 +79,50 @@ def test_nothing_saved_is_none(tmp_path: Path) -> None:
     assert restore(tmp_path, "best") is None
 
 
-def test_what_is_saved_is_the_state_of_that_moment(tmp_path: Path) -> None:
-    # saving goes on while training does: donated buffers must not leak into the checkpoint
+def test_a_save_keeps_the_state_of_its_step(tmp_path: Path) -> None:
+    # Saving goes on while training does: donated buffers must not leak into the checkpoint.
     step = jax.jit(lambda t: jax.tree.map(lambda leaf: leaf + 1, t), donate_argnums=0)
     state = tree(5.0)
     with closing(checkpoint.open_manager(tmp_path)) as manager:
-        checkpoint.save(manager, 5, state, {}, 0.5)
+        checkpoint.save(manager, 5, state, Progress([], 4), 0.5)
         for _ in range(20):
             state = step(state)
     jax.tree.map(np.testing.assert_array_equal, restore(tmp_path, "latest").tree, tree(5.0))
 
 
-@pytest.mark.filterwarnings("error")
-def test_a_checkpoint_of_another_network_gets_one_line(tmp_path: Path) -> None:
+@pytest.fixture
+def no_garbage() -> None:
+    """Collect the garbage of earlier tests, so that its warnings come before this test."""
+    with warnings.catch_warnings(action="ignore"):
+        gc.collect()
+
+
+@pytest.mark.filterwarnings(
+    "error", "ignore:unclosed database:ResourceWarning"
+)  # a thread of a tuning test may end now
+def test_a_checkpoint_of_another_network_gets_one_line(tmp_path: Path, no_garbage: None) -> None:
     save_all(tmp_path, {1: 0.9})
     like = {**LIKE, "w": jax.ShapeDtypeStruct((4, 3), jnp.float32)}
-    with pytest.raises(UserError, match=r"step_1 cannot be restored: w is \[2, 3\] there, and \[4, 3\] was") as error:
+    with pytest.raises(UserError, match=r"step_1 cannot be restored: w is \[2, 3\], not \[4, 3\]") as error:
         restore(tmp_path, "latest", like)
     assert "\n" not in str(error.value)
     del error
-    gc.collect()  # what a broken-off read leaves behind would complain here
+    gc.collect()  # the remains of a read that was broken off would warn here
 
 
 def test_a_checkpoint_of_another_tree_gets_one_line(tmp_path: Path) -> None:
     save_all(tmp_path, {1: 0.9})
-    with pytest.raises(UserError, match=r"step_1 cannot be restored: bias is not there; if another version") as error:
+    with pytest.raises(UserError, match=r"step_1 cannot be restored: bias is missing; if another version") as error:
         restore(tmp_path, "latest", {**LIKE, "bias": jax.ShapeDtypeStruct((3,), jnp.float32)})
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"step_1 cannot be restored: w is there and was not expected"):
+    with pytest.raises(UserError, match=r"step_1 cannot be restored: w is not part of the network"):
         restore(tmp_path, "latest", {name: leaf for name, leaf in LIKE.items() if name != "w"})
 
 
-def test_packed_vectors_of_other_names_are_not_taken_for_these(tmp_path: Path) -> None:
+def test_packed_vectors_of_other_names_are_refused(tmp_path: Path) -> None:
     tree = {"params": packing.pack({"norm": {"bias": jnp.zeros(3), "scale": jnp.ones(3)}, "kernel": jnp.ones((2, 2))})}
     with closing(checkpoint.open_manager(tmp_path)) as manager:
-        checkpoint.save(manager, 1, tree, {}, None)
+        checkpoint.save(manager, 1, tree, Progress([], 4), None)
     jax.tree.map(np.testing.assert_array_equal, restore(tmp_path, "latest", tree).tree, tree)
     like = {"params": packing.pack({"norm": {"gain": jnp.ones(3), "offset": jnp.zeros(3)}, "kernel": jnp.ones((2, 2))})}
     with pytest.raises(UserError, match=r"its biases, scales or statistics have other names; if another version"):
@@ -121,25 +138,41 @@ def test_a_damaged_checkpoint_gets_one_line(tmp_path: Path) -> None:
         restore(tmp_path, "latest")
     assert "\n" not in str(error.value)
     del error
-    gc.collect()  # orbax's other reads were broken off and complain: here, and not in some later test
+    gc.collect()  # orbax's other reads were broken off; they warn here, not in a later test
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_history_is_that_of_the_latest_checkpoint_that_can_be_read(tmp_path: Path) -> None:
+def test_the_history_is_that_of_the_latest_readable_checkpoint(tmp_path: Path) -> None:
     save_all(tmp_path, {1: 0.9, 2: 0.5})
     with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
-        assert checkpoint.history(manager) == [2]
+        assert checkpoint.history(manager) == [record(2)]
     for file in (tmp_path / "checkpoints" / "step_2" / "progress").iterdir():
         file.write_text('{"history": [2')
     with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
-        assert checkpoint.history(manager) == [1]
+        assert checkpoint.history(manager) == [record(1)]
         assert restore(tmp_path, "best").step == 1
     with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
         manager.all_steps()
-        shutil.rmtree(tmp_path / "checkpoints" / "step_2")  # by the process that trains, meanwhile
-        assert checkpoint.history(manager) == [1]
+        shutil.rmtree(tmp_path / "checkpoints" / "step_2")  # as the process that trains may do meanwhile
+        assert checkpoint.history(manager) == [record(1)]
         shutil.rmtree(tmp_path / "checkpoints" / "step_1" / "progress")
         assert checkpoint.history(manager) == []
+
+
+def test_progress_of_another_version_is_read_or_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(run: Path, without: str) -> None:
+        def stored(progress: Progress) -> dict:
+            return {name: value for name, value in fields(progress).items() if name != without} | {"later": 1}
+
+        monkeypatch.setattr(Progress, "_asdict", stored)
+        save_all(run, {1: 0.9})
+
+    fields = Progress._asdict
+    save(tmp_path / "older", "pictures")
+    assert restore(tmp_path / "older", "latest").progress.history == [record(1)]
+    save(tmp_path / "oldest", "steps_per_epoch")
+    with pytest.raises(UserError, match=r"step_1 cannot be restored: .*steps_per_epoch.*; if another version"):
+        restore(tmp_path / "oldest", "latest")
 
 
 def test_half_written_checkpoints_are_not_seen(tmp_path: Path) -> None:

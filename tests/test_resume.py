@@ -7,19 +7,19 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax import logs
-from fer_jax.core.cli import UserError
-from fer_jax.core.devices import stop_requests
+from fer_jax.core.errors import UserError
+from fer_jax.core.runtime import stop_requests
+from fer_jax.reporting.event_log import EventLog
 from fer_jax.train import Ending, train
-from fer_jax.training import checkpoint
+from fer_jax.training.checkpoint import Progress
 from tests.small_runs import interrupt, quiet, restored
 
 
 def without_speed(history):
-    return [{k: v for k, v in record.items() if k not in ("images_per_s", "data_wait")} for record in history]
+    return [record._replace(images_per_s=0, data_wait=0) for record in history]
 
 
-@pytest.mark.parametrize("everything_on", [False, True])
+@pytest.mark.parametrize("everything_on", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
     config, whole: Path, tmp_path: Path, everything_on: bool
 ) -> None:
@@ -30,14 +30,14 @@ def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
         train(config, whole, quiet)
     steps = []
     for _ in range(3):
-        # between two epochs: the next step notices, and the run saves inside the epoch that it began
+        # A signal between two epochs: the next step notices it, and the run saves inside the new epoch.
         assert train(config, tmp_path / "parts", interrupt(("epoch 1", "resuming"))) == Ending("interrupted", "SIGTERM")
         steps.append(restored(config, tmp_path / "parts").step)
     assert train(config, tmp_path / "parts", quiet) == Ending("complete")
     assert sorted(set(steps)) == steps
     once, parts = (restored(config, run) for run in (whole, tmp_path / "parts"))
     assert any(step % (once.step // 3) for step in steps)  # some were inside an epoch
-    assert without_speed(once.progress["history"]) == without_speed(parts.progress["history"])
+    assert without_speed(once.progress.history) == without_speed(parts.progress.history)
     jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
 
 
@@ -55,7 +55,7 @@ def test_ctrl_c_saves_too(config, tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_signal_after_the_last_step_is_told(config, tmp_path: Path) -> None:
+def test_a_signal_after_the_last_step_is_returned(config, tmp_path: Path) -> None:
     config.train.epochs = 1
     assert train(config, tmp_path, interrupt()) == Ending("complete", "SIGTERM")
     assert train(config, tmp_path, interrupt()) == Ending("complete")  # nothing to do, nothing came
@@ -64,31 +64,32 @@ def test_a_signal_after_the_last_step_is_told(config, tmp_path: Path) -> None:
     assert pruned == Ending("pruned", "SIGTERM")
 
 
-def test_a_signal_while_the_last_picture_is_drawn_is_told(
+def test_a_signal_while_the_last_plot_is_drawn_is_returned(
     config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def close(log: logs.EventLog) -> None:
+    def close(log: EventLog) -> None:
         signal.raise_signal(signal.SIGINT)
-        closed(log)
+        original(log)
 
-    closed, config.train.epochs = logs.EventLog.close, 1
-    monkeypatch.setattr(logs.EventLog, "close", close)
+    original, config.train.epochs = EventLog.close, 1
+    monkeypatch.setattr(EventLog, "close", close)
     assert train(config, tmp_path, quiet) == Ending("complete", "SIGINT")
 
 
-def test_a_signal_is_not_lost_where_an_error_ends_the_run() -> None:
-    def fail(come: bool) -> None:
+def test_a_signal_is_not_lost_if_an_error_ends_the_run() -> None:
+    def fail(interrupted: bool) -> None:
         with stop_requests():
-            if come:
+            if interrupted:
                 signal.raise_signal(signal.SIGINT)
             raise ZeroDivisionError
 
     with pytest.raises(KeyboardInterrupt):
-        fail(come=True)
+        fail(interrupted=True)
     with pytest.raises(ZeroDivisionError):
-        fail(come=False)
+        fail(interrupted=False)
 
 
+@pytest.mark.slow
 def test_several_steps_a_call_are_resumed_inside_an_epoch(config, tmp_path: Path) -> None:
     config.augment.renderer = "device"
     config.train.update(steps_per_call=4, epochs=2)
@@ -105,7 +106,7 @@ def fewer(labels: list[str]) -> list[str]:
 
 
 def another_vote(labels: list[str]) -> list[str]:
-    """The same pictures, but one that all ten called happy is called sad."""
+    """The same images and votes, except that an image with ten votes for happiness has ten for sadness."""
     happy = next(row for row, line in enumerate(labels) if line.rstrip().endswith(",0,10,0,0,0,0,0,0,0,0"))
     return [*labels[:happy], labels[happy].replace(",0,10,0,0,0,", ",0,0,0,10,0,"), *labels[happy + 1 :]]
 
@@ -113,7 +114,7 @@ def another_vote(labels: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("folder", "change"), [("FER2013Train", fewer), ("FER2013Train", another_vote), ("FER2013Valid", another_vote)]
 )
-def test_changed_data_is_not_resumed_on(config, tmp_path: Path, folder: str, change) -> None:
+def test_a_run_is_not_resumed_on_changed_data(config, tmp_path: Path, folder: str, change) -> None:
     shutil.copytree(config.data.dir, tmp_path / "data")
     config.data.dir = str(tmp_path / "data")
     train(config, tmp_path / "run", interrupt())
@@ -123,20 +124,19 @@ def test_changed_data_is_not_resumed_on(config, tmp_path: Path, folder: str, cha
         train(config, tmp_path / "run", quiet)
 
 
-def test_a_run_of_before_its_pictures_were_kept_goes_on(
+def test_a_run_without_a_digest_and_code_versions_is_resumed(
     config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def save(manager, step, tree, progress, accuracy) -> None:
-        older = {name: value for name, value in progress.items() if name != "pictures"}
-        saved(manager, step, tree, older, accuracy)
+    def older_fields(progress: Progress) -> dict:
+        return {name: value for name, value in fields(progress).items() if name not in ("pictures", "code")}
 
-    saved, config.train.epochs = checkpoint.save, 2
-    monkeypatch.setattr(checkpoint, "save", save)
+    fields, config.train.epochs = Progress._asdict, 2
+    monkeypatch.setattr(Progress, "_asdict", older_fields)
     assert train(config, tmp_path, interrupt()) == Ending("interrupted", "SIGTERM")
     assert train(config, tmp_path, quiet) == Ending("complete")
 
 
-def test_a_config_that_never_got_to_a_checkpoint_gives_way(config, tmp_path: Path) -> None:
+def test_a_config_without_a_checkpoint_is_replaced(config, tmp_path: Path) -> None:
     config.train.epochs = 1
     (tmp_path / "config.json").write_text('{"seed": 7}')
     assert train(config, tmp_path, quiet) == Ending("complete")

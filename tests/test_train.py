@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,62 +8,63 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fer_jax.experiment import build
-from fer_jax.logs import EpochProgress
 from scipy.special import log_softmax
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fer_jax import experiment, inference, logs
+from fer_jax import inference
 from fer_jax import train as train_lib
 from fer_jax.core import config as config_lib
-from fer_jax.core.cli import UserError
+from fer_jax.core import provenance
 from fer_jax.core.devices import Devices, OutOfMemoryError
+from fer_jax.core.errors import UserError
 from fer_jax.data import batching, folders, labels
 from fer_jax.train import Ending, train
 from fer_jax.training import metrics as metrics_lib
-from fer_jax.training import train_step
-from fer_jax.training.history import best_record
+from fer_jax.training import setup, train_step
+from fer_jax.training.history import as_csv, best_record
 from tests.small_runs import interrupt, quiet, restored
 
 
 def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, whole: Path) -> None:
-    found = restored(config, whole)
-    history = found.progress["history"]
-    assert [record["epoch"] for record in history] == [1, 2, 3]
-    assert found.step == history[-1]["step"] == int(found.tree["state"].step)
-    assert history[-1]["train"]["loss"] < history[0]["train"]["loss"]
-    assert restored(config, whole, "best").step == best_record(history)["step"]
+    latest = restored(config, whole)
+    history = latest.progress.history
+    assert [record.epoch for record in history] == [1, 2, 3]
+    assert latest.step == history[-1].step == int(latest.tree["state"].step)
+    assert history[-1].train["loss"] < history[0].train["loss"]
+    assert restored(config, whole, "best").step == best_record(history).step
     assert train(config, whole, quiet) == Ending("complete")
-    assert restored(config, whole).step == found.step
+    assert restored(config, whole).step == latest.step
 
 
-def test_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(config, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(config, tmp_path: Path) -> None:
     config.optim.clip_norm = 0.0
     config.schedule.update(name="step", warmup_epochs=0.0, boundaries=(1,), scales=(1e30,))
     with pytest.raises(UserError, match=r"not finite at step (\d+); the checkpoint of step (\d+) is kept") as error:
         train(config, tmp_path, quiet)
     assert "\n" not in str(error.value)
     kept = restored(config, tmp_path)
-    assert len(kept.progress["history"]) == 1
+    assert len(kept.progress.history) == 1
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.tree["state"]))
     bad_step = int(str(error.value).split("at step ")[1].split(";")[0])
     assert kept.step < bad_step <= 2 * kept.step
 
 
 def test_a_device_without_enough_memory_gets_one_line(config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_lib, "step_function", lambda *_: jnp.zeros(2**50))  # what XLA says is real
+    monkeypatch.setattr(setup, "step_function", lambda *_: jnp.zeros(2**50))  # a real error of XLA
     with pytest.raises(OutOfMemoryError, match=r"lower train\.batch_size") as error:
         train(config, tmp_path, quiet)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_early_stopping_waits_for_its_patience(config, tmp_path: Path) -> None:
     config.train.update(epochs=40, patience=2)
     config.optim.update(learning_rate=0.0, ema_decay=0.0)
     assert train(config, tmp_path, quiet) == Ending("stopped early")
-    history = restored(config, tmp_path).progress["history"]
-    assert len(history) - best_record(history)["epoch"] == 2
-    accuracies = [record["valid"]["accuracy"] for record in history]
+    history = restored(config, tmp_path).progress.history
+    assert len(history) - best_record(history).epoch == 2
+    accuracies = [record.valid["accuracy"] for record in history]
     assert max(accuracies) == accuracies[-3]
 
 
@@ -77,11 +77,12 @@ def test_unusable_sizes_get_one_line_and_leave_no_folder(config, tmp_path: Path)
         train(config, tmp_path / "run", quiet)
     config.data.dir = str(tmp_path / "nowhere")
     config.train.batch_size = 32
-    with pytest.raises(UserError, match=r"generate_training_data\.py .*make sample"):
+    with pytest.raises(UserError, match=r"generate_training_data\.py.* sample' draws"):
         train(config, tmp_path / "run", quiet)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "steps_per_call", "same"),
     [({"renderer": "device"}, 1, True), ({"renderer": "device"}, 4, True), ({"recipe": "none"}, 1, False)],
@@ -92,54 +93,21 @@ def test_device_rendering_trains_like_host_rendering(
     config.augment.update(fields)
     config.train.steps_per_call = steps_per_call
     train(config, tmp_path, quiet)
-    host, other = (restored(config, run).progress["history"][0] for run in (whole, tmp_path))
-    assert np.isclose(host["train"]["loss"], other["train"]["loss"], rtol=1e-3) == same
+    host, other = (restored(config, run).progress.history[0] for run in (whole, tmp_path))
+    assert np.isclose(host.train["loss"], other.train["loss"], rtol=1e-3) == same
 
 
-@pytest.mark.parametrize(("steps", "first"), [((4, 4, 1), 1000 / 3), ((9,), 0.0), ((1,) * 9, 1000 / 3)])
-def test_speed_and_waiting_are_those_of_whole_calls(
-    monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...], first: float
-) -> None:
-    """Batches of 10 that take 10 ms to come, a device that takes 20 ms a step, and a second to compile a length."""
-    now = 0.0
-    monkeypatch.setattr(logs.time, "perf_counter", lambda: now)
-
-    def ready() -> Iterator[batching.Batch]:
-        nonlocal now
-        for count in steps * 3:
-            now += 0.01 * count
-            yield batching.Batch(None, None, np.ones((count, 10)), None)
-
-    def step_fn(state, totals, batches):
-        nonlocal now
-        now += 0.02 * len(batches.mask) + (0.0 if len(batches.mask) in called else 1.0)
-        called.add(len(batches.mask))
-        return state + len(batches.mask), totals
-
-    called: set[int] = set()
-    compiled: set[int] = set()
-    calls, state, figures = ready(), 0, []
-    for epoch in range(3):
-        clock = logs.Clock(10, 0, compiled)
-        progress = EpochProgress("epoch", 9, 27, 10, active=False)
-        totals = metrics_lib.zeros()
-        state, _, _ = train_lib._train_epoch(state, totals, 9 * epoch, calls, step_fn, lambda: "", clock, progress)
-        figures.append((clock.images_per_s(), clock.waiting_share()))
-    assert state == 27
-    np.testing.assert_allclose(figures[1:], [(1000 / 3, 1 / 3)] * 2)
-    assert figures[0][0] == pytest.approx(first)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["multi_target", "majority"])
 def test_bfloat16_and_every_loss_learn(config, tmp_path: Path, mode: str) -> None:
     config.data.label_mode = mode
     config.model.dtype = "bfloat16"
     train(config, tmp_path, quiet)
-    history = restored(config, tmp_path).progress["history"]
-    assert history[-1]["train"]["loss"] < 0.95 * history[0]["train"]["loss"]
+    history = restored(config, tmp_path).progress.history
+    assert history[-1].train["loss"] < 0.95 * history[0].train["loss"]
 
 
-def test_tensorboard_gets_what_people_look_for(config, whole: Path) -> None:
+def test_tensorboard_gets_curves_images_and_the_config(config, whole: Path) -> None:
     events = EventAccumulator(str(whole)).Reload()
     tags = events.Tags()
     for split in ("train", "valid"):
@@ -147,11 +115,11 @@ def test_tensorboard_gets_what_people_look_for(config, whole: Path) -> None:
             assert f"{split}/{name}" in tags["scalars"]
     for name in ("learning_rate", "grad_norm", "images_per_s", "data_wait"):
         assert f"progress/{name}" in tags["scalars"]
-    history = restored(config, whole).progress["history"]
+    history = restored(config, whole).progress.history
     logged = events.Scalars("valid/accuracy")
-    assert [event.step for event in logged] == [record["step"] for record in history]
+    assert [event.step for event in logged] == [record.step for record in history]
     np.testing.assert_allclose(
-        [event.value for event in logged], [record["valid"]["accuracy"] for record in history], rtol=1e-6
+        [event.value for event in logged], [record.valid["accuracy"] for record in history], rtol=1e-6
     )
     assert {"augmented", "valid/confusion_matrix"} <= set(tags["images"])
     assert events.Images("augmented")[0].width == 8 * 48
@@ -160,23 +128,65 @@ def test_tensorboard_gets_what_people_look_for(config, whole: Path) -> None:
     assert any(tag.startswith("_hparams_") for tag in events.summary_metadata)
 
 
+def test_history_csv_has_a_row_for_each_epoch_of_the_checkpoint(config, tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    for ending in (Ending("interrupted", "SIGTERM"), Ending("complete")):
+        assert train(config, tmp_path, interrupt()) == ending
+        history = restored(config, tmp_path).progress.history
+        assert path.read_text() == as_csv(history)
+        path.write_text("epoch\n")
+    assert [record.epoch for record in history] == [1, 2, 3]
+    path.unlink()
+    assert train(config, tmp_path, quiet) == Ending("complete")  # nothing is left to train
+    assert path.read_text() == as_csv(history)
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_a_history_csv_that_cannot_be_written_gets_a_line_and_stops_nothing(config, tmp_path: Path) -> None:
+    config.train.epochs = 1
+    (tmp_path / "history.csv").mkdir()
+    lines: list[str] = []
+    assert train(config, tmp_path, lines.append) == Ending("complete")
+    assert sum("history.csv cannot be written" in line for line in lines) == 2
+
+
+def test_a_run_stores_the_versions_of_the_code_that_trained_it(
+    config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.train.epochs = 2
+    versions = [{"version": "0.1", "commit": commit} for commit in ("aaa", "bbb", "bbb")]
+    monkeypatch.setattr(provenance, "code_version", lambda: versions.pop(0))
+    train(config, tmp_path, interrupt())  # during the second epoch
+    step = restored(config, tmp_path).step
+    train(config, tmp_path, interrupt("resuming"))
+    train(config, tmp_path, quiet)
+    code = restored(config, tmp_path).progress.code
+    assert [(entry["commit"], entry["from_step"]) for entry in code] == [("aaa", 0), ("bbb", step)]
+
+
+def test_only_the_first_process_writes_history_csv(tmp_path: Path) -> None:
+    run = SimpleNamespace(folder=tmp_path, devices=SimpleNamespace(first=False), say=quiet)
+    train_lib._write_history(run, [])
+    assert not any(tmp_path.iterdir())
+
+
 def test_config_json_holds_the_whole_config(config, whole: Path) -> None:
     assert json.loads((whole / "config.json").read_text()) == json.loads(config.to_json())
 
 
-def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole, tmp_path / "begin")
-    config.train.update(epochs=2, init_from=str(tmp_path / "begin"))
-    config.optim.update(learning_rate=0.0, ema_decay=0.0)  # the weights stay where they begin
-    begin = inference.restore(whole, "best").variables
-    start = build(config).init(train_lib._variables_of(whole, config))
-    jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(start), begin)
+def test_a_run_starts_from_the_network_of_another(config, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "source")
+    config.train.update(epochs=2, init_from=str(tmp_path / "source"))
+    config.optim.update(learning_rate=0.0, ema_decay=0.0)  # the weights do not change
+    source = inference.restore(whole, "best").variables
+    start = setup.create_train_state(config, train_lib._initial_variables(config))
+    jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(start), source)
     assert train(config, tmp_path / "run", interrupt()) == Ending("interrupted", "SIGTERM")
     after = train_step.eval_variables(restored(config, tmp_path / "run").tree["state"])
-    jax.tree.map(np.testing.assert_array_equal, after["params"], begin["params"])
-    fresh = train_step.eval_variables(build(config).init())
-    assert not np.array_equal(begin["params"]["Dense_0"]["kernel"], fresh["params"]["Dense_0"]["kernel"])
-    shutil.rmtree(tmp_path / "begin")  # a run that goes on goes on from its own checkpoint
+    jax.tree.map(np.testing.assert_array_equal, after["params"], source["params"])
+    fresh = train_step.eval_variables(setup.create_train_state(config))
+    assert not np.array_equal(source["params"]["Dense_0"]["kernel"], fresh["params"]["Dense_0"]["kernel"])
+    shutil.rmtree(tmp_path / "source")  # a resumed run needs its own checkpoint alone
     lines: list[str] = []
     assert train(config, tmp_path / "run", lines.append) == Ending("complete")
     assert any(line.startswith("resuming from step") for line in lines)
@@ -185,12 +195,14 @@ def test_a_run_begins_with_the_network_of_another(config, whole: Path, tmp_path:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"width": 2.0}, r"another network \(model.width: 1.0 there, 2.0 now\)"),
+        ({"width": 2.0}, r"another network \(model.width: 0.125 there, 2.0 now\)"),
         ({"antialias": True}, r"another network \(model.antialias: False there, True now\)"),  # of the same shape
-        ({"depth": 2}, r"another network \(model.depth: 1 there, 2 now\)"),  # here of the same shape too
+        ({"depth": 2}, r"another network \(model.depth: 0 there, 2 now\)"),
     ],
 )
-def test_what_a_run_cannot_begin_with_gets_one_line(config, whole: Path, tmp_path: Path, fields, message) -> None:
+def test_an_initial_network_of_another_config_gets_one_line(
+    config, whole: Path, tmp_path: Path, fields, message
+) -> None:
     config.train.init_from = str(whole)
     config.model.update(fields)
     with pytest.raises(UserError, match=message) as error:
@@ -199,21 +211,22 @@ def test_what_a_run_cannot_begin_with_gets_one_line(config, whole: Path, tmp_pat
 
 
 @pytest.mark.parametrize("fields", [{"train.init_from": "nowhere"}, {"data.teachers": ("nowhere",)}])
-def test_a_run_that_another_should_begin_with_is_missed_before_the_folder_is_made(config, tmp_path, fields) -> None:
+def test_a_missing_source_is_noticed_before_the_folder_is_made(config, tmp_path, fields) -> None:
     with pytest.raises(UserError, match="no run in nowhere"):
         train(config_lib.with_values(config, fields), tmp_path / "run", quiet)
     assert not (tmp_path / "run").exists()
 
 
-def test_the_average_begins_with_the_network_too(config, whole: Path) -> None:
-    begin = train_lib._variables_of(whole, config)
-    state = build(config).init(begin)
+def test_the_average_starts_from_the_initial_network_too(config, whole: Path) -> None:
+    config.train.init_from = str(whole)
+    source = train_lib._initial_variables(config)
+    state = setup.create_train_state(config, source)
     assert config.optim.ema_decay
-    jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(state), begin)
+    jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(state), source)
 
 
-def test_a_step_draws_from_the_runs_seed_as_jax_reads_it(config) -> None:
-    """Logits that are the dropout stream itself: the loss tells which key they were drawn with."""
+def test_the_dropout_key_is_made_from_the_seed_as_jax_makes_it(config) -> None:
+    """The logits are the dropout stream itself, so the loss depends on the key."""
 
     def logits_of(key: jax.Array) -> jax.Array:
         return jax.random.normal(key, (4, 8))
@@ -230,9 +243,10 @@ def test_a_step_draws_from_the_runs_seed_as_jax_reads_it(config) -> None:
     assert not jax.config.jax_enable_x64
     for seed in (0, 7, 2**32 + 5, 2**40 + 3):
         config.seed = seed
-        parts = build(config)._replace(model=SimpleNamespace(apply=apply))
+        parts = setup.build(config, steps_per_epoch=1)
+        parts = parts._replace(network=parts.network._replace(model=SimpleNamespace(apply=apply)))
         state = train_step.create_state(variables, parts.optimizer, averaged=True)
-        step = experiment.step_function(config, parts, Devices(), examples)
+        step = setup.step_function(config, parts, Devices(), examples)
         _, totals = step(state, metrics_lib.zeros(), call)
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), 0)
         expected = -(target * log_softmax(np.asarray(logits_of(key)), axis=1)).sum()
@@ -241,7 +255,7 @@ def test_a_step_draws_from_the_runs_seed_as_jax_reads_it(config) -> None:
     assert len(set(drawn)) == 4
 
 
-def test_training_without_the_repeats_leaves_them_out(config, tmp_path: Path) -> None:
+def test_training_without_duplicates_leaves_them_out(config, tmp_path: Path) -> None:
     config.data.drop_repeats = True
     config.train.epochs = 1
     lines: list[str] = []
@@ -253,9 +267,9 @@ def test_training_without_the_repeats_leaves_them_out(config, tmp_path: Path) ->
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path, listen)
     split, *others = (folders.load(config.data.dir, name) for name in ("train", "valid", "test"))
-    elsewhere = {image.tobytes() for other in others for image in other.images}
-    repeated = np.array([image.tobytes() in elsewhere for image in split.images])
+    other_images = {image.tobytes() for other in others for image in other.images}
+    duplicated = np.array([image.tobytes() in other_images for image in split.images])
     _, kept = labels.targets(split.votes, config.data.label_mode)
-    assert (repeated & kept).any()
-    trained_on = int(re.search(r"([\d,]+) training pictures", lines[0])[1].replace(",", ""))
-    assert 0.5 * kept.sum() < trained_on <= (kept & ~repeated).sum()
+    assert (duplicated & kept).any()
+    count = int(re.search(r"([\d,]+) training images", lines[0])[1].replace(",", ""))
+    assert 0.5 * kept.sum() < count <= (kept & ~duplicated).sum()

@@ -1,8 +1,7 @@
-"""Checkpoints of a run, by orbax: the latest, to go on from, and the best on validation, to use.
+"""Checkpoints of a run, by orbax: the latest, to resume from, and the best on validation, to use.
 
-Saving is asynchronous (training goes on) and atomic (a checkpoint is there whole or not at all). Each holds the
-TrainState and the metrics of the epoch under way, and a JSON item `progress` with the history of past epochs and what
-lies where in the arrays that are packed.
+Saving is asynchronous (training goes on) and atomic (a checkpoint is complete or absent). A checkpoint holds the
+TrainState, the metrics of the unfinished epoch, and a JSON item: `Progress`.
 """
 
 import logging as std_logging
@@ -23,7 +22,7 @@ from fer_jax.training import packing
 from fer_jax.training.history import EpochRecord, as_json, from_json
 from fer_jax.training.shapes import mismatch, named_leaves
 
-ANOTHER_VERSION = "if another version of fer_jax saved it, use that one, or train anew"
+ANOTHER_VERSION = "if another version of fer_jax saved it, use that one, or train again"
 
 
 class Progress(NamedTuple):
@@ -31,13 +30,13 @@ class Progress(NamedTuple):
 
     history: list[EpochRecord]
     steps_per_epoch: int
-    pictures: str = ""  # digest of images and targets; "" in runs that are older than it
-    code: Sequence[Mapping[str, Any]] = ()  # of the code that trained: version, commit, and the step it started from
-    layouts: list[Any] | None = None  # of the arrays that are packed; see `packing.layouts`
+    pictures: str = ""  # the digest of images and targets; "" in runs that are older than this field
+    code: Sequence[Mapping[str, Any]] = ()  # each version of the code that trained: version, commit and from_step
+    layouts: list[Any] | None = None  # the layouts of the packed arrays; see `packing.layouts`
 
 
 class Restored(NamedTuple):
-    """A checkpoint that was read."""
+    """The content of a checkpoint."""
 
     step: int
     tree: Any
@@ -45,12 +44,12 @@ class Restored(NamedTuple):
 
 
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    """Higher is better; of equal accuracies the earlier one, as early stopping counts them."""
+    """The rank of a checkpoint, higher is better: by accuracy, and the earlier of equals, as in early stopping."""
     return metrics["accuracy"], -metrics["step"]
 
 
 def open_manager(run: Path, read_only: bool = False) -> ocp.CheckpointManager:
-    """The manager of `<run>/checkpoints`; close it when done, since saves may still be under way."""
+    """Return the manager of `<run>/checkpoints`. Close it when done: saves may still be running."""
     logging.set_verbosity(logging.ERROR)
     std_logging.getLogger("absl").setLevel(std_logging.ERROR)
     keep = [
@@ -69,7 +68,15 @@ def open_manager(run: Path, read_only: bool = False) -> ocp.CheckpointManager:
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progress, accuracy: float | None) -> None:
-    """Start saving; `accuracy` is validation's after this step, None inside an epoch."""
+    """Start saving, unless this step is already saved.
+
+    Args:
+        manager: of the run.
+        step: the number of steps done.
+        tree: the arrays.
+        progress: the rest.
+        accuracy: on validation after this step; None inside an epoch.
+    """
     if step in manager.all_steps():
         return
     metrics = None if accuracy is None else {"accuracy": accuracy, "step": step}
@@ -79,13 +86,13 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progres
 
 
 def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sharding) -> Restored | None:
-    """The "latest" or "best" checkpoint, or None if there is none yet.
+    """Return the "latest" or "best" checkpoint, or None if there is none yet.
 
     Args:
         manager: of the run.
         which: "latest" or "best".
         like: a tree of the same shapes (jax.eval_shape gives one).
-        sharding: where the arrays go; it need not be the devices they were saved from.
+        sharding: of the restored arrays; their devices may differ from those that saved them.
 
     Raises:
         UserError: the checkpoint does not fit `like` or is damaged.
@@ -93,23 +100,23 @@ def restore(manager: ocp.CheckpointManager, which: str, like: Any, sharding: Sha
     step = manager.latest_step() if which == "latest" else manager.best_step()
     if step is None:
         return None
-    where = Path(manager.directory) / f"step_{step}"
+    folder = Path(manager.directory) / f"step_{step}"
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
     try:
-        _check_arrays(where, like)
+        _check_arrays(folder, like)
         progress = _progress(manager, step)
         if progress.layouts != packing.layouts(like):
             raise ValueError(f"its biases, scales or statistics have other names; {ANOTHER_VERSION}")
         restored = manager.restore(step, args=ocp.args.Composite(tree=ocp.args.StandardRestore(abstract)))
     except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"checkpoint {where} cannot be restored: {one_line(error)}") from None
+        raise UserError(f"checkpoint {folder} cannot be restored: {one_line(error)}") from None
     return Restored(step, restored["tree"], progress)
 
 
 def _check_arrays(folder: Path, like: Any) -> None:
-    """Raise a ValueError that names the first array that does not fit; orbax would stop amid its reads."""
+    """Raise a ValueError that names the first array that does not fit; orbax would stop in the middle of its reads."""
     with closing(ocp.StandardCheckpointHandler()) as handler:
-        # orbax makes dicts of named tuples, and lists of tuples: their leaves have the same names with this separator
+        # orbax turns named tuples into dicts, tuples into lists; with this separator their leaves have the same names
         stored, expected = (
             {name: str(list(leaf.shape)) for name, leaf in named_leaves(tree, ".").items()}
             for tree in (handler.metadata(folder / "tree"), like)
@@ -119,9 +126,9 @@ def _check_arrays(folder: Path, like: Any) -> None:
 
 
 def history(manager: ocp.CheckpointManager) -> list[EpochRecord]:
-    """The records of all epochs up to the latest checkpoint that can be read; [] where none can.
+    """Return the records of all epochs up to the latest checkpoint that can be read; [] if none can.
 
-    A run that is still training may just have replaced it, and to use the best one it need not be readable.
+    A run that is still training may just have replaced the latest. The best one can be used without it.
     """
     for step in sorted(manager.all_steps(), reverse=True):
         with suppress(OSError, KeyError, ValueError):
@@ -132,4 +139,7 @@ def history(manager: ocp.CheckpointManager) -> list[EpochRecord]:
 def _progress(manager: ocp.CheckpointManager, step: int) -> Progress:
     stored = manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
     fields = {name: value for name, value in stored.items() if name in Progress._fields}
-    return Progress(**{**fields, "history": from_json(stored["history"])})
+    try:
+        return Progress(**{**fields, "history": from_json(stored["history"])})
+    except TypeError as error:  # it lacks a field
+        raise ValueError(f"{one_line(error)}; {ANOTHER_VERSION}") from None

@@ -1,4 +1,4 @@
-"""From a config to the parts of a training run, and to the parts that everything needs that reads a run folder."""
+"""The parts of a training run, made from its config."""
 
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -22,17 +22,17 @@ from fer_jax.training.train_step import TrainState
 
 
 class Parts(NamedTuple):
-    """The parts of a training run; they stay the same during the run."""
+    """The parts that stay the same during a training run."""
 
     network: NetworkParts
     mode: labels.Mode
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
-    decay: optim.Decay | None  # of the average of the weights
+    decay: optim.Decay | None  # of the weight average
 
 
 def build(config: ConfigDict, steps_per_epoch: int) -> Parts:
-    """The parts that a checked config names; see `checks.check`."""
+    """Return the parts of a checked config; see `checks.check`."""
     epochs = config.train.epochs
     schedule = optim.create_schedule(config.optim.learning_rate, config.schedule, steps_per_epoch, epochs)
     return Parts(
@@ -45,26 +45,26 @@ def build(config: ConfigDict, steps_per_epoch: int) -> Parts:
 
 
 def create_train_state(config: ConfigDict, variables: Any = None) -> TrainState:
-    """The state before the first step, from `variables` or from fresh weights."""
+    """Return the state before the first step, from `variables` or from fresh weights."""
     if variables is None:
         variables = registry.init(registry.create_model(**config.model), config.seed, config.image.size)
-    # The state does not depend on the learning rates, so this schedule is never asked.
+    # The state does not depend on the learning rates, so this schedule is never called.
     optimizer = optim.create_optimizer(config.optim, schedule=lambda step: 0.0)
     averaged = bool(config.optim.ema_decay or config.optim.swa_epochs)
     create = partial(train_step.create_state, optimizer=optimizer, averaged=averaged)
-    return jax.jit(create)(variables)  # one program, where zeros leaf by leaf would be some fifty
+    return jax.jit(create)(variables)  # one program; zeros leaf by leaf would be about fifty
 
 
 def checkpoint_tree(config: ConfigDict) -> dict[str, Any]:
-    """The shapes of what a checkpoint of the config's run holds: its state, and the metrics of the epoch under way."""
+    """Return the shapes of the arrays of a checkpoint: the state, and the metrics of the unfinished epoch."""
     return jax.eval_shape(lambda: {"state": create_train_state(config), "totals": metrics_lib.zeros()})
 
 
 def step_function(
     config: ConfigDict, parts: Parts, devices: Devices, examples: Examples
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """The compiled (state, totals, batches) -> (state, totals); see `train_step.train_steps`."""
-    # The prior of the images as they are drawn.
+    """Return the compiled (state, totals, batches) -> (state, totals); see `train_step.train_steps`."""
+    # The class prior of the sampled images.
     prior = batching.sampling_probabilities(examples.target, config.data.balance) @ examples.target
     loss = losses.LOSSES[parts.mode.loss]
     step = partial(
@@ -85,7 +85,7 @@ def step_function(
 def ready_batches(
     config: ConfigDict, parts: Parts, devices: Devices, examples: Examples, steps_per_epoch: int, start_step: int = 0
 ) -> Generator[Batch, None, None]:
-    """The batches of each call of the step function from `start_step` on, on the devices; close it when done."""
+    """Yield the batches of each call of the step function, on the devices. Close the generator when done."""
     batches = batching.train_batches(
         examples,
         parts.network.render,
@@ -103,7 +103,7 @@ def ready_batches(
 
 
 def evaluator(network: NetworkParts, devices: Devices, batch_size: int) -> Callable[[Any, Examples], Metrics]:
-    """A function of (variables, examples) that counts every example once; it compiles once."""
+    """Return the metrics as a function of (variables, examples). It counts every example once and compiles once."""
     loss = losses.LOSSES["cross_entropy"]
     step = jax.jit(partial(train_step.eval_step, model=network.model, loss=loss, render=network.render_device))
     batch_size = devices.round_up(batch_size)
