@@ -117,7 +117,8 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
         f"{network.step:,}, after {epochs} of {config.train.epochs} epochs.",
         f"**Training:** labels `{config.data.label_mode}`, augmentation `{config.augment.recipe}`, optimizer "
         f"`{config.optim.name}` at {config.optim.learning_rate:g}, schedule `{config.schedule.name}`, batches of "
-        f"{config.train.batch_size}, seed {config.seed}. `config.json` has the rest, `configs/base.py` explains it.",
+        f"{config.train.batch_size}, seed {config.seed}. `config.json` has the rest, which `fer_jax/core/schema.py` "
+        "explains.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -136,12 +137,12 @@ def _evaluation_data(network: Network, result: Evaluation) -> str:
     if network.checkpoint == "best":
         selection = "The checkpoint is that of the epoch with the highest validation accuracy (protocol majority)"
     else:
-        selection = "The checkpoint is the latest, not selected on validation, but the recipe may have been"
+        selection = "The checkpoint is the latest, not selected on validation, but the recipe may be"
     return (
         "On the validation images of FER+ (usage PublicTest), each predicted once, without mirror images. The metrics "
         "were computed from the files of this folder when it was made. Compare networks by accuracy under protocol "
-        f"{result.main_protocol}, without duplicates. {selection}: the metrics are optimistic. None is of the test "
-        "images."
+        f"{result.main_protocol}, without duplicates. {selection}, so the metrics are optimistic. None "
+        "comes from the test images."
     )
 
 
