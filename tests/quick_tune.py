@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from fer_jax.search.space import Search
+from fer_jax.search_space import Search
 from tests import quick
 
 
@@ -17,5 +17,5 @@ def get_config() -> ConfigDict:
 
 def get_search() -> Search:
     return Search(
-        space={"optim.learning_rate": [0.005, 1e30], "augment.recipe": ["none", "emotion_cnn"]},
+        space={"optim.learning_rate": [0.05, 1e30], "augment.recipe": ["none", "emotion_cnn"]},
     )

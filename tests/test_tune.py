@@ -1,10 +1,11 @@
-"""The command as a user gives it, on the drawn sample: several processes, signals, SIGKILL, and what a study leaves."""
+"""The command on the drawn sample: several processes, signals, SIGKILL, and the files of a study."""
 
 import csv
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_python
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
@@ -26,8 +27,10 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from fer_jax import tune
 from fer_jax.core import config as config_lib
-from fer_jax.core.cli import UserError
+from fer_jax.core.errors import UserError
+from fer_jax.search import study as study_lib
 from fer_jax.training import checkpoint
+from fer_jax.training.history import EpochRecord
 
 TWO_SEEDS = """
 from fer_jax.search_space import Search
@@ -37,21 +40,20 @@ def get_config():
     return quick_tune.get_config()
 
 def get_search():
-    # One learns nothing; the grid begins with the other.
-    return Search({"optim.learning_rate": [1e-12, 0.005]}, seeds=2, grace_epochs=1, startup_trials=1)
+    # The first rate learns nothing; the grid begins with the second.
+    return Search({"optim.learning_rate": [1e-12, 0.05]}, seeds=2, grace_epochs=1, startup_trials=1)
 """
-# A process is taken for dead after three seconds, not after a minute.
-IMPATIENT = "from fer_jax import cli, study, tune; study.HEARTBEAT_S, study.GRACE_S = 1, 3; cli.run(tune.main)"
 
 
 def arguments(sample_dir: Path, folder: Path, path: str = "tests/quick_tune.py") -> list[str]:
-    where = ["--workdir", str(folder), "--storage", f"sqlite:///{folder.parent}/tune.db"]
-    return ["--config", path, *where, f"--config.data.dir={sample_dir}"]
+    places = ["--workdir", str(folder), "--storage", f"sqlite:///{folder.parent}/tune.db"]
+    return ["--config", path, *places, f"--config.data.dir={sample_dir}"]
 
 
-def start(command: list[str], log: Path) -> subprocess.Popen[str]:
+def start(given: list[str], log: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fer_jax.tune", *given]
     with open(log, "w") as file:
-        return subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=file, stderr=file, text=True)
+        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, text=True)
 
 
 def wait_for(text: str, log: Path) -> None:
@@ -61,7 +63,7 @@ def wait_for(text: str, log: Path) -> None:
     assert text in log.read_text()
 
 
-def history(run: Path) -> list[dict]:
+def history(run: Path) -> list[EpochRecord]:
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
         return checkpoint.history(manager)
 
@@ -71,24 +73,26 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def shared(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The folder of a grid search by two processes that were started together, and what they said."""
+def grid_study(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of a grid search by two processes that were started together, and their outputs."""
     folder = tmp_path_factory.mktemp("tuning") / "study"
     return folder, search_together(folder, arguments(sample_dir, folder))
 
 
 def search_together(folder: Path, given: list[str]) -> list[str]:
-    """What two processes say that are started together."""
+    """The outputs of two processes that are started together."""
     logs = [folder.parent / f"{index}.log" for index in range(2)]
-    processes = [start(["-m", "fer_jax.tune", *given, "--sampler", "grid"], log) for log in logs]
+    processes = [start([*given, "--sampler", "grid"], log) for log in logs]
     assert [process.wait(timeout=600) for process in processes] == [0, 0], [log.read_text() for log in logs]
     return [log.read_text() for log in logs]
 
 
-def test_two_processes_train_each_point_of_the_grid_once(shared: tuple[Path, list[str]]) -> None:
-    _check_grid(*shared)
+@pytest.mark.slow
+def test_two_processes_train_each_point_of_the_grid_once(grid_study: tuple[Path, list[str]]) -> None:
+    _check_grid(*grid_study)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study_in_postgresql(sample_dir: Path, tmp_path: Path) -> None:
     url, name = os.environ.get("TUNE_POSTGRESQL", ""), f"test-{uuid.uuid4()}"
     if not url.startswith("postgresql"):
@@ -101,59 +105,65 @@ def test_two_processes_share_a_study_in_postgresql(sample_dir: Path, tmp_path: P
         optuna.delete_study(study_name=name, storage=url)
 
 
-def _check_grid(folder: Path, said: list[str]) -> None:
-    trained = [re.findall(r"^trial (\d+): optim", text, re.MULTILINE) for text in said]
-    assert all(trained)  # both did some
+def _check_grid(folder: Path, outputs: list[str]) -> None:
+    trained = [re.findall(r"^trial (\d+): optim", text, re.MULTILINE) for text in outputs]
+    assert all(trained)  # both trained some
     assert sorted(trained[0] + trained[1]) == [*"0123"]
     points = sorted((float(row["optim.learning_rate"]), row["augment.recipe"]) for row in rows(folder))
-    assert points == sorted(product([0.005, 1e30], ["none", "emotion_cnn"]))
+    assert points == sorted(product([0.05, 1e30], ["none", "emotion_cnn"]))
 
 
-def test_figures_are_the_best_of_the_runs_and_a_diverged_trial_counts_as_pruned(
-    shared: tuple[Path, list[str]],
+@pytest.mark.slow
+def test_scores_are_the_best_epochs_of_the_runs_and_a_diverged_trial_counts_as_pruned(
+    grid_study: tuple[Path, list[str]],
 ) -> None:
-    folder, _ = shared
+    folder, _ = grid_study
     for row in rows(folder):
         if row["optim.learning_rate"] == "1e+30":
             assert (row["state"], row["accuracy"], row["epochs"]) == ("pruned", "", "0")
             continue
         trained = history(folder / row["trial"])
         assert (row["state"], int(row["epochs"])) == ("complete", len(trained)) == ("complete", 2)
-        assert float(row["accuracy"]) == pytest.approx(max(record["valid"]["accuracy"] for record in trained))
+        assert float(row["accuracy"]) == pytest.approx(max(record.valid["accuracy"] for record in trained))
 
 
+@pytest.mark.slow
 def test_tuned_py_is_the_config_of_the_best_trial(
-    shared: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+    grid_study: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, said = shared
-    monkeypatch.chdir(ROOT)
+    folder, outputs = grid_study
+    monkeypatch.chdir(folder.parent)
     best = rows(folder)[0]
     assert float(best["accuracy"]) == max(float(row["accuracy"] or 0) for row in rows(folder))
-    assert best["optim.learning_rate"] == "0.005"
-    tuned = config_lib.load(str(folder / "tuned.py"), [])
+    assert best["optim.learning_rate"] == "0.05"
+    tuned = config_lib.load(str(folder / "tuned.py"))
     assert config_lib.as_json(tuned) == json.loads((folder / best["trial"] / "config.json").read_text())
     text = (folder / "tuned.py").read_text()
     assert f"number {best['trial']}: {float(best['accuracy']):.2%}" in text
     assert f"python -m fer_jax.main --config {folder}/tuned.py" in text
-    assert f"python -m fer_jax.main --config {folder}/tuned.py" in said[0]
-    assert re.search(rf"^{best['trial']} +{float(best['accuracy']):.2%} +2 +0.005 ", said[0], re.MULTILINE)
+    assert f"python -m fer_jax.main --config {folder}/tuned.py" in outputs[0]
+    score = f"{float(best['accuracy']):.2%}"
+    table = rf"trial +{best['trial']} .*\naccuracy +{score} .*\nepochs +2 .*\noptim.learning_rate +0.05 "
+    assert re.search(table, outputs[0])
 
 
-def test_the_report_has_all_trials_and_both_pictures(shared: tuple[Path, list[str]]) -> None:
-    folder, _ = shared
+@pytest.mark.slow
+def test_the_report_has_all_trials_and_both_plots(grid_study: tuple[Path, list[str]]) -> None:
+    folder, _ = grid_study
     assert (folder / "report.html").read_text().count("<img") == 2
     pruned = [row for row in rows(folder) if row["state"] == "pruned"]
     assert (folder / "report.md").read_text().count("| pruned after ") == len(pruned)
 
 
-def test_the_hparams_tab_of_tensorboard_lists_every_trial_with_a_figure(shared: tuple[Path, list[str]]) -> None:
-    folder, _ = shared
+@pytest.mark.slow
+def test_the_hparams_tab_of_tensorboard_lists_every_trial_with_a_score(grid_study: tuple[Path, list[str]]) -> None:
+    folder, _ = grid_study
     runs = EventMultiplexer().AddRunsFromDirectory(str(folder))
     runs.Reload()
     context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(folder))))
-    asked = api_pb2.ListSessionGroupsRequest(slice_size=100, allowed_statuses=api_pb2.Status.values())
+    request = api_pb2.ListSessionGroupsRequest(slice_size=100, allowed_statuses=api_pb2.Status.values())
     listed = {}
-    for group in Handler(RequestContext(), context, "", asked).run().session_groups:
+    for group in Handler(RequestContext(), context, "", request).run().session_groups:
         [best] = [metric.value for metric in group.metric_values if metric.name.tag == "best/accuracy"]
         values = group.hparams["optim.learning_rate"].number_value, group.hparams["augment.recipe"].string_value
         listed[values] = pytest.approx(best)
@@ -164,43 +174,48 @@ def test_the_hparams_tab_of_tensorboard_lists_every_trial_with_a_figure(shared: 
     }
 
 
-def test_a_finished_study_is_told_again_and_not_trained(
+@pytest.mark.slow
+def test_a_finished_study_is_reported_again_and_not_trained(
     sample_dir: Path,
-    shared: tuple[Path, list[str]],
+    grid_study: tuple[Path, list[str]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, said = shared
+    folder, outputs = grid_study
     call(monkeypatch, *arguments(sample_dir, folder), "--sampler", "grid")
-    again = capsys.readouterr().out
-    assert "grid search, 4 of 4 trials are finished" in again
-    assert "epoch 1" not in again
-    assert again.split("\n\n", 1)[1] == said[0].split("\n\n", 1)[1]
+    output = capsys.readouterr().out
+    assert "grid search, 4 of 4 trials are finished" in output
+    assert "epoch 1" not in output
+    assert output.split("\n\n", 1)[1] == outputs[0].split("\n\n", 1)[1]
 
 
-def test_a_trial_that_was_stopped_and_killed_goes_on_from_its_checkpoint_and_the_hopeless_one_ends_early(
+@pytest.mark.slow
+def test_a_stopped_and_killed_trial_resumes_from_its_checkpoint_and_a_hopeless_trial_is_pruned(
     sample_dir: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "two_seeds.py").write_text(TWO_SEEDS)
     folder = tmp_path / "study"
-    command = ["-c", IMPATIENT, *arguments(sample_dir, folder, str(tmp_path / "two_seeds.py")), "--sampler", "grid"]
+    given = [*arguments(sample_dir, folder, str(tmp_path / "two_seeds.py")), "--sampler", "grid"]
     for number in (signal.SIGTERM, signal.SIGKILL):
         log = tmp_path / number.name
-        process = start(command, log)
+        process = start(given, log)
         wait_for("epoch 1/2", log)
         process.send_signal(number)
         assert process.wait(timeout=240) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
-    assert "SIGTERM: the same command goes on from there" in (tmp_path / "SIGTERM").read_text()
-    time.sleep(4)  # or a quick start finds the killed process's trial still alive, and begins the next
-    process = start(command, tmp_path / "last")
+    assert "SIGTERM: the same command resumes from there" in (tmp_path / "SIGTERM").read_text()
+    # As if GRACE_S had passed since the last heartbeat of the killed process.
+    with closing(sqlite3.connect(tmp_path / "tune.db")) as database, database:
+        query = "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)"
+        database.execute(query, (f"-{study_lib.GRACE_S + 1} seconds",))
+    process = start(given, tmp_path / "last")
     assert process.wait(timeout=600) == 0, (tmp_path / "last").read_text()
     for name in ("SIGKILL", "last"):
         assert "resuming from step" in (tmp_path / name).read_text()
 
     complete, pruned = rows(folder)
     assert [complete[name] for name in ("trial", "state", "epochs")] == ["0", "complete", "2"]
-    best = [max(record["valid"]["accuracy"] for record in history(folder / "0" / seed)) for seed in ("seed0", "seed1")]
-    assert [float(each) for each in complete["by_seed"].split()] == pytest.approx(best)
+    best = [max(record.valid["accuracy"] for record in history(folder / "0" / seed)) for seed in ("seed0", "seed1")]
+    assert [float(score) for score in complete["by_seed"].split()] == pytest.approx(best)
     assert float(complete["accuracy"]) == pytest.approx(sum(best) / 2)
     assert json.loads((folder / "0" / "seed1" / "config.json").read_text())["seed"] == 1
 
@@ -211,38 +226,41 @@ def test_a_trial_that_was_stopped_and_killed_goes_on_from_its_checkpoint_and_the
 
 def call(monkeypatch: pytest.MonkeyPatch, *given: str) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["tune", *given])
-    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # put back afterwards: the command changes it
-    tune.main()
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # restored afterwards: the command changes it
+    tune.main(given)
 
 
-def test_without_optuna_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[tune\]'"):
-        call(monkeypatch, "--config", "configs/tune.py")
+def test_without_optuna_the_error_names_the_extra() -> None:
+    code = "import sys; sys.modules['optuna'] = None; from fer_jax import tune; tune.cli.run(tune.main)"
+    result = run_python("-c", code, "--config", "tune")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: optuna is not installed: pip install 'fer_jax[tune]'")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"augment.recipe": ["none", "cutmux"]}, r"unknown augment\.recipe 'cutmux'"),
+        ({"augment.recipe": ["none", "cutmux"]}, r"augment\.recipe='cutmux' is unknown"),
         ({"data.teachers": [(), ("nowhere",)]}, "no run in nowhere"),
         ({"train.init_from": ["", "nowhere"]}, "no run in nowhere"),
     ],
 )
-def test_a_choice_that_can_never_be_trained_is_found_before_the_first_trial(
+def test_a_choice_that_cannot_be_trained_is_an_error_before_the_first_trial(
     space: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "wrong.py"
-    path.write_text(TWO_SEEDS.replace('{"optim.learning_rate": [1e-12, 0.005]}', repr(space)))
+    path.write_text(TWO_SEEDS.replace('{"optim.learning_rate": [1e-12, 0.05]}', repr(space)))
     with pytest.raises(UserError, match=message):
         call(monkeypatch, "--config", str(path), "--storage", f"sqlite:///{tmp_path}/tune.db")
     assert not (tmp_path / "tune.db").exists()
 
 
-def test_the_search_that_is_shipped_makes_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="make sample"):  # all that is missing is the data
-        call(monkeypatch, *arguments(tmp_path / "none", tmp_path / "study", "configs/tune.py"))
+def test_the_shipped_search_needs_nothing_but_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = arguments(tmp_path / "none", tmp_path / "study", "tune")
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    with pytest.raises(UserError, match=r"no train data in .*/none/FER2013Train"):
+        call(monkeypatch, *given)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +271,7 @@ def test_the_search_that_is_shipped_makes_sense(tmp_path: Path, monkeypatch: pyt
         (["--sampler", "evolution"], "invalid choice"),
     ],
 )
-def test_mistyped_options_are_explained(
+def test_an_error_in_an_option_is_explained(
     given: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
