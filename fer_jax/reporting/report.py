@@ -117,7 +117,7 @@ def main_metrics(result: Evaluation) -> list[Block]:
 
 def _classes(result: Evaluation, title: str) -> list[Block]:
     metrics, confusion = result.main_metrics, metrics_lib.confusion(result.main_predictions)
-    bars = plots.class_bars({e: metrics[f"f1/{e}"] for e in EMOTIONS}, confusion.sum(axis=1), title)
+    bars = plots.class_bars({e: metrics[f"f1/{e}"] for e in EMOTIONS}, confusion.sum(axis=1).tolist(), title)
     return [
         Heading("By class"),
         tables.class_table(result),
