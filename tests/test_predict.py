@@ -135,14 +135,14 @@ def test_file_names_of_any_bytes_are_shown(tmp_path: Path, capsys: pytest.Captur
 
 def test_a_file_that_is_no_image_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
-    Image.fromarray(np.zeros((48, 48), np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "deep.tif")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)).save(tmp_path / "cut.png")
     content = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
     for name, message in (
         ("text.png", "text.png cannot be read as an image"),
         ("cut.png", "cut.png cannot be read as an image"),
-        ("deep.png", "deep.png has more than 8 bits a channel"),
+        ("deep.tif", "deep.tif has values from 0 to 70000, outside 0..65535"),
     ):
         with pytest.raises(UserError, match=message) as error:
             crop.read(tmp_path / name)

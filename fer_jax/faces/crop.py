@@ -1,17 +1,21 @@
-"""Images of faces that are cut out already, in the form that the networks expect."""
+"""The part of an image that a network sees: a square around one face, in grey, 48x48."""
 
 from collections.abc import Sequence
+from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from fer_jax.core.errors import UserError, one_line
-from fer_jax.core.text import printable
+from fer_jax.core.errors import UserError
+from fer_jax.data import images
 from fer_jax.data.folders import SIDE
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in folders
-GREY = (128, 128, 128, 255)  # behind transparent areas
+# The side of the square, in longer sides of the detector's box. docs/faces.md compares values.
+SCALE = 0.85
+
+Box = Sequence[float]  # x, y, width, height, in pixels
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
@@ -23,10 +27,10 @@ def find(paths: Sequence[Path]) -> list[Path]:
     files = []
     for path in paths:
         if path.is_dir():
-            images = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and _is_visible(file))
-            if not images:
+            inside = sorted(filter(is_image, path.iterdir()))
+            if not inside:
                 raise UserError(f"no image in {path}: give a file, or a folder with images in it")
-            files += images
+            files += inside
         elif path.is_file():
             files.append(path)
         else:
@@ -34,45 +38,39 @@ def find(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _is_visible(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")  # macOS writes ._face.png next to face.png
+def is_image(path: Path) -> bool:
+    """Return True for a visible file with an image's suffix. macOS writes ._face.png next to face.png."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def read(path: Path) -> np.ndarray:
-    """Return an image file as the networks expect faces: grey, its middle square, u8[48, 48].
+    """Return an image file of one face as the networks expect it: grey, its middle square, u8[48, 48].
 
     Raises:
-        UserError: the file is missing, damaged, no image, or has more than 8 bits a channel.
+        UserError: the file cannot be read as an image.
     """
-    name = printable(path)
-    try:
-        with Image.open(path) as image:
-            return grey_square(image, name)
-    except UserError:
-        raise
-    except Exception as error:  # Pillow raises errors of many types for a damaged file
-        raise _unreadable(name, error) from None
+    return grey_square(images.read(path))
 
 
-def grey_square(image: Image.Image, name: str) -> np.ndarray:
-    """Return an image as `read` does; errors call it by `name`.
-
-    Raises:
-        UserError: the image is damaged, or has more than 8 bits a channel.
-    """
-    if image.mode[0] in "IF":  # Pillow would clip values above 255
-        raise UserError(f"{name} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits")
-    try:
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, GREY), upright.convert("RGBA"))
-        grey = upright.convert("L")
-        if grey.size != (SIDE, SIDE):
-            grey = ImageOps.fit(grey, (SIDE, SIDE), Image.Resampling.LANCZOS)
-    except Exception as error:  # as in `read`
-        raise _unreadable(name, error) from None
+def grey_square(image: Image.Image) -> np.ndarray:
+    """Return the middle square of an image of one face: u8[48, 48]."""
+    grey = image.convert("L")
+    if grey.size != (SIDE, SIDE):
+        grey = ImageOps.fit(grey, (SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(grey)
 
 
-def _unreadable(name: str, error: Exception) -> UserError:
-    return UserError(f"{name} cannot be read as an image: {one_line(error)}")
+def cut(image: Image.Image, box: Box) -> np.ndarray:
+    """Return the face in a detector's box as the networks expect it: u8[48, 48].
+
+    Outside the image its edge pixels are repeated.
+    """
+    x, y, width, height = box
+    side = SCALE * max(width, height)
+    left, top = x + (width - side) / 2, y + (height - side) / 2
+    outer = floor(left), floor(top), ceil(left + side), ceil(top + side)
+    inside = max(outer[0], 0), max(outer[1], 0), min(outer[2], image.width), min(outer[3], image.height)
+    (west, north, east, south) = (abs(a - b) for a, b in zip(outer, inside, strict=True))
+    pixels = np.pad(np.asarray(image.crop(inside).convert("L")), ((north, south), (west, east)), mode="edge")
+    square = left - outer[0], top - outer[1], left - outer[0] + side, top - outer[1] + side
+    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS, square))

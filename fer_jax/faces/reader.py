@@ -1,25 +1,30 @@
-"""The emotions of faces in Python: `fer_jax.load().predict("face.png")`."""
+"""The emotions of faces in Python: `fer_jax.load().detect("photo.jpg")`."""
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from math import isfinite
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from fer_jax import inference
+from fer_jax.core.errors import UserError
+from fer_jax.data import images
+from fer_jax.data.images import Source
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.faces import crop as crop_lib
+from fer_jax.faces import decision, detect
+from fer_jax.faces.face import Box, Face
 from fer_jax.inference import Network
 
 CHUNK = 1024  # faces that are in memory at once
+IMAGES = 32  # images whose faces are predicted together
 DEFAULT = "best"  # the network that is loaded where none is named
-ACCEPTED = (
-    "give a path, a PIL image, a list of paths, PIL images or arrays u8[H, W] or u8[H, W, 3], or one array u8[N, H, W] "
-    "or u8[N, H, W, 3]"
-)
-
-Crop = str | PathLike[str] | Image.Image | np.ndarray
+ACCEPTED = "give a path, a PIL image, an array, or a list of them"
 
 
 class Reader:
@@ -28,29 +33,111 @@ class Reader:
     def __init__(self, networks: Sequence[Network]) -> None:
         self.networks = networks
 
-    def predict(self, crops: Crop | Sequence[Crop]) -> np.ndarray:
+    def detect(self, image: Any, boxes: Any = None, calibrated: bool = False, prior: float = 0) -> Any:
+        """Return the faces in an image, from left to right, with their emotions: list[Face].
+
+        The list is empty where nobody is. A list of images, or an array u8[N, H, W, 3], gives a list of such lists.
+        A folder gives an iterator of (path, faces), in the order of the names and with few images in memory; its
+        files that cannot be read are skipped with a warning. Several networks are averaged.
+
+        Args:
+            image: the path of an image file or a folder, a PIL image, an array (see `images.ARRAYS`), or a list.
+            boxes: the faces' boxes (x, y, width, height), if a detector of one's own found them; for a list of images
+                a list for each. A box reaches from the hairline to the chin. None: the faces are detected.
+            calibrated: scale the probabilities by the released network's temperature, so that confidence is accuracy.
+            prior: subtract this part, 0 to 1, of the logarithm of the emotions' frequencies in training: rare emotions
+                are named more often. docs/faces.md has its effect.
+
+        Raises:
+            ModuleNotFoundError: faces are to be detected, and the extra `faces` is not installed.
+            TypeError: the image is something else.
+            UserError: a file cannot be read as an image, or no temperature is stored.
+            ValueError: an array has another shape, a box lies outside the image, or `prior` is not in 0..1.
+        """
+        if not 0 <= prior <= 1:
+            raise ValueError(f"prior={prior} must be in 0..1")
+        options: dict[str, Any] = {"calibrated": calibrated, "prior": prior}
+        if isinstance(image, str | PathLike) and os.path.isdir(image):
+            if boxes is not None:
+                raise ValueError("boxes cannot be given for a folder: give a list of files")
+            return self._detect_folder(Path(image), **options)
+        if isinstance(image, np.ndarray) and image.ndim == 4:
+            image = list(image)
+        if not isinstance(image, list | tuple):
+            return self._detect_images([image], None if boxes is None else [boxes], **options)[0]
+        if boxes is not None and len(boxes) != len(image):
+            raise ValueError(f"{len(image)} images, but boxes of {len(boxes)}: give a list of boxes for each image")
+        faces = []
+        for start in range(0, len(image), IMAGES):
+            chunk = slice(start, start + IMAGES)
+            faces += self._detect_images(image[chunk], None if boxes is None else boxes[chunk], start, **options)
+        return faces
+
+    def predict(self, crops: Any, calibrated: bool = False, prior: float = 0) -> np.ndarray:
         """Return the probabilities of the emotions, f64[N, 8] in the order of `fer_jax.EMOTIONS`; rows sum to 1.
 
         A crop shows one face, cut out as in FER2013: from the forehead to below the chin, with little around it. It has
-        any size; the middle square counts. Colours are RGB, or RGBA with transparency. Several networks are averaged.
-        The first call with a new number of crops compiles, for the next power of two.
+        any size; the middle square counts. Several networks are averaged. The first call with a new number of crops
+        compiles, for the next power of two.
 
         Args:
-            crops: a path, a PIL image, a list of paths, PIL images or arrays u8[H, W], u8[H, W, 3] or u8[H, W, 4], or
-                one array u8[N, H, W], u8[N, H, W, 3] or u8[N, H, W, 4].
+            crops: a path, a PIL image, a list of paths, PIL images or arrays (see `images.ARRAYS`), or one array
+                [N, H, W], [N, H, W, 3] or [N, H, W, 4].
+            calibrated, prior: see `detect`.
 
         Raises:
             TypeError: the crops are something else.
             UserError: a file cannot be read as an image.
-            ValueError: an array has another shape.
+            ValueError: an array has another shape, or values outside 0..1.
         """
         faces = _listed(crops)
         parts = [np.zeros((0, len(EMOTIONS)))]
         for start in range(0, len(faces), CHUNK):
-            images = np.stack([_read(face, start + i) for i, face in enumerate(faces[start : start + CHUNK])])
-            log_probs = [inference.log_probabilities(network, images) for network in self.networks]
-            parts.append(np.exp(inference.average(log_probs)))
+            chunk = enumerate(faces[start : start + CHUNK], start)
+            squares = [crop_lib.grey_square(images.read(face, f"crop {i}")) for i, face in chunk]
+            parts.append(self._probabilities(squares, calibrated, prior))
         return np.concatenate(parts)
+
+    def _probabilities(self, crops: Sequence[np.ndarray], calibrated: bool, prior: float) -> np.ndarray:
+        pixels = np.stack(crops)
+        log_probs = [
+            decision.adjust(inference.log_probabilities(network, pixels), network, calibrated, prior)
+            for network in self.networks
+        ]
+        return np.exp(inference.average(log_probs))
+
+    def _detect_images(
+        self, sources: Sequence[Source], boxes: Sequence[Any] | None, start: int = 0, **options: Any
+    ) -> list[list[Face]]:
+        """The faces of some images; `start` is the number of the first in errors."""
+        faces: list[tuple[Box, float | None]]
+        places, crops, counts = [], [], []
+        for i, source in enumerate(sources):
+            image = images.read(source, f"image {start + i}")
+            if boxes is None:
+                faces = [(_whole(box), confidence) for box, confidence in detect.find_faces(image)]
+            else:
+                faces = [(_whole(_checked(box, image.size)), None) for box in boxes[i]]
+            crops += [crop_lib.cut(image, box) for box, _ in faces]
+            places += faces
+            counts.append(len(faces))
+        rows = self._probabilities(crops, **options).tolist() if crops else []
+        flat = [
+            Face(box, dict(zip(EMOTIONS, row, strict=True)), confidence)
+            for (box, confidence), row in zip(places, rows, strict=True)
+        ]
+        ends = np.cumsum(counts)
+        return [flat[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+    def _detect_folder(self, folder: Path, **options: Any) -> Iterator[tuple[Path, list[Face]]]:
+        names = sorted(entry.name for entry in os.scandir(folder) if crop_lib.is_image(Path(entry.path)))
+        for name in names:
+            try:
+                image = images.read(folder / name)
+            except UserError as error:
+                warnings.warn(f"skipped: {error}", stacklevel=2)
+                continue
+            yield folder / name, self._detect_images([image], None, **options)[0]
 
 
 def load(*names: str | PathLike[str], checkpoint: str = "best") -> Reader:
@@ -72,7 +159,7 @@ def load(*names: str | PathLike[str], checkpoint: str = "best") -> Reader:
     return Reader([inference.restore(fspath(name), checkpoint) for name in names or (DEFAULT,)])
 
 
-def _listed(crops: Crop | Sequence[Crop]) -> Sequence[Crop]:
+def _listed(crops: Any) -> Sequence[Source]:
     if isinstance(crops, str | PathLike | Image.Image):
         return [crops]
     if isinstance(crops, np.ndarray):
@@ -87,17 +174,23 @@ def _listed(crops: Crop | Sequence[Crop]) -> Sequence[Crop]:
     raise TypeError(f"crops of type {type(crops).__name__}: {ACCEPTED}")
 
 
-def _read(face: Crop, index: int) -> np.ndarray:
-    """The crop as u8[48, 48]."""
-    name = f"crop {index}"
-    if isinstance(face, str | PathLike):
-        return crop_lib.read(Path(face))
-    if isinstance(face, Image.Image):
-        return crop_lib.grey_square(face, name)
-    if not isinstance(face, np.ndarray):
-        raise TypeError(f"{name} is of type {type(face).__name__}: {ACCEPTED}")
-    if face.dtype != np.uint8:
-        raise TypeError(f"{name} is an array of {face.dtype}, not uint8 (0 to 255): {ACCEPTED}")
-    if face.ndim not in (2, 3) or (face.ndim == 3 and face.shape[2] not in (3, 4)) or 0 in face.shape:
-        raise ValueError(f"{name} is an array of shape {face.shape}: {ACCEPTED}")
-    return crop_lib.grey_square(Image.fromarray(face), name)
+def _whole(box: Sequence[float]) -> Box:
+    x, y, width, height = map(round, box)
+    return x, y, width, height
+
+
+def _checked(box: Any, size: tuple[int, int]) -> Sequence[float]:
+    """A box that was given, if it lies in the image.
+
+    Raises:
+        ValueError: it has other than four numbers, no area, its centre outside the image, or twice the image's side.
+    """
+    try:
+        x, y, width, height = (float(number) for number in box)
+    except (TypeError, ValueError):
+        raise ValueError(f"the box {box!r} is not (x, y, width, height)") from None
+    if not (isfinite(x + y + width + height) and min(width, height) >= 1 and max(width, height) <= 2 * max(size)):
+        raise ValueError(f"the box {box!r} has no area, or is far larger than the image of {size[0]}x{size[1]}")
+    if not (0 <= x + width / 2 <= size[0] and 0 <= y + height / 2 <= size[1]):
+        raise ValueError(f"the box {box!r} has its centre outside the image of {size[0]}x{size[1]}")
+    return x, y, width, height
