@@ -395,12 +395,12 @@ def test_the_comparison_begins_with_the_verdict_and_the_main_numbers(
     difference = pairs["a", "b"].accuracy
     lead = f"+16.67 ({-100 * difference.high:+.1f} to {-100 * difference.low:+.1f})"
     assert compared[1].text == (
-        f"The most accurate model is b, {lead} points ahead of a. The interval includes zero: these images do not "
-        "separate the two."
+        f"Most accurate: b, {lead} points ahead of a: no clear difference. A difference is clear if its 95% interval "
+        "excludes zero."
     )
     better = {names: pair._replace(accuracy=Interval(-0.2, -0.3, -0.1)) for names, pair in pairs.items()}
     assert comparison_report.verdict(models, better) == (
-        "The most accurate model is b, +20.00 (+10.0 to +30.0) points ahead of a. The interval excludes zero."
+        "Most accurate: b, +20.00 (+10.0 to +30.0) points ahead of a: a clear difference"
     )
 
 
@@ -408,7 +408,7 @@ def test_the_comparison_fits_a_terminal(models: list[Evaluation]) -> None:
     many = [models[i % 2]._replace(name=f"model {i} of a name as long as they get, flip") for i in range(10)]
     lines = comparison_report.text(many, comparison_report.compare_pairs(many)).splitlines()
     assert len(lines) + len(many) + 2 <= 60  # with the line of each model, and the path
-    assert lines[0].startswith("The most accurate model is")
+    assert lines[0].startswith("Most accurate: ")
     assert max(map(len, lines[1:])) <= 100
     assert lines[-1] == "... and 17 more pairs in the report"
 

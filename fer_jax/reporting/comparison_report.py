@@ -32,7 +32,7 @@ def page(results: Sequence[Evaluation], pairs: Pairs) -> list[Block]:
     title = f"{tables.SPLITS[results[0].split]}, {results[0].main_protocol}"
     return [
         Heading("Summary"),
-        Text(verdict(results, pairs)),
+        Text(f"{verdict(results, pairs)}. A difference is clear if its 95% interval excludes zero."),
         tables.models_table(results),
         Contents(),
         Heading("Metrics"),
@@ -64,18 +64,15 @@ def text(results: Sequence[Evaluation], pairs: Pairs) -> str:
 
 
 def verdict(results: Sequence[Evaluation], pairs: Pairs) -> str:
-    """Return the comparison in two sentences: the most accurate model, and its lead over the next one."""
+    """Return the comparison in one line: the most accurate model, and its lead over the next one."""
     best, second, *_ = sorted(results, key=lambda result: -result.main_metrics["accuracy"].value)
     if (best.name, second.name) in pairs:
         lead = pairs[best.name, second.name].accuracy
     else:
         value, low, high = pairs[second.name, best.name].accuracy
         lead = Interval(-value, -high, -low)
-    decision = "excludes zero" if lead.low > 0 else "includes zero: these images do not separate the two"
-    return (
-        f"The most accurate model is {best.name}, {_points(lead)} points ahead of {second.name}. "
-        f"The interval {decision}."
-    )
+    clarity = "a clear difference" if lead.low > 0 else "no clear difference"  # zero is in the interval
+    return f"Most accurate: {best.name}, {_points(lead)} points ahead of {second.name}: {clarity}"
 
 
 def _metrics_table(results: Sequence[Evaluation]) -> Table:
