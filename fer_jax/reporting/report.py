@@ -107,7 +107,7 @@ def main_metrics(result: Evaluation) -> list[Block]:
             "leave out the images that are also in another split that training or selection uses, even if this "
             "network was trained without them (data.drop_repeats). Exact duplicates have the same pixels. The last "
             "column leaves out near-duplicates too: the same photograph in another light, shifted by a pixel, or "
-            "mirrored (python -m fer_jax.repeats draws them)."
+            "mirrored (fer-jax repeats --sheet draws them)."
         )
         return [*blocks, Text(explanation), tables.duplicates_table(result)]
     if result.split == "train":
