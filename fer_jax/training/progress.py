@@ -64,7 +64,7 @@ class EpochProgress:
             leave=False,
             disable=None if active else True,
             dynamic_ncols=True,
-            bar_format="{desc} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt} {postfix}",
+            bar_format="{desc} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt}{postfix}",
         )
         self._interval = LINE_EVERY_S if self._bar.disable else 0.5
         self._next = time.monotonic() + self._interval
@@ -90,10 +90,11 @@ class EpochProgress:
     def show(self, step: int, summary: dict[str, Any], images_per_s: float) -> None:
         """Show the epoch's metrics up to this step, and the longest time that the run may still take."""
         self._next = time.monotonic() + self._interval
-        metrics = f"loss {summary['loss']:.3f}, accuracy {summary['accuracy']:.1%}, {images_per_s:.0f} images/s"
+        metrics = f"loss {summary['loss']:.3f}, accuracy {summary['accuracy']:.1%}"
         if images_per_s:
             seconds = (self._steps_left - step) * self._batch_size / images_per_s
-            metrics += f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"
+            time_left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+            metrics += f", {images_per_s:.0f} images/s, {time_left} left"
         images = step * self._batch_size
         if self._bar.disable:
             print(f"{self._title}: {images}/{self.steps * self._batch_size} images, {metrics}", flush=True)
