@@ -47,7 +47,9 @@ def test_parallel_coordinates_have_a_line_for_each_trial_and_the_best_on_top() -
     "importances", [{"optim.learning_rate": 1.0, "model.dropout": 0.0}, {f"model.f{i}": 0.1 for i in range(10)}]
 )
 def test_the_importance_plot_has_a_bar_for_each_field(importances: dict[str, float]) -> None:
-    figure = study_plots.importance(importances, 50, "a study with a name so long that its title takes another line or two")
+    figure = study_plots.importance(
+        importances, 50, "a study with a name so long that its title takes another line or two"
+    )
     check(figure)
     assert [patch.get_width() for patch in figure.axes[0].patches] == list(importances.values())
     for name, importance in importances.items():
