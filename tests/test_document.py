@@ -158,8 +158,8 @@ def test_contents_link_to_every_section_below_them() -> None:
 
 
 def test_names_of_fields_in_a_header_break_after_dots_and_underscores() -> None:
-    page = document.to_html("A", [Table(["trial", "optim.learning_rate"], [["a", "0.5"]])])
-    assert '<th scope="col">optim.<wbr>learning_<wbr>rate</th>' in page
+    page = document.to_html("A", [Table(["trial", "optim.learning_rate", "temperature 0.856"], [["a", "0.5", "1"]])])
+    assert '<th scope="col">optim.<wbr>learning_<wbr>rate</th><th scope="col">temperature 0.856</th>' in page
 
 
 def interval_table(name: str, columns: int, cell: str = "85.25% (83.9% to 86.4%)") -> list[str]:

@@ -146,7 +146,7 @@ def _anchor(heading: str) -> str:
 
 def _breakable(name: str) -> str:
     """A header cell in which a line can also end inside the name of a config field, after a dot or an underscore."""
-    return re.sub(r"([._])(?=\w)", r"\1<wbr>", html.escape(name))
+    return re.sub(r"([._])(?=[^\W\d])", r"\1<wbr>", html.escape(name))
 
 
 def _unbroken(number: str) -> str:
