@@ -101,15 +101,15 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise UserError(f"{path}: {error}") from None
 
 
-def call(path: Path, function: str) -> Any:
-    """Run a config file and return the result of one of its functions, or None if it has no such function.
+def call(path: Path, function: str, default: Any = None) -> Any:
+    """Run a config file and return the result of one of its functions, or the default if it has no such function.
 
     Raises:
         UserError: the file raised an error; the line number is given.
     """
     try:
         defined = runpy.run_path(str(path))
-        return defined[function]() if function in defined else None
+        return defined[function]() if function in defined else default
     except Exception as error:  # the code is the user's: any error is possible
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         place = f"{path}, line {lines[-1]}" if lines else str(path)

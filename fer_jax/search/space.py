@@ -1,7 +1,6 @@
 """The search space of a tuning: config fields with their ranges and choices, from `get_search()` of its config file."""
 
 import json
-import runpy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax.core import config as config_lib
-from fer_jax.core.errors import UserError, one_line
+from fer_jax.core.errors import UserError
 
 
 class Range(NamedTuple):
@@ -43,12 +42,7 @@ def load(path: str, config: ConfigDict) -> Search:
     Raises:
         UserError: the file has no search, or a field or range is not valid.
     """
-    try:
-        search = runpy.run_path(str(config_lib.find(path))).get("get_search", lambda: None)()
-    except UserError:
-        raise
-    except Exception as error:  # whatever the user's file raised while it ran
-        raise UserError(f"{path}: {type(error).__name__}: {one_line(error)}") from None
+    search = config_lib.call(config_lib.find(path), "get_search")
     if not (isinstance(search, Search) and isinstance(search.space, Mapping) and search.space):
         raise UserError(
             f"{path}: get_search() must return a fer_jax.search_space.Search of one field or more; see configs/tune.py"

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,10 +50,7 @@ def variants(path: str, config: ConfigDict) -> dict[str, ConfigDict]:
         UserError: the variants have another form, or name a field that does not exist.
     """
     file = config_lib.find(path)
-    try:
-        listed = runpy.run_path(str(file)).get("get_variants", lambda: {file.stem: {}})()
-    except Exception as error:  # whatever the user's file raised while it ran
-        raise UserError(f"{path}: {type(error).__name__}: {one_line(error)}") from None
+    listed = config_lib.call(file, "get_variants", {file.stem: {}})
     if not (isinstance(listed, Mapping) and listed and all(isinstance(fields, Mapping) for fields in listed.values())):
         raise UserError(f"{path}: get_variants() must return {{name: {{field: value}}}}; see configs/ablation.py")
     configs = {}
