@@ -110,6 +110,7 @@ def test_a_wrong_value_gets_one_line_with_its_rule(field: str, value, message: s
 
 
 def test_large_and_whole_numbers_are_taken_where_they_make_sense() -> None:
+    assert refusal({"train.epochs": 10**5000}) == "train.epochs=<int> must be at least 1 and at most 1,000,000"
     assert refusal({"optim.learning_rate": 1e30}) == ""
     assert refusal({"optim.learning_rate": 1, "schedule.warmup_epochs": 2, "seed": 2**63}) == ""
 
@@ -159,9 +160,9 @@ def test_one_of_two_exclusive_fields_alone_is_taken(fields: dict, message: str) 
 
 @pytest.mark.parametrize("check", [checks.check, checks.check_network])
 def test_a_config_of_another_version_gets_one_line(check) -> None:
-    with pytest.raises(UserError, match=r"another version of fer_jax: no such field: model\.attention"):
+    with pytest.raises(UserError, match=r"no such field: model\.attention.* \(or .* another version of fer_jax\)"):
         check(changed({"model.attention": True}))
-    with pytest.raises(UserError, match=r"another version of fer_jax: it lacks data\.dir"):
+    with pytest.raises(UserError, match=r"data\.dir is missing: .* another version of fer_jax"):
         check(ConfigDict({"seed": 0}))
 
 

@@ -23,6 +23,7 @@ SECTIONS = {name.split(".")[0] for name in FIELDS if "." in name}
 
 FROM_DEFAULT = """
 import math
+from fractions import Fraction
 from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
@@ -35,6 +36,7 @@ def get_config():
 """
 OF_ITS_OWN = """
 import math
+from fractions import Fraction
 from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
@@ -201,6 +203,7 @@ def write(request: pytest.FixtureRequest, tmp_path: Path):
         ("config.model.name = b'vgg13'", "model.name=b'vgg13' must be text"),
         ("config.data.teachers = 'best'", "data.teachers='best' must be a tuple"),
         ("config.data.teachers = {'best'}", "data.teachers={'best'} must be a tuple"),
+        ("config.train.batch_size = Fraction(10**400)", "too large"),
         ("config.schedule.scales = (10**400,)", "schedule.scales=(1000"),
         ("config.data.teachers = (('best',),)", "data.teachers=(('best',),) must be a tuple"),
         ("config.schedule.scales = (math.nan,)", "schedule.scales=(nan,) must be a tuple"),

@@ -97,7 +97,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     try:
         config = conform(config)
         return conform(_overridden(config, overrides)) if overrides else config
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{path}: {error}") from None
 
 
@@ -245,7 +245,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def shown(value: Any) -> str:
     """Return a value as an error shows it, at most `SHOWN` characters long."""
-    return one_line(_repr.repr(value), SHOWN)
+    try:
+        return one_line(_repr.repr(value), SHOWN)
+    except ValueError:  # Python shows no whole number of more than 4,300 digits
+        return f"<{type(value).__name__}>"
 
 
 def with_later_fields(fields: Any) -> ConfigDict:

@@ -176,9 +176,9 @@ def _fields(config: ConfigDict) -> dict[str, Any]:
     fields = config_lib.flatten(config.to_dict())
     if unknown := [name for name in fields if name not in RULES]:
         nearest = config_lib.unknown_field(unknown[0], RULES)
-        raise UserError(f"the config was made for another version of fer_jax: {nearest}")
+        raise UserError(f"{nearest} (or the config was made for another version of fer_jax)")
     if missing := [name for name in RULES if name not in fields]:
-        raise UserError(f"the config was made for another version of fer_jax: it lacks {missing[0]}")
+        raise UserError(f"the field {missing[0]} is missing: the config was made for another version of fer_jax")
     return fields
 
 
