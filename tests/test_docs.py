@@ -91,7 +91,7 @@ def parse(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) ->
     """Parse the arguments of a command by its own parser, and load its config with the overrides."""
     original = argparse.ArgumentParser.parse_known_args
 
-    def stop(parser: argparse.ArgumentParser, args=None, namespace=None):  # noqa: ANN001, ANN202
+    def stop(parser: argparse.ArgumentParser, args=None, namespace=None):
         raise Parsed(*original(parser, args, namespace))
 
     with monkeypatch.context() as patch:
