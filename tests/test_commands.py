@@ -125,7 +125,11 @@ def test_runs_are_compared_on_the_split_of_the_arguments(
     arguments += ["--run", str(trained), "--run", str(copy), "--ensemble", "--flip", "--out", str(out)]
     result = run_python("-m", "fer_jax.evaluate", *arguments, JAX_NUM_CPU_DEVICES="3")  # 3 does not divide the batch
     assert (result.returncode, result.stderr) == (0, "")
-    assert "contempt" in result.stdout
+    lines = result.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == ["sample, flip", "copy, flip", "ensemble of 2, flip"]
+    assert lines[4].startswith("Most accurate: ")
+    assert len(lines) <= 60
+    assert "| contempt | " in (out / "copy, flip" / "report.md").read_text()  # the full tables are in the reports
     one, other, both = (metrics(out / name) for name in ("sample, flip", "copy, flip", "ensemble"))
     assert metrics(trained / "report")["split"] == "valid"  # the run's own report is unchanged
     assert (one["split"], one["checkpoint"], one["protocol"], one["flip"]) == ("test", "latest", "clean", True)
