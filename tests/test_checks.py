@@ -74,6 +74,7 @@ def test_a_value_that_json_cannot_hold_is_refused_by_name(value) -> None:
         ("train.eval_batch_size", 0, "train.eval_batch_size=0 must be at least 1"),
         ("train.steps_per_call", 0, "train.steps_per_call=0 must be at least 1"),
         ("train.patience", -1, "train.patience=-1 must be at least 0"),
+        ("optim.freeze", (1,), "optim.freeze=(1,) must be a tuple of names"),
         ("train.init_from", 3, "train.init_from=3 must be text"),
         ("seed", -1, "seed=-1 must be at least 0"),
         ("image.size", 45, "image.size=45 must be a multiple of 8"),

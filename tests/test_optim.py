@@ -14,6 +14,7 @@ from configs import base, vgg13
 from fer_jax.core.errors import UserError
 from fer_jax.data.batching import Batch
 from fer_jax.training import checks, optim, train_step
+from fer_jax.training.packing import pack, unpack
 
 
 def schedule_config(**fields) -> ConfigDict:
@@ -107,7 +108,9 @@ def test_optimizers_equal_those_of_optax(fields, reference) -> None:
 
 def test_lion_by_hand() -> None:
     optimizer = optim.create_optimizer(
-        ConfigDict({"name": "lion", "b1": 0.9, "b2": 0.99, "weight_decay": 0.5, "clip_norm": 0.0, "l2": 0.0}),
+        ConfigDict(
+            {"name": "lion", "b1": 0.9, "b2": 0.99, "weight_decay": 0.5, "clip_norm": 0.0, "l2": 0.0, "freeze": ()}
+        ),
         optax.constant_schedule(0.01),
     )
     weights, momentum = np.array([[1.0, -2.0, 3.0]]), np.zeros((1, 3))
@@ -248,3 +251,30 @@ def test_a_new_schedule_is_a_function_and_an_entry(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(optim.SCHEDULES, "linear", lambda config, epoch, epochs: 1 - epoch / epochs)
     schedule = optim.create_schedule(0.4, schedule_config(name="linear"), steps_per_epoch=5, epochs=2)
     np.testing.assert_allclose([schedule(step) for step in range(11)], 0.04 * np.arange(10, -1, -1), atol=1e-7)
+
+
+def packed() -> Any:
+    layers = {"first": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}, "last": {"kernel": jnp.ones((2, 2))}}
+    return pack(layers)
+
+
+def test_frozen_layers_keep_their_weights_and_do_not_count_in_clipping() -> None:
+    config = base.get_config().optim
+    config.update(name="sgd", learning_rate=1.0, momentum=0.0, nesterov=False, weight_decay=0.5, clip_norm=2.0)
+    config.freeze = ("first",)
+    optimizer = optim.create_optimizer(config, optax.constant_schedule(config.learning_rate))
+    params = packed()
+    updates, _ = optimizer.update(jax.tree.map(lambda leaf: 100 * leaf, params), optimizer.init(params), params)
+    new = unpack(optax.apply_updates(params, updates))
+    np.testing.assert_array_equal(new["first"]["kernel"], 1)
+    np.testing.assert_array_equal(new["first"]["bias"], 1)
+    # The gradient is clipped from a norm of 200 to 2, 1 for each of the four weights; the decay adds 0.5.
+    np.testing.assert_allclose(new["last"]["kernel"], 1 - (1 + 0.5))
+
+
+def test_a_layer_that_is_not_there_cannot_be_frozen() -> None:
+    config = base.get_config().optim
+    config.freeze = ("first", "middle")
+    optimizer = optim.create_optimizer(config, optax.constant_schedule(1.0))
+    with pytest.raises(UserError, match=r"optim\.freeze: the network has no layer 'middle'; it has first, last"):
+        optimizer.init(packed())

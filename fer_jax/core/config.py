@@ -36,6 +36,7 @@ LATER_FIELDS = {
     "model.squeeze_excite": False,
     "model.antialias": False,
     "model.stochastic_depth": 0.0,
+    "optim.freeze": (),
     "optim.swa_epochs": 0,
     "train.init_from": "",
     "train.steps_per_call": 1,

@@ -131,6 +131,9 @@ def _optim() -> ConfigDict:
     optim.ema_decay = 0.0
     # Stochastic weight averaging: the mean over the steps of this many last epochs, instead of ema_decay; 0: off.
     optim.swa_epochs = 0
+    # The layers whose weights stay as they are, by their names, for example ("ConvBlock_0",). Their batch statistics
+    # follow the images.
+    optim.freeze = ()
     return optim
 
 

@@ -130,6 +130,7 @@ RULES: Mapping[str, Rule] = {
     "optim.clip_norm": _number(0, 1e30),
     "optim.ema_decay": _DECAY,
     "optim.swa_epochs": _whole(0),
+    "optim.freeze": _tuple_of(lambda item: isinstance(item, str), "names"),
     "schedule.name": _schedule,
     "schedule.warmup_epochs": _number(0, 1_000_000),
     "schedule.final_scale": _number(0, 1),

@@ -7,7 +7,7 @@ function here and an entry in `OPTIMIZERS`. New config fields go into `fer_jax.c
 Schedules count in epochs, so that a config means the same at every batch size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from fer_jax.core.errors import UserError
 from fer_jax.training import muon
+from fer_jax.training.packing import Packed, pack, unpack
 
 Decay = Callable[[jax.Array], jax.Array]
 
@@ -142,12 +144,29 @@ OPTIMIZERS: dict[str, Callable[[ConfigDict], optax.GradientTransformation]] = {
 }
 
 
+def _set_to_zero(layers: Sequence[str]) -> optax.GradientTransformation:
+    """Zeros instead of the updates of all weights in some layers."""
+
+    def init(params: Packed) -> optax.EmptyState:
+        names = list(unpack(params))
+        if unknown := [layer for layer in layers if layer not in names]:
+            raise UserError(f"optim.freeze: the network has no layer {unknown[0]!r}; it has {', '.join(names)}")
+        return optax.EmptyState()
+
+    def update(updates: Packed, state: optax.EmptyState, params: Any = None) -> tuple[Packed, optax.EmptyState]:
+        trees = unpack(updates)
+        return pack(trees | {layer: jax.tree.map(jnp.zeros_like, trees[layer]) for layer in layers}), state
+
+    return optax.GradientTransformation(init, update)
+
+
 def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Return the optimizer of a config: clipping, L2, `optim.name`, decoupled decay, the learning rate, in this order.
 
     Each part is added only if it is set. `l2` is added to the gradient, as torch.optim's `weight_decay` is for Adam and
     SGD. `weight_decay` is added to the optimizer's step, as AdamW does (Loshchilov & Hutter 2019,
-    https://arxiv.org/abs/1711.05101). Without it "adamw" is "adam".
+    https://arxiv.org/abs/1711.05101). Without it "adamw" is "adam". The layers of `freeze` take no step,
+    and clipping leaves their gradients out.
 
     Args:
         config: `config.optim`, checked by `fer_jax.training.checks`.
@@ -156,7 +175,8 @@ def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Grad
     Raises:
         KeyError: `optim.name` is not in `OPTIMIZERS`; the checks rule that out.
     """
-    parts = []
+    frozen = [_set_to_zero(config.freeze)] if config.freeze else []
+    parts = [*frozen]  # before clipping: the norm is that of the trained weights
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     if config.l2:
@@ -164,4 +184,4 @@ def create_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Grad
     parts.append(OPTIMIZERS[config.name](config))
     if config.weight_decay:
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=_kernels))
-    return optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+    return optax.chain(*parts, *frozen, optax.scale_by_learning_rate(schedule))
