@@ -66,12 +66,12 @@ def config(sample_dir: Path) -> ConfigDict:
 
 
 @pytest.fixture(scope="session")
-def whole(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of `config`; tests do not change it."""
     from fer_jax.train import Ending, train
     from tests import small_runs
 
-    run = tmp_path_factory.mktemp("runs") / "whole"
+    run = tmp_path_factory.mktemp("runs") / "finished"
     lines: list[str] = []
     assert train(small_runs.small_config(sample_dir), run, lines.append) == Ending("complete")
     assert [line.split(":")[0] for line in lines] == ["resnet_tiny", "epoch 1/3", "epoch 2/3", "epoch 3/3", "complete"]

@@ -21,13 +21,13 @@ def without_speed(history):
 
 @pytest.mark.parametrize("everything_on", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
-    config, whole: Path, tmp_path: Path, everything_on: bool
+    config, finished_run: Path, tmp_path: Path, everything_on: bool
 ) -> None:
     if everything_on:
         config.data.update(label_mode="probability", temperature=0.7, smoothing=0.1, balance=0.5, logit_adjustment=0.5)
         config.augment.update(recipe="strong", erase=0.5, mixup=0.2)
-        whole = tmp_path / "whole"
-        train(config, whole, quiet)
+        finished_run = tmp_path / "whole"
+        train(config, finished_run, quiet)
     steps = []
     for _ in range(3):
         # A signal between two epochs: the next step notices it, and the run saves inside the new epoch.
@@ -35,7 +35,7 @@ def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
         steps.append(restored(config, tmp_path / "parts").step)
     assert train(config, tmp_path / "parts", quiet) == Ending("complete")
     assert sorted(set(steps)) == steps
-    once, parts = (restored(config, run) for run in (whole, tmp_path / "parts"))
+    once, parts = (restored(config, run) for run in (finished_run, tmp_path / "parts"))
     assert any(step % (once.step // 3) for step in steps)  # some were inside an epoch
     assert without_speed(once.progress.history) == without_speed(parts.progress.history)
     jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
@@ -55,6 +55,7 @@ def test_ctrl_c_saves_too(config, tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_a_signal_after_the_last_step_is_returned(config, tmp_path: Path) -> None:
     config.train.epochs = 1
     assert train(config, tmp_path, interrupt()) == Ending("complete", "SIGTERM")
@@ -124,6 +125,7 @@ def test_a_run_is_not_resumed_on_changed_data(config, tmp_path: Path, folder: st
         train(config, tmp_path / "run", quiet)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_digest_and_code_versions_is_resumed(
     config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +145,7 @@ def test_a_config_without_a_checkpoint_is_replaced(config, tmp_path: Path) -> No
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == config.seed
 
 
-def test_a_folder_of_another_config_is_refused(config, whole: Path) -> None:
+def test_a_folder_of_another_config_is_refused(config, finished_run: Path) -> None:
     config.optim.learning_rate = 0.5
     with pytest.raises(UserError, match=r"optim\.learning_rate: 0\.003 there, 0\.5 now"):
-        train(config, whole, quiet)
+        train(config, finished_run, quiet)

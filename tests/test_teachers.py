@@ -121,16 +121,16 @@ def test_a_missing_teacher_gets_one_line(config: ConfigDict, tmp_path: Path) -> 
     assert "\n" not in str(error.value)
 
 
-def test_a_run_teaches_once_it_is_fully_trained(whole: Path, tmp_path: Path) -> None:
+def test_a_run_teaches_once_it_is_fully_trained(finished_run: Path, tmp_path: Path) -> None:
     images = np.zeros((1, 48, 48), np.uint8)
-    assert teachers.mean_predictions([str(whole)], images).shape == (1, 8)
+    assert teachers.mean_predictions([str(finished_run)], images).shape == (1, 8)
     unfinished = tmp_path / "unfinished"
-    shutil.copytree(whole, unfinished)
+    shutil.copytree(finished_run, unfinished)
     config = json.loads((unfinished / "config.json").read_text())
     config["train"]["epochs"] = 9
     (unfinished / "config.json").write_text(json.dumps(config))
     with pytest.raises(
         UserError, match=r"unfinished has trained 3 of its 9 epochs; let it finish, or release"
     ) as error:
-        teachers.mean_predictions([str(whole), str(unfinished)], images)
+        teachers.mean_predictions([str(finished_run), str(unfinished)], images)
     assert "\n" not in str(error.value)

@@ -25,15 +25,15 @@ from fer_jax.training.history import as_csv, best_record
 from tests.small_runs import interrupt, quiet, restored
 
 
-def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, whole: Path) -> None:
-    latest = restored(config, whole)
+def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, finished_run: Path) -> None:
+    latest = restored(config, finished_run)
     history = latest.progress.history
     assert [record.epoch for record in history] == [1, 2, 3]
     assert latest.step == history[-1].step == int(latest.tree["state"].step)
     assert history[-1].train["loss"] < history[0].train["loss"]
-    assert restored(config, whole, "best").step == best_record(history).step
-    assert train(config, whole, quiet) == Ending("complete")
-    assert restored(config, whole).step == latest.step
+    assert restored(config, finished_run, "best").step == best_record(history).step
+    assert train(config, finished_run, quiet) == Ending("complete")
+    assert restored(config, finished_run).step == latest.step
 
 
 @pytest.mark.slow
@@ -88,12 +88,12 @@ def test_unusable_sizes_get_one_line_and_leave_no_folder(config, tmp_path: Path)
     [({"renderer": "device"}, 1, True), ({"renderer": "device"}, 4, True), ({"recipe": "none"}, 1, False)],
 )
 def test_device_rendering_trains_like_host_rendering(
-    config, whole: Path, tmp_path: Path, fields, steps_per_call: int, same: bool
+    config, finished_run: Path, tmp_path: Path, fields, steps_per_call: int, same: bool
 ) -> None:
     config.augment.update(fields)
     config.train.steps_per_call = steps_per_call
     train(config, tmp_path, quiet)
-    host, other = (restored(config, run).progress.history[0] for run in (whole, tmp_path))
+    host, other = (restored(config, run).progress.history[0] for run in (finished_run, tmp_path))
     assert np.isclose(host.train["loss"], other.train["loss"], rtol=1e-3) == same
 
 
@@ -107,15 +107,15 @@ def test_bfloat16_and_every_loss_learn(config, tmp_path: Path, mode: str) -> Non
     assert history[-1].train["loss"] < 0.95 * history[0].train["loss"]
 
 
-def test_tensorboard_gets_curves_images_and_the_config(config, whole: Path) -> None:
-    events = EventAccumulator(str(whole)).Reload()
+def test_tensorboard_gets_curves_images_and_the_config(config, finished_run: Path) -> None:
+    events = EventAccumulator(str(finished_run)).Reload()
     tags = events.Tags()
     for split in ("train", "valid"):
         for name in ("loss", "accuracy", "precision", "recall", "f1", "macro_f1"):
             assert f"{split}/{name}" in tags["scalars"]
     for name in ("learning_rate", "grad_norm", "images_per_s", "data_wait"):
         assert f"progress/{name}" in tags["scalars"]
-    history = restored(config, whole).progress.history
+    history = restored(config, finished_run).progress.history
     logged = events.Scalars("valid/accuracy")
     assert [event.step for event in logged] == [record.step for record in history]
     np.testing.assert_allclose(
@@ -150,6 +150,7 @@ def test_a_history_csv_that_cannot_be_written_gets_a_line_and_stops_nothing(conf
     assert sum("history.csv cannot be written" in line for line in lines) == 2
 
 
+@pytest.mark.slow
 def test_a_run_stores_the_versions_of_the_code_that_trained_it(
     config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,15 +171,16 @@ def test_only_the_first_process_writes_history_csv(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_config_json_holds_the_whole_config(config, whole: Path) -> None:
-    assert json.loads((whole / "config.json").read_text()) == json.loads(config.to_json())
+def test_config_json_holds_the_whole_config(config, finished_run: Path) -> None:
+    assert json.loads((finished_run / "config.json").read_text()) == json.loads(config.to_json())
 
 
-def test_a_run_starts_from_the_network_of_another(config, whole: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole, tmp_path / "source")
+@pytest.mark.slow
+def test_a_run_starts_from_the_network_of_another(config, finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "source")
     config.train.update(epochs=2, init_from=str(tmp_path / "source"))
     config.optim.update(learning_rate=0.0, ema_decay=0.0)  # the weights do not change
-    source = inference.restore(whole, "best").variables
+    source = inference.restore(finished_run, "best").variables
     start = setup.create_train_state(config, train_lib._initial_variables(config))
     jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(start), source)
     assert train(config, tmp_path / "run", interrupt()) == Ending("interrupted", "SIGTERM")
@@ -201,9 +203,9 @@ def test_a_run_starts_from_the_network_of_another(config, whole: Path, tmp_path:
     ],
 )
 def test_an_initial_network_of_another_config_gets_one_line(
-    config, whole: Path, tmp_path: Path, fields, message
+    config, finished_run: Path, tmp_path: Path, fields, message
 ) -> None:
-    config.train.init_from = str(whole)
+    config.train.init_from = str(finished_run)
     config.model.update(fields)
     with pytest.raises(UserError, match=message) as error:
         train(config, tmp_path / "run", quiet)
@@ -217,8 +219,8 @@ def test_a_missing_source_is_noticed_before_the_folder_is_made(config, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-def test_the_average_starts_from_the_initial_network_too(config, whole: Path) -> None:
-    config.train.init_from = str(whole)
+def test_the_average_starts_from_the_initial_network_too(config, finished_run: Path) -> None:
+    config.train.init_from = str(finished_run)
     source = train_lib._initial_variables(config)
     state = setup.create_train_state(config, source)
     assert config.optim.ema_decay

@@ -155,8 +155,10 @@ def test_the_memory_of_a_failed_trial_is_freed_before_the_next(run) -> None:
 
 
 @pytest.mark.slow
-def test_a_trial_does_not_report_the_curve_of_another_run_in_its_folder(config, whole: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole, tmp_path / "0")
+def test_a_trial_does_not_report_the_curve_of_another_run_in_its_folder(
+    config, finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "0")
     study = open_study(tmp_path)
     config.train.epochs = 2
     with pytest.raises(UserError, match=r"trial 0 .*holds a run of another config"):
