@@ -21,6 +21,8 @@ EXTRAS = {
     "psycopg": "tune",
     "sqlalchemy": "tune",
     "onnx": "export",
+    "av": "faces",
+    "cv2": "faces",
 }
 
 WIDTH = 100  # columns of --help at most

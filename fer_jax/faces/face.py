@@ -11,6 +11,7 @@ class Face(NamedTuple):
     box: Box  # x, y, width, height, in pixels of the image
     emotions: dict[str, float]  # eight probabilities that sum to 1, in the order of `fer_jax.EMOTIONS`
     found: float | None  # the detector's confidence, 0..1; None for a box that was given
+    track: int | None = None  # in a film: the same number in all frames of one face, from 1
 
     @property
     def emotion(self) -> str:
@@ -23,8 +24,9 @@ class Face(NamedTuple):
         return self.emotions[self.emotion]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the face as json.dumps takes it."""
+        """Return the face as json.dumps takes it, with `track` in a film only."""
         return {
+            **({} if self.track is None else {"track": self.track}),
             "box": list(self.box),
             "found": self.found,
             "emotion": self.emotion,

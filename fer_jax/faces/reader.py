@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from math import isfinite
 from os import PathLike, fspath
 from pathlib import Path
@@ -17,8 +18,9 @@ from fer_jax.data import images
 from fer_jax.data.images import Source
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.faces import crop as crop_lib
-from fer_jax.faces import decision, detect
+from fer_jax.faces import decision, detect, video
 from fer_jax.faces.face import Box, Face
+from fer_jax.faces.video import Frame
 from fer_jax.inference import Network
 
 CHUNK = 1024  # faces that are in memory at once
@@ -30,8 +32,9 @@ ACCEPTED = "give a path, a PIL image, an array, or a list of them"
 class Reader:
     """One or several networks that read emotions from faces; `load` makes it."""
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    def __init__(self, networks: Sequence[Network], flip: bool = False) -> None:
         self.networks = networks
+        self.flip = flip
 
     def detect(self, image: Any, boxes: Any = None, calibrated: bool = False, prior: float = 0) -> Any:
         """Return the faces in an image, from left to right, with their emotions: list[Face].
@@ -98,10 +101,41 @@ class Reader:
             parts.append(self._probabilities(squares, calibrated, prior))
         return np.concatenate(parts)
 
+    def video(
+        self,
+        source: int | str | PathLike[str],
+        every: float | None = None,
+        smooth: float = 0,
+        images: bool = False,
+        calibrated: bool = False,
+        prior: float = 0,
+    ) -> Iterator[Frame]:
+        """Return an iterator of the frames of a film, Frame(time_s, faces), with few frames in memory.
+
+        Times are seconds since the start of the film, at variable frame rates too. Frames are turned as a player turns
+        them. `Face.track` is the same number in all frames of a face, while its boxes overlap. Damaged parts are
+        skipped with a warning.
+
+        Args:
+            source: the path of a film, or the number of a camera; 0 is the webcam.
+            every: seconds from one frame to the next; None for every frame.
+            smooth: the time constant, in seconds, of an exponential moving average of each face's probabilities.
+                Changes are seen later by 0.7 times as much. 0 for none.
+            images: give each frame its image too.
+            calibrated, prior: see `detect`.
+
+        Raises:
+            ModuleNotFoundError: the extra `faces` is not installed.
+            UserError: the film cannot be read or has no video stream; no camera can be opened, or it stops.
+            ValueError: `every` or `smooth` is negative, or `prior` is not in 0..1.
+        """
+        detect = partial(self.detect, calibrated=calibrated, prior=prior)
+        return video.read(source, detect, every, smooth, images)
+
     def _probabilities(self, crops: Sequence[np.ndarray], calibrated: bool, prior: float) -> np.ndarray:
         pixels = np.stack(crops)
         log_probs = [
-            decision.adjust(inference.log_probabilities(network, pixels), network, calibrated, prior)
+            decision.adjust(inference.log_probabilities(network, pixels, self.flip), network, calibrated, prior)
             for network in self.networks
         ]
         return np.exp(inference.average(log_probs))
@@ -140,7 +174,7 @@ class Reader:
             yield folder / name, self._detect_images([image], None, **options)[0]
 
 
-def load(*names: str | PathLike[str], checkpoint: str = "best") -> Reader:
+def load(*names: str | PathLike[str], checkpoint: str = "best", flip: bool = False) -> Reader:
     """Return a reader of faces.
 
     Each process compiles the networks again, which takes seconds; the environment variable JAX_COMPILATION_CACHE_DIR
@@ -149,6 +183,7 @@ def load(*names: str | PathLike[str], checkpoint: str = "best") -> Reader:
     Args:
         names: shipped networks by name, or run folders; their probabilities are averaged. None means "best".
         checkpoint: the "best" or "latest" checkpoint of run folders.
+        flip: average in the probabilities of each face's mirror image.
 
     Raises:
         UserError: there is no such network or run, or it cannot be read.
@@ -156,7 +191,7 @@ def load(*names: str | PathLike[str], checkpoint: str = "best") -> Reader:
     """
     if checkpoint not in ("best", "latest"):
         raise ValueError(f"checkpoint={checkpoint!r} must be 'best' or 'latest'")
-    return Reader([inference.restore(fspath(name), checkpoint) for name in names or (DEFAULT,)])
+    return Reader([inference.restore(fspath(name), checkpoint) for name in names or (DEFAULT,)], flip)
 
 
 def _listed(crops: Any) -> Sequence[Source]:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def table(results: Iterable[Any] | Mapping[Any, Any]) -> "pd.DataFrame":
     """Return a pandas DataFrame with one row for each face.
 
-    The columns are: the image, if there are several; the face's number in it; x, y, width, height, found, emotion and
-    probability; and the probability of each emotion.
+    The columns are: the image, if there are several; the face's number in it, and its track in a film; x, y, width,
+    height, found, emotion and probability; and the probability of each emotion.
 
     Args:
         results: what `Reader.detect` or `Reader.video` returns, or {name: faces}. The first column is then `image` (a
@@ -36,11 +36,12 @@ def table(results: Iterable[Any] | Mapping[Any, Any]) -> "pd.DataFrame":
             key, label, faces = "image", number, item
         label = label if isinstance(label, int | float) else str(label)
         rows += [{key: label, **_row(face, index)} for index, face in enumerate(faces)]
-    columns = ["face", "x", "y", "width", "height", "found", "emotion", "probability", *EMOTIONS]
-    return pd.DataFrame(rows, columns=[*([key] if key else []), *columns])
+    columns = ["x", "y", "width", "height", "found", "emotion", "probability", *EMOTIONS]
+    first = {"": ["face"], "time_s": ["time_s", "face", "track"]}.get(key, [key, "face"])
+    return pd.DataFrame(rows, columns=[*first, *columns])
 
 
 def _row(face: Face, index: int) -> dict[str, Any]:
     box = dict(zip(("x", "y", "width", "height"), face.box, strict=True))
     values = {"found": face.found, "emotion": face.emotion, "probability": face.probability}
-    return {"face": index, **box, **values, **face.emotions}
+    return {"face": index, "track": face.track, **box, **values, **face.emotions}
