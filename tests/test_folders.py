@@ -77,6 +77,56 @@ def test_cache_is_read_until_the_folder_changes(folder: Path) -> None:
     assert (folders.load(folder.parent, "valid").images[3] == 99).all()
 
 
+def test_a_cache_of_another_reader_is_decoded_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = folders.load(folder.parent, "valid")
+    cache = folder.parent / "FER2013Valid.cache.npz"
+    with np.load(cache) as stored:
+        content = dict(stored)
+    np.savez(cache, **{**content, "images": content["images"] + 1})
+    monkeypatch.setattr(folders, "_READER", "another")
+    jax.tree.map(np.testing.assert_array_equal, folders.load(folder.parent, "valid"), first)
+
+
+RAMP = np.tile(np.arange(48, dtype=np.uint8) * 5, (48, 1))  # from black on the left to 235
+
+
+def turned(path: Path) -> None:
+    """A camera's JPEG that was held upright: EXIF says to turn it by a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(RAMP)).save(path, "JPEG", quality=100, exif=exif)
+
+
+def transparent(path: Path) -> None:
+    """Grey where it is opaque; black under a fully transparent half."""
+    alpha = np.where(RAMP < 120, 0, 255).astype(np.uint8)
+    Image.merge("LA", [Image.fromarray(np.where(alpha, RAMP, 0).astype(np.uint8)), Image.fromarray(alpha)]).save(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        (lambda path: Image.fromarray(RAMP.astype(np.uint16) * 257).save(path), RAMP),
+        (lambda path: Image.fromarray(RAMP.astype(np.float32) / 255).save(path, "TIFF"), RAMP),
+        (turned, RAMP),
+        (transparent, np.where(RAMP < 120, 128, RAMP)),
+        (lambda path: Image.fromarray(RAMP).convert("RGB").save(path), RAMP),
+        (lambda path: Image.fromarray(RAMP).convert("P").save(path), RAMP),
+    ],
+    ids=["16 bits", "float", "turned", "transparent", "RGB", "palette"],
+)
+def test_images_of_other_kinds_get_the_right_grey(folder: Path, write: Callable[[Path], None], expected) -> None:
+    write(folder / "fer0000002.png")
+    image = folders.load(folder.parent, "valid").images[2]
+    np.testing.assert_allclose(image.astype(int), expected, atol=2)  # JPEG is not exact
+
+
+def test_a_float_image_outside_its_range_is_refused_by_file_and_reason(folder: Path) -> None:
+    Image.fromarray(RAMP.astype(np.float32)).save(folder / "fer0000002.png", "TIFF")
+    with pytest.raises(UserError, match=r"row 3: fer0000002\.png has values from 0 to 235, outside 0\.\.1: .*generate"):
+        folders.load(folder.parent, "valid")
+
+
 def test_data_folder_without_a_writable_cache_is_no_error(folder: Path) -> None:
     (folder.parent / "FER2013Valid.cache.npz").mkdir()  # no file can take its place
     assert len(folders.load(folder.parent, "valid").images) == 6
@@ -110,10 +160,10 @@ def set_byte(name: str, position: int, byte: int) -> Callable[[Path], None]:
     [
         (shutil.rmtree, r"no valid data in .*FER2013Valid: run 'fer-jax generate -d .*fer_generator/"),
         (lambda f: (f / "fer0000002.png").unlink(), r"label\.csv, row 3: fer0000002\.png does not exist"),
-        (lambda f: (f / "fer0000002.png").write_text("x"), r"row 3: fer0000002\.png is not a readable image"),
-        (lambda f: os.truncate(f / "fer0000002.png", 60), r"row 3: .* is not a readable image"),
-        (set_byte("fer0000002.png", 36, 1), r"row 3: .* is not a readable image"),  # length of the pixels
-        (set_byte("fer0000002.png", 11, 0x01), r"row 3: .* is not a readable image"),  # length of the header
+        (lambda f: (f / "fer0000002.png").write_text("x"), r"row 3: fer0000002\.png cannot be read as an image"),
+        (lambda f: os.truncate(f / "fer0000002.png", 60), r"row 3: .* cannot be read as an image"),
+        (set_byte("fer0000002.png", 36, 1), r"row 3: .* cannot be read as an image"),  # length of the pixels
+        (set_byte("fer0000002.png", 11, 0x01), r"row 3: .* cannot be read as an image"),  # length of the header
         (lambda f: (f / "label.csv").write_text("a,b,1\n"), r"label\.csv: 3 columns instead of 12"),
         (lambda f: (f / "label.csv").write_text(""), r"label\.csv: No columns"),
         (edit("10,0,0", "x,0,0"), r"label\.csv: a vote is not a whole number"),

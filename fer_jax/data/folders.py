@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import PIL
 from PIL import Image
 from tqdm import tqdm
 
 from fer_jax.core import atomic
 from fer_jax.core.errors import UserError, one_line
+from fer_jax.core.text import printable
+from fer_jax.data import images as image_files
 from fer_jax.data import labels
 
 SIDE = 48  # of a stored image, in pixels
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 
 _REMEDY = "generate the folder again"
+# A cache of another reader is decoded again: its pixels may differ.
+_READER = hashlib.sha256(
+    PIL.__version__.encode() + b"".join(Path(file).read_bytes() for file in (__file__, image_files.__file__))
+).hexdigest()
 
 
 class Split(NamedTuple):
@@ -35,7 +42,7 @@ def load(data_dir: str | Path, split: str) -> Split:
     """The images and votes of "train", "valid" or "test", from the folder or from the cache next to it.
 
     The first call decodes the PNGs and writes `<folder>.cache.npz`. Later calls read the cache, as long as no file of
-    the folder has changed its name, size or time.
+    the folder has changed its name, size or time, and the reader of images is the same.
 
     Raises:
         UserError: the folder does not exist (the message has the command that makes it), or label.csv or an image is
@@ -76,7 +83,7 @@ def _missing(folder: Path, split: str, data_dir: str | Path) -> str:
 
 
 def _fingerprint(folder: Path) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_READER.encode())
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             status = entry.stat()
@@ -118,18 +125,18 @@ def _decode(folder: Path) -> Split:
 def _decode_image(path: Path, box: tuple[int, int, int, int], place: str) -> np.ndarray:
     """The box of an image in grey, resized where it is not 48x48: u8[48, 48]. Errors name `place`, its row."""
     try:
-        with Image.open(path) as image:
-            right, bottom = box[2:]
-            if right > image.width or bottom > image.height:
-                size = f"{image.width}x{image.height}"
-                raise UserError(f"{place}: the box {box} does not fit into {path.name}, which is {size}; {_REMEDY}")
-            face = image.convert("L").crop(box)
-            if face.size != (SIDE, SIDE):
-                face = face.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-            return np.asarray(face)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else "is not a readable image"
-        raise UserError(f"{place}: {path.name} {reason}; {_REMEDY}") from None
+        image = image_files.read(path)
+    except UserError as error:
+        reason = str(error).replace(printable(path), path.name) if path.exists() else f"{path.name} does not exist"
+        raise UserError(f"{place}: {reason}; {_REMEDY}") from None
+    right, bottom = box[2:]
+    if right > image.width or bottom > image.height:
+        size = f"{image.width}x{image.height}"
+        raise UserError(f"{place}: the box {box} does not fit into {path.name}, which is {size}; {_REMEDY}")
+    face = (image if image.mode == "L" else image.convert("L")).crop(box)
+    if face.size != (SIDE, SIDE):
+        face = face.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(face)
 
 
 def _parse_box(text: str, place: str) -> tuple[int, int, int, int]:

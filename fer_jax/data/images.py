@@ -46,6 +46,9 @@ def read(source: Source, name: str = "image") -> Image.Image:
 
 def _readable(image: Image.Image, name: str) -> Image.Image:
     try:
+        image.load()
+        if image.mode == "L" and not image.info:  # the images of data folders: nothing to turn or to convert
+            return image.copy()
         upright = ImageOps.exif_transpose(image)
         if upright.mode[0] in "IF":
             return _from_deep(np.asarray(upright), name)
