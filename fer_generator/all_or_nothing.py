@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fer_generator.read_csv import SPLIT_FOLDERS, UserError
+from fer_generator.console import UserError, signals_deferred
+from fer_generator.read_csv import SPLIT_FOLDERS
 
 if sys.platform != "win32":
     import fcntl
@@ -75,10 +76,17 @@ def refuse_foreign(out_dir: Path) -> None:
     for name in FOLDERS:
         folder = out_dir / name
         if folder.exists() and not (folder / RECORD).exists() and not (folder.is_dir() and not os.listdir(folder)):
-            raise UserError(
-                f"{folder} was not made by this command (it has no {RECORD}) and is left unchanged; move it "
-                f"away or choose another folder with -d"
-            )
+            raise UserError(f"{folder} was not made by this command and is left unchanged: {_foreign(folder)}")
+
+
+def _foreign(folder: Path) -> str:
+    """Return the content of a split folder of another origin, and the remedy."""
+    if not (folder / "label.csv").is_file():
+        return f"it has no {RECORD}; move it away or choose another folder with -d"
+    with os.scandir(folder) as entries:
+        if any(entry.name.endswith(".png") for entry in entries):
+            return "it has images and a label.csv; train from it as it is, or choose another folder with -d"
+    return "it has a label.csv without images, as in a clone of FERPlus; choose another folder with -d"
 
 
 def publish(staging: Path, out_dir: Path, record: dict[str, Any]) -> None:
@@ -90,12 +98,13 @@ def publish(staging: Path, out_dir: Path, record: dict[str, Any]) -> None:
         (staging / name / RECORD).write_text(json.dumps(record))
     replaced = staging / "replaced"
     replaced.mkdir()
-    for name in FOLDERS:
-        if (out_dir / name / RECORD).exists():
-            os.rename(out_dir / name, replaced / name)
-    for name in reversed(FOLDERS):
-        if name in record["pictures"]:
-            os.rename(staging / name, out_dir / name)
+    with signals_deferred():
+        for name in FOLDERS:
+            if (out_dir / name / RECORD).exists():
+                os.rename(out_dir / name, replaced / name)
+        for name in reversed(FOLDERS):
+            if name in record["pictures"]:
+                os.rename(staging / name, out_dir / name)
 
 
 @contextmanager

@@ -1,28 +1,25 @@
-"""Reader of fer2013.csv (pixels) and fer2013new.csv (the FER+ votes), plain or compressed, with all checks.
+"""Reader of fer2013.csv (pixels) and fer2013new.csv (the FER+ votes), with all checks.
 
-A row number is the number of the line in the file, so the header is row 1.
+Columns are found by their names, in any order and next to others. A row number is the number of the line in the
+file, so the header is row 1.
 """
 
-import bz2
-import codecs
 import csv
-import gzip
-import lzma
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from io import BufferedReader
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from fer_generator.console import UserError
+from fer_generator.csv_lines import Source, read_lines
 
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 VOTE_COLUMNS = (*EMOTIONS, "unknown", "NF")  # NF: not a face
 FER_HEADER = ("emotion", "pixels", "Usage")
 FERPLUS_HEADER = ("Usage", "Image name", *VOTE_COLUMNS)
+OPTIONAL = "emotion"  # the only column that may be missing
 SPLIT_FOLDERS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
 SIDE = 48  # of an image, in pixels
 
@@ -30,18 +27,26 @@ SOURCE = {
     FER_HEADER: "https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
     FERPLUS_HEADER: "https://github.com/microsoft/FERPlus",
 }
-OPENERS: dict[str, Callable[[BinaryIO], AbstractContextManager[Iterable[bytes]]]] = {
-    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
+SOURCES = {
+    FER_HEADER: Source(("fer2013.csv", "icml_face_data.csv"), SOURCE[FER_HEADER], "in fer2013.tar.gz at"),
+    FERPLUS_HEADER: Source(("fer2013new.csv",), SOURCE[FERPLUS_HEADER], "at the top of"),
 }
-# Raised by the decompressors on damaged or cut files, next to an OSError without an error number. zipfile raises
-# RuntimeError for an encrypted member.
-DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError)
 
 
-class UserError(Exception):
-    """An error that the user can put right; its text is one line: what, where, what to do."""
+class Row(NamedTuple):
+    """A row of fer2013.csv."""
+
+    number: int
+    pixels: bytes
+    emotion: bytes  # b"" where the file has no such column
+
+
+class Columns(NamedTuple):
+    """The layout of a CSV."""
+
+    separator: str
+    width: int  # number of columns
+    positions: list[int]  # of the columns of the header that is expected, -1 for one that is missing
 
 
 class Labels(NamedTuple):
@@ -78,15 +83,15 @@ def read_labels(path: Path) -> Labels:
     return Labels(rows, usages, names, np.array(votes, np.int64))
 
 
-def read_pixels(path: Path, labels_path: Path, labels: Labels) -> Iterator[tuple[int, bytes]]:
-    """Yield the row number and the pixel text of each row of fer2013.csv, checked against `labels`.
+def read_pixels(path: Path, labels_path: Path, labels: Labels) -> Iterator[Row]:
+    """Yield each row of fer2013.csv, checked against `labels`.
 
     Raises:
         UserError: the file is missing or damaged, or differs from fer2013new.csv in a Usage or the row count.
     """
-    remedy = f"download both again from {SOURCE[FER_HEADER]} and {SOURCE[FERPLUS_HEADER]}"
+    remedy = f"use both as downloaded, from {SOURCE[FER_HEADER]} and {SOURCE[FERPLUS_HEADER]}"
     count = 0
-    for row, (_, pixels, usage_field) in read_rows(path, FER_HEADER):
+    for row, (emotion, pixels, usage_field) in read_rows(path, FER_HEADER):
         count += 1
         if count > len(labels.usages):
             continue  # only counted, for the message below
@@ -95,37 +100,65 @@ def read_pixels(path: Path, labels_path: Path, labels: Labels) -> Iterator[tuple
         if usage != label_usage:
             raise UserError(
                 f"{path}: row {row} (the header is row 1) is {usage}, but row {labels.rows[count - 1]} of "
-                f"{labels_path} is {label_usage}; the rows must match; {remedy}"
+                f"{labels_path} is {label_usage}; {remedy}"
             )
-        yield row, pixels
+        yield Row(row, pixels.strip(), emotion)
     if count != len(labels.usages):
         raise UserError(
-            f"{path} and {labels_path} have {count:,} and {len(labels.usages):,} rows below the header, which must "
-            f"match; one is cut off or was edited; {remedy}"
+            f"{path} and {labels_path} have {count:,} and {len(labels.usages):,} rows, which must match: one is "
+            f"cut off or was edited; {remedy}"
         )
 
 
 def read_rows(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the row number and the fields of each row below the header; blank lines are counted and skipped.
+    """Yield the number and the fields of each row, in the order of `header`; a field is empty without its column.
+
+    Blank lines are counted and skipped.
 
     Raises:
-        UserError: the file is missing, a Git LFS pointer or damaged, or its columns differ from `header`.
+        UserError: the file is missing, damaged or of another format, or lacks a column.
     """
-    lines = _read_lines(path, header)
+    lines = read_lines(path, SOURCES[header])
     row, first = next(lines, (1, b""))
-    columns = tuple(_text(field) for field in _fields(path, row, first, header))
-    if columns != header:
-        content = f"{','.join(columns)!r:.60}" if first else "nothing"
-        raise UserError(
-            f"{path}: row {row}: expected the columns {','.join(header)} in this order, found {content}; "
-            f"download the file from {SOURCE[header]}"
-        )
+    columns = _columns(path, row, first, header)
     for row, line in lines:
-        fields = _fields(path, row, line, header)
-        if len(fields) != len(header):
-            problem = f"expected {len(header)} columns, found {len(fields)}; the row is cut off or was edited"
+        fields = _fields(path, row, line, columns.separator, header)
+        if len(fields) != columns.width:
+            problem = f"expected {columns.width} columns, found {len(fields)}; the row is cut off or was edited"
             raise _row_error(path, row, problem, header)
-        yield row, fields
+        yield row, [fields[position] if position >= 0 else b"" for position in columns.positions]
+
+
+def _columns(path: Path, row: int, line: bytes, header: tuple[str, ...]) -> Columns:
+    """Return the layout of a CSV by its first line.
+
+    Raises:
+        UserError: a column is missing or there twice.
+    """
+    names: list[str] = []
+    for separator in (",", ";", "\t"):
+        names = [_text(field) for field in _fields(path, row, line, separator, header)]
+        missing = {*header} - {*names} - {OPTIONAL}
+        if not missing and all(names.count(name) < 2 for name in header):
+            return Columns(separator, len(names), [names.index(name) if name in names else -1 for name in header])
+    names = [_text(field) for field in _fields(path, row, line, ",", header)]
+    raise UserError(f"{path}: {_header_problem(row, names, header)}")
+
+
+def _header_problem(row: int, names: list[str], header: tuple[str, ...]) -> str:
+    """Return the fault of a first line, and the remedy."""
+    if {*(FER_HEADER if header == FERPLUS_HEADER else FERPLUS_HEADER)} <= {*names}:
+        return "holds " + (
+            "the images: give it as -fer" if header == FERPLUS_HEADER else "the votes: give it as -ferplus"
+        )
+    if header == FER_HEADER and "pixels" in names and "Usage" not in names:
+        return f"has no column Usage, like train.csv; take icml_face_data.csv or fer2013.csv from {SOURCE[header]}"
+    if header == FERPLUS_HEADER and re.fullmatch(r"fer\d{7}\.png", names[0], re.ASCII):
+        return f"row {row}: the label.csv of one split, and not the votes of all images; {SOURCES[header].text}"
+    if SPLIT_FOLDERS.keys() & {*names}:
+        return f"row {row}: no header; put the line {','.join(header)} above the first row"
+    content = f"{','.join(names)!r:.60}" if any(names) else "nothing"
+    return f"row {row}: expected the columns {','.join(header)}, found {content}; {SOURCES[header].text}"
 
 
 def decode_pixels(path: Path, rows: Sequence[int], texts: Sequence[bytes]) -> np.ndarray:
@@ -188,47 +221,11 @@ def _row_error(path: Path, row: int, problem: str, header: tuple[str, ...]) -> U
     return UserError(f"{path}: row {row} (the header is row 1): {problem}; {remedy}")
 
 
-def _fields(path: Path, row: int, line: bytes, header: tuple[str, ...]) -> list[bytes]:
+def _fields(path: Path, row: int, line: bytes, separator: str, header: tuple[str, ...]) -> list[bytes]:
     if b'"' not in line:
-        return line.strip().split(b",")
+        return line.rstrip(b"\r\n").split(separator.encode())
     try:  # the csv module takes text only, and Latin-1 maps every byte to a character and back
-        return [field.encode("latin-1") for field in next(csv.reader([line.decode("latin-1")]))]
+        text = next(csv.reader([line.decode("latin-1")], delimiter=separator))
+        return [field.encode("latin-1") for field in text]
     except csv.Error as error:
         raise _row_error(path, row, f"not valid CSV ({error})", header) from None
-
-
-def _read_lines(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, bytes]]:
-    row = 0
-    try:
-        with open(path, "rb") as raw, ExitStack() as stack:
-            for row, line in enumerate(_decompressed(path, raw, stack), start=1):
-                if row == 1:
-                    line = line.removeprefix(codecs.BOM_UTF8)
-                if line and not line.isspace():
-                    yield row, line
-    except (*DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise unreadable(path, error, header) from error
-        problem = f"{path}: damaged or cut off after row {row} ({error})"
-        raise UserError(f"{problem}; download the file again from {SOURCE[header]}") from error
-
-
-def unreadable(path: Path, error: OSError, header: tuple[str, ...]) -> UserError:
-    """Return the error for a CSV that cannot be opened or read."""
-    return UserError(f"{path}: {error.strerror}; check the path, or download the file from {SOURCE[header]}")
-
-
-def _decompressed(path: Path, raw: BufferedReader, stack: ExitStack) -> Iterable[bytes]:
-    if raw.peek(64).startswith(b"version https://git-lfs"):
-        # no "&&" and no single quotes, which Windows' shells do not take
-        commands = f'git lfs install, then git -C "{path.resolve().parent}" lfs pull'
-        raise UserError(f"{path}: a Git LFS pointer instead of the data; fetch the data with: {commands}")
-    if path.suffix in OPENERS:
-        return stack.enter_context(OPENERS[path.suffix](raw))
-    if path.suffix == ".zip":
-        archive = stack.enter_context(zipfile.ZipFile(raw))
-        members = archive.namelist()
-        if len(members) != 1:
-            raise UserError(f"{path}: expected one file in the archive, found {len(members)}; unpack the CSV")
-        return stack.enter_context(archive.open(members[0]))
-    return raw

@@ -25,13 +25,16 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from fer_generator import console
+from fer_generator.console import UserError
 from fer_generator.faces import draw_clutter, draw_faces
 from fer_generator.read_csv import FER_HEADER, FERPLUS_HEADER, SIDE, SPLIT_FOLDERS, VOTE_COLUMNS
+from fer_generator.row_order import FER2013_LABELS
 
 USAGES = tuple(SPLIT_FOLDERS)
 UNKNOWN, NOT_A_FACE = VOTE_COLUMNS.index("unknown"), VOTE_COLUMNS.index("NF")
-# The label numbers of fer2013.csv: anger, disgust, fear, happiness, sadness, surprise, neutral.
-FER2013_LABELS = np.array([6, 3, 5, 4, 0, 1, 2, 6, 6, 6])
+# The label in fer2013.csv for a vote: FER2013 has no contempt, unknown or NF.
+LABELS_OF_VOTES = np.append(FER2013_LABELS, [6, 6, 6])
 
 # Probability of each subject of an image (in the order of VOTE_COLUMNS): imbalanced as in FER+, but less so.
 SUBJECT_PROBABILITIES = np.array([0.21, 0.21, 0.15, 0.13, 0.10, 0.06, 0.07, 0.05, 0.0, 0.02])
@@ -74,7 +77,7 @@ The last line printed is the command that turns both files into image folders.
 """
 
 
-class FileConflictError(Exception):
+class FileConflictError(UserError):
     """An existing file with other content has the path of a sample file."""
 
 
@@ -139,7 +142,7 @@ def draw_split(seed: int, usage: str, n: int, training: Split | None = None) -> 
         clutter = start + np.flatnonzero(subject[rows] == NOT_A_FACE)
         pixels[clutter] = draw_clutter(stream(2, start), len(clutter))
     votes = vote(stream(3), subject, intensity)
-    label = FER2013_LABELS[vote(stream(4), subject, intensity, annotators=1).argmax(1)]
+    label = LABELS_OF_VOTES[vote(stream(4), subject, intensity, annotators=1).argmax(1)]
     if training is None:
         votes[NINE_VOTES_ROW, votes[NINE_VOTES_ROW].argmax()] -= 1
     else:
@@ -207,7 +210,8 @@ def write_csvs(out_dir: Path, sizes: dict[str, int], seed: int) -> tuple[Path, P
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    """Run the command and return its exit status: 1 after an error that the user can put right, 130 after Ctrl-C.
+    """Run the command and return its exit status: 1 after an error that the user can put right, 130 after Ctrl-C, 143
+    after SIGTERM.
 
     Args:
         argv: the command line's arguments; by default those of this process.
@@ -234,22 +238,21 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
             parser.error(f"{flags[usage]} must be at least {minimum}, not {sizes[usage]}")
     if args.seed < 0:
         parser.error(f"--seed must be at least 0, not {args.seed}")
-    try:
-        images, votes = write_csvs(args.out, sizes, args.seed)
-    except FileConflictError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: cannot write to {args.out}: {error.strerror}; choose another folder with -o", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    counts = ", ".join(f"{n} {usage}" for usage, n in sizes.items())
-    print(f"{images}: {sum(sizes.values())} images ({counts})")
-    print(f"{votes}: ten votes for each image")
-    print("Next:", generator_command(args.out / "data", images, votes))
-    return 0
+
+    def command() -> str:
+        try:
+            images, votes = write_csvs(args.out, sizes, args.seed)
+        except OSError as error:
+            raise UserError(f"cannot write to {args.out}: {error.strerror}; choose another folder with -o") from None
+        counts = ", ".join(f"{n} {usage}" for usage, n in sizes.items())
+        lines = [
+            f"{console.escaped(images)}: {sum(sizes.values())} images ({counts})",
+            f"{console.escaped(votes)}: ten votes for each image",
+            f"Next: {generator_command(args.out / 'data', images, votes)}",
+        ]
+        return "\n".join(lines)
+
+    return console.status(command, "run the same command again", (str(args.out),))
 
 
 def generator_command(out_dir: Path, fer_csv: Path, ferplus_csv: Path) -> str:

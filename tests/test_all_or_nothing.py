@@ -29,14 +29,14 @@ from tiny_csvs import (
 )
 
 from fer_generator.all_or_nothing import STAGING
-from fer_generator.generate_training_data import generate, main
+from fer_generator.generate_training_data import STOPPED, generate, main
 
 
 def test_output_folder_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     csvs = write_csvs(tmp_path, *csv_lines(ROWS))
     (tmp_path / "file").write_text("content of a user")
     for out_dir in (tmp_path / "file", tmp_path / "file" / "data"):
-        assert re.search(r"cannot write .*/file.* -d", error_line(capsys, csvs, out_dir))
+        assert re.search(r"cannot write file.* -d", error_line(capsys, csvs, out_dir))
     assert (tmp_path / "file").read_text() == "content of a user"
 
 
@@ -115,6 +115,26 @@ def test_existing_empty_folder_is_used(tmp_path: Path) -> None:
     check_folders(tmp_path / "data", KEPT)
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["label.csv"], "it has a label.csv without images, as in a clone of FERPlus; choose another folder with -d"),
+        (["label.csv", "fer0000000.png"], "it has images and a label.csv; train from it as it is, or choose another"),
+        (["fer0000000.png"], "it has no generated.json; move it away or choose another folder with -d"),
+    ],
+)
+def test_folder_of_other_origin_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: list[str], message: str
+) -> None:
+    csvs = write_csvs(tmp_path, *csv_lines(ROWS))
+    for folder in ("FER2013Train", "FER2013Valid"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name in files:
+            (tmp_path / "data" / folder / name).write_text("content of a user")
+    error = error_line(capsys, csvs, tmp_path / "data")
+    assert f"data/FER2013Train was not made by this command and is left unchanged: {message}" in error
+
+
 # Runs the generator, which stops itself (SIGSTOP) with 100 of its images opened for writing or written.
 STOPPING_GENERATOR = """
 import itertools, os, signal, sys
@@ -172,5 +192,45 @@ def test_ctrl_c_leaves_nothing(
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGCONT)
     output, error = process.communicate(timeout=60)
-    assert (process.returncode, output, error) == (130, "", "interrupted: nothing was written\n")
+    assert (process.returncode, output, error) == (130, "", f"interrupted: {STOPPED}\n")
     assert not (tmp_path / "data").exists()
+
+
+def test_sigterm_leaves_nothing(tmp_path: Path, stopped_run: tuple[list[str], subprocess.Popen[str]]) -> None:
+    _, process = stopped_run
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, output, error) == (143, "", f"terminated: {STOPPED}\n")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_while_folders_are_moved_waits(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    status: int,
+) -> None:
+    """The folders of an earlier run are replaced by all of the new ones, and the next run finds nothing to do."""
+    generate_rows(tmp_path, ROWS[:3])
+    csvs = write_csvs(tmp_path, *csv_lines(ROWS))
+    rename = os.rename
+
+    def rename_and_signal(source: Path, target: Path) -> None:
+        rename(source, target)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(os, "rename", rename_and_signal)
+    assert main(generator_arguments(csvs, tmp_path / "data")) == status
+    assert STOPPED in capsys.readouterr().err
+    check_folders(tmp_path / "data", KEPT)
+    assert not generate(csvs[0], csvs[1], tmp_path / "data").changed
+
+
+def test_signal_handlers_are_restored(tmp_path: Path) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    csvs = write_csvs(tmp_path, *csv_lines(ROWS))
+    assert main(generator_arguments(csvs, tmp_path / "data")) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from fer_jax.data import labels
 def test_folders_have_the_images_and_votes_of_the_csvs(tmp_path: Path) -> None:
     summary = generate_rows(tmp_path, ROWS)
     check_folders(tmp_path / "data", KEPT)
-    assert summary == Summary(
+    assert replace(summary, order=[]) == Summary(
         pictures={"FER2013Train": 3, "FER2013Valid": 2, "FER2013Test": 1},
         majority={
             "FER2013Train": [0, 1, 0, 0, 0, 0, 0, 0, 2],  # 4 of 9 votes is no majority, and unknown is no emotion

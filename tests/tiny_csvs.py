@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+from contextlib import chdir
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ class Row(NamedTuple):
     name: str
     pixels: np.ndarray
     votes: list[int]
+    emotion: int = 0
 
 
 def noise(seed: int) -> np.ndarray:
@@ -49,7 +51,7 @@ def csv_lines(rows: list[Row]) -> tuple[list[str], list[str]]:
     """The lines of fer2013.csv and of fer2013new.csv, with their headers."""
     fer, ferplus = [",".join(FER_HEADER)], [",".join(FERPLUS_HEADER)]
     for row in rows:
-        fer.append(f"0,{' '.join(map(str, row.pixels.ravel()))},{row.usage}")
+        fer.append(f"{row.emotion},{' '.join(map(str, row.pixels.ravel()))},{row.usage}")
         ferplus.append(",".join([row.usage, row.name, *map(str, row.votes)]))
     return fer, ferplus
 
@@ -93,15 +95,17 @@ def file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def error_line(capsys: pytest.CaptureFixture[str], csvs: tuple[Path, Path], out_dir: Path) -> str:
-    """The one line on stderr of a run that must end with status 1 and change nothing."""
+    """The one line on stderr of a run in the folder of csvs[1] that must end with status 1 and change nothing."""
 
     def state() -> object:
         return file_states(out_dir) if out_dir.is_dir() else out_dir.exists()
 
     initial_state = state()
-    assert main(generator_arguments(csvs, out_dir)) == 1
+    with chdir(csvs[1].parent):  # the line has short paths
+        fer, ferplus, data = (Path(os.path.relpath(path)) for path in (*csvs, out_dir))
+        assert main(generator_arguments((fer, ferplus), data)) == 1
     assert state() == initial_state
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert re.fullmatch(r"error: [^\n]+\n", captured.err)
+    assert re.fullmatch(r"error: [^\n]{,293}\n", captured.err)
     return captured.err
