@@ -61,16 +61,21 @@ def grey_square(image: Image.Image) -> np.ndarray:
 
 
 def cut(image: Image.Image, box: Box) -> np.ndarray:
-    """Return the face in a detector's box as the networks expect it: u8[48, 48].
-
-    Outside the image its edge pixels are repeated.
-    """
+    """Return the face in a detector's box as the networks expect it: u8[48, 48]."""
     x, y, width, height = box
-    side = SCALE * max(width, height)
-    left, top = x + (width - side) / 2, y + (height - side) / 2
+    centre = x + width / 2, y + height / 2
+    return np.asarray(window(image, centre, SCALE * max(width, height), SIDE).convert("L"))
+
+
+def window(image: Image.Image, centre: tuple[float, float], side: float, pixels: int) -> Image.Image:
+    """Return a square of an image, resized to `pixels`. Outside the image its edge pixels are repeated."""
+    left, top = centre[0] - side / 2, centre[1] - side / 2
     outer = floor(left), floor(top), ceil(left + side), ceil(top + side)
     inside = max(outer[0], 0), max(outer[1], 0), min(outer[2], image.width), min(outer[3], image.height)
-    (west, north, east, south) = (abs(a - b) for a, b in zip(outer, inside, strict=True))
-    pixels = np.pad(np.asarray(image.crop(inside).convert("L")), ((north, south), (west, east)), mode="edge")
+    west, north, east, south = (abs(a - b) for a, b in zip(outer, inside, strict=True))
+    part = image.crop(inside)
+    if west or north or east or south:
+        margins = ((north, south), (west, east), (0, 0))[: 2 if image.mode == "L" else 3]
+        part = Image.fromarray(np.pad(np.asarray(part), margins, mode="edge"))
     square = left - outer[0], top - outer[1], left - outer[0] + side, top - outer[1] + side
-    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS, square))
+    return part.resize((pixels, pixels), Image.Resampling.LANCZOS, square, reducing_gap=3)
