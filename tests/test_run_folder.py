@@ -1,5 +1,7 @@
 """Run folders: their config, the lock of the process that trains in them, names of shipped networks."""
 
+import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -19,6 +21,12 @@ from fer_jax.core import run_folder
 lock = run_folder.hold(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
+"""
+NO_LOCKS = """
+import errno, fcntl
+def flock(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = flock
 """
 
 
@@ -51,6 +59,29 @@ def test_a_run_folder_belongs_to_one_process_until_it_ends(tmp_path: Path) -> No
             other.kill()
     with run_folder.hold(run), run_folder.claim(run, fields):  # free again; one process may hold it twice
         pass
+
+
+def test_a_file_system_without_locks_is_used_too_and_a_killed_process_leaves_it_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    command = [sys.executable, "-c", NO_LOCKS + HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(run_folder.BusyError, match=r"is training in .*; if none is, delete .*\.lock\.held$"):
+                run_folder.hold(tmp_path)
+        finally:
+            other.kill()
+    assert (tmp_path / ".lock.held").exists()
+    for _ in range(2):
+        with run_folder.hold(tmp_path), run_folder.claim(tmp_path, base()):
+            pass
+    assert not (tmp_path / ".lock.held").exists()
 
 
 def test_a_refused_claim_releases_the_folder_and_an_inner_claim_does_not(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from ml_collections import ConfigDict
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fer_jax import inference
@@ -96,6 +97,7 @@ def test_the_file_is_plain_safetensors_with_flat_names(tmp_path: Path) -> None:
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     training = json.loads(header.pop("__metadata__")["training"])
+    assert len(training.pop("digest")) == 64
     assert training == {"checkpoint": "best", "step": 4, "seed": 7, "history": as_json(HISTORY)}
     numbers = sum(leaf.size for leaf in jax.tree.leaves(variables))
     assert len(content) == 8 + length + 4 * numbers
@@ -155,6 +157,35 @@ def test_a_missing_or_foreign_file_gets_one_line(tmp_path: Path) -> None:
     weights.save(tmp_path, Weights(TREE, "best", 1, 0, HISTORY))
     save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS)  # without its metadata
     assert "not from fer_jax.release" in fails(tmp_path, TREE)
+
+
+@pytest.mark.parametrize("part", ["values", "history"])
+def test_a_changed_bit_gets_one_line(tmp_path: Path, part: str) -> None:
+    weights.save(tmp_path, Weights(TREE, "best", 1, 0, HISTORY))
+    path = tmp_path / WEIGHTS
+    content = bytearray(path.read_bytes())
+    place = len(content) - 6 if part == "values" else content.index(b"0.75") + 2
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert "its content has changed since it was written" in fails(tmp_path, TREE)
+
+
+def test_a_file_without_a_digest_is_read(tmp_path: Path) -> None:
+    weights.save(tmp_path, Weights(TREE, "best", 1, 0, HISTORY))
+    with safe_open(tmp_path / WEIGHTS, "numpy") as file:
+        training = json.loads(file.metadata()["training"])
+    del training["digest"]  # as older versions wrote it
+    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS, {"training": json.dumps(training)})
+    assert weights.load(tmp_path, like(TREE)).history == HISTORY
+
+
+def test_a_network_of_nan_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    config, variables = fresh()
+    variables = jax.tree.map(lambda leaf: leaf * np.nan if leaf.ndim == 2 else leaf, variables)
+    run_folder.claim(tmp_path, config)
+    weights.save(tmp_path, Weights(variables, "best", 1, 0, HISTORY))
+    with pytest.raises(UserError, match=r"params/Dense_0/kernel has values that are not finite; copy it again$"):
+        inference.restore(tmp_path)
 
 
 def test_a_released_network_is_not_trained_on(tmp_path: Path) -> None:

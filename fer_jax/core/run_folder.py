@@ -1,6 +1,8 @@
 """The run folder: the names of its files, its config, and the lock of the process that trains in it."""
 
+import errno
 import json
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ from fer_jax.core.errors import UserError, one_line
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
 WEIGHTS = "weights.safetensors"  # of a released network, instead of checkpoints; see fer_jax.inference.weights
 RESULT = "result.json"  # the metrics of a finished run of a sweep; see fer_jax.search.sweep
 CARD = "README.md"  # the model card of a released network
 REPORTS = Path("experiments/reports")  # of released networks: their folders stay unchanged
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class BusyError(UserError):
@@ -107,15 +111,43 @@ def claim(run: Path, config: ConfigDict, lock: bool = True) -> AbstractContextMa
 
 def hold(run: Path) -> AbstractContextManager[Any]:
     """Make a run folder and return its lock, which keeps other processes from training in it; see `claim`."""
-    from filelock import FileLock, Timeout  # only training needs it: an extra
+    from filelock import Timeout  # only training needs it: an extra
 
     try:
         run.mkdir(parents=True, exist_ok=True)
-        return FileLock(run / ".lock", is_singleton=True).acquire(blocking=False)  # this process may hold it twice
-    except Timeout:
-        raise BusyError(f"another process is training in {run}; wait for it, or choose another --workdir") from None
+        return lock_file(run / LOCK, timeout=0)
+    except Timeout as error:
+        message = f"another process is training in {run}; wait for it, or choose another --workdir"
+        if Path(error.lock_file).name != LOCK:  # it may have been left by a process of another machine
+            message += f"; if none is, delete {error.lock_file}"
+        raise BusyError(message) from None
     except OSError as error:
         raise UserError(f"cannot write {run}: {error.strerror}; choose another --workdir") from None
+
+
+def lock_file(path: Path, timeout: float = -1) -> AbstractContextManager[Any]:
+    """Return the lock of a file. This process may hold it twice.
+
+    Where the file system has no locks, as some network file systems, a second file that exists only meanwhile is the
+    lock. One that a killed process of this machine left is taken over.
+
+    Args:
+        path: the file.
+        timeout: seconds to wait for it; -1 for ever.
+
+    Raises:
+        filelock.Timeout: another process holds the lock.
+    """
+    from filelock import FileLock, SoftFileLock  # as above
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # filelock falls back by itself in one case, with a warning
+            return FileLock(path, is_singleton=True).acquire(timeout=timeout)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    soft = SoftFileLock(path.with_name(f"{path.name}.held"), is_singleton=True)
+    return soft.acquire(timeout=timeout or 0.5)  # a second attempt follows a takeover
 
 
 def _write_config(run: Path, config: ConfigDict, locked: bool) -> None:

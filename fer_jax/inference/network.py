@@ -23,6 +23,7 @@ from fer_jax.models import registry
 from fer_jax.training.checks import check_network
 from fer_jax.training.history import EpochRecord
 from fer_jax.training.network import NetworkParts, build_network, predict_step
+from fer_jax.training.shapes import named_leaves
 
 
 class Network(NamedTuple):
@@ -54,7 +55,7 @@ def restore(run: Path | str, which: str = "best") -> Network:
 
     Raises:
         OutOfMemoryError: the device has too little memory.
-        UserError: there is no run, no checkpoint yet, or the run is of another version.
+        UserError: there is no run, no checkpoint yet, the run is of another version, or its weights cannot be used.
     """
     run = run_folder.find(run)
     config = run_folder.read_config(run)
@@ -63,11 +64,11 @@ def restore(run: Path | str, which: str = "best") -> Network:
     exact.model.dtype = "float32"  # in which weights are stored, and CPUs are slow in bfloat16
     parts = build_network(exact)
     predict = jax.jit(partial(predict_step, model=parts.model, render=parts.render_device))
-    if run_folder.is_released(run):
+    if run_folder.is_released(run):  # this needs neither orbax nor the optimizer
         stored = weights.load(run, jax.eval_shape(partial(registry.init, parts.model, 0, exact.image.size)))
+        _check_finite(run, stored.variables)
         variables = Devices().replicate(stored.variables)
         return Network(run, config, parts, predict, variables, stored.step, stored.history, stored.checkpoint)
-    # Checkpoints need orbax and the optimizer; a released network is used without them.
     from fer_jax.training import checkpoint, setup, train_step
 
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
@@ -76,7 +77,15 @@ def restore(run: Path | str, which: str = "best") -> Network:
     if saved is None:
         raise UserError(f"{run} has no {which} checkpoint yet; it appears after the first epoch")
     variables = train_step.eval_variables(saved.tree["state"])
+    _check_finite(run, variables)
     return Network(run, config, parts, predict, variables, saved.step, history, which, saved.progress.code)
+
+
+def _check_finite(run: Path, variables: Any) -> None:
+    for name, leaf in named_leaves(variables).items():
+        if not np.isfinite(np.asarray(leaf)).all():
+            remedy = "copy it again" if run_folder.is_released(run) else "train again, in another --workdir"
+            raise UserError(f"the network in {run} cannot be used: {name} has values that are not finite; {remedy}")
 
 
 @memory_errors(MEMORY)

@@ -1,10 +1,12 @@
 """The weights of a released network in one safetensors file, which any library of that format reads; no pickle.
 
 The file is in the network's folder, in place of checkpoints. Its arrays have names such as `params/Dense_0/kernel`; its
-metadata has the seed and the history of the training as JSON.
+metadata has the seed and the history of the training as JSON, and a digest of everything.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +49,7 @@ def save(folder: Path, weights: Weights, half: bool = False) -> None:
             raise UserError(f"{name} has values beyond the range of float16: release it without --half")
     training = {**weights._asdict(), "history": as_json(weights.history)}
     del training["variables"]
+    training["digest"] = _digest(arrays, training)
     with atomic.replacing(folder / WEIGHTS) as partial:
         partial.write_bytes(safetensors_numpy.save(arrays, {_METADATA: json.dumps(training)}))
 
@@ -79,13 +82,27 @@ def load(folder: Path, like: Any) -> Weights:
             )
             if problem:
                 raise UserError(f"{path} does not fit the network in config.json: {problem}")
-            arrays = {name: file.get_tensor(name).astype(np.float32) for name in expected}
+            arrays = {name: file.get_tensor(name) for name in expected}
             training = json.loads((file.metadata() or {})[_METADATA])
-        variables = jax.tree.unflatten(jax.tree.structure(like), arrays.values())
+        digest = training.pop("digest", None)  # older files have none
+        if digest is not None and digest != _digest(arrays, training):
+            raise ValueError("its content has changed since it was written")
+        leaves = [array.astype(np.float32) for array in arrays.values()]
+        variables = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return Weights(variables, **{**training, "history": from_json(training["history"])})
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         reason = one_line(error)
         raise UserError(f"{path} is missing, damaged or not from fer_jax.release ({reason}); copy it again") from None
+
+
+def _digest(arrays: Mapping[str, np.ndarray], training: Mapping[str, Any]) -> str:
+    """The SHA-256 of names, types, shapes and values of the arrays, and of the rest of the metadata."""
+    digest = hashlib.sha256(json.dumps(training, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _stored_dtype(array: Any) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from filelock import FileLock
 from ml_collections import ConfigDict
 
 from fer_jax import inference
@@ -140,7 +139,7 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
 
     if not any(_stored_row(run, checkpoint) for run in runs):
         return []
-    with FileLock(workdir / ".lock"):  # or a process that has read fewer rows might write later
+    with run_folder.lock_file(workdir / run_folder.LOCK):  # or a process that has read fewer rows might write later
         rows = []
         for path in sorted(workdir.glob(f"*/seed*/{run_folder.RESULT}"), key=lambda path: -path.stat().st_mtime_ns):
             row = read_row(path)
