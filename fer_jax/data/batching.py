@@ -18,7 +18,7 @@ from fer_jax.data.augment import AugmentParams
 from fer_jax.data.folders import Split
 
 # The purpose of a random stream, last in its seed: to numpy the seeds (seed, epoch) and (seed, epoch, 0) are the same.
-ORDER, AUGMENTATION, MIXING = 1, 2, 5  # 3: weights (fer_jax.models), 4: the grid of samples (fer_jax.train)
+ORDER, AUGMENTATION, MIXING = 1, 2, 5  # 3: weights (models/registry.py), 4: sample grid (reporting/event_log.py)
 
 T = TypeVar("T")
 Array = Any  # numpy on the host, jax.Array on the device

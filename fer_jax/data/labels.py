@@ -103,10 +103,10 @@ def _majority(votes: np.ndarray) -> Targets:
 def _crossentropy(votes: np.ndarray) -> Targets:
     """The vote distribution without single votes and without its tail, normalised over the eight emotions.
 
-    The largest counts are selected in turn until they hold 75 % of the total or three classes are in; the rest, the
-    tail, is dropped. Equal counts are selected together, from left to right. Unknown or NF ends the selection at
-    once, and stays in only where it is the first, which drops the image. An image is also dropped if the selection is
-    not more than half of the total, or more than three classes.
+    The largest counts are selected in turn until they hold 75 % of the total or three classes are selected. The other
+    counts, the tail, are dropped. Classes with equal counts are selected in one turn. Unknown or NF ends the selection
+    at once. If one of them is the very first, the image is dropped. It is also dropped if the selection holds at most
+    half of the total, or more than three classes, which equal counts can bring.
     """
     votes = _without_single_votes(votes)
     total = votes.sum(axis=1)
@@ -149,11 +149,13 @@ def _multi_target(votes: np.ndarray) -> Targets:
 
 
 def _clean(votes: np.ndarray) -> Targets:
+    """The emotion with the most votes, for images without a vote for unknown or NF."""
     target, _ = _argmax(votes)
     return target, (votes[:, len(EMOTIONS) :] == 0).all(axis=1)
 
 
 def _argmax(votes: np.ndarray) -> Targets:
+    """The emotion with the most votes, for every image."""
     return _one_hot(np.argmax(votes[:, : len(EMOTIONS)], axis=1)), np.ones(len(votes), bool)
 
 

@@ -36,8 +36,8 @@ def _winograd_tile(shape: tuple[int, ...], c_out: int) -> int:
 def _winograd_matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return B^T, G and A^T of F(tile x tile, 3 x 3) on flattened squares (Lavin & Gray 2015, section 4).
 
-    https://arxiv.org/abs/1509.09308. A product of polynomials is a product of their values at some points, infinity
-    among them, and an interpolation. A convolution is its transpose.
+    https://arxiv.org/abs/1509.09308. The coefficients of a product of two polynomials follow
+    from its values at some points, one of them infinity. This convolution is the transpose of that product.
     """
     points = [0, 1, -1, 2, -2][: tile + 1]
 
@@ -46,7 +46,7 @@ def _winograd_matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return np.array([*([p**k for k in range(coefficients)] for p in points), at_infinity], np.float64)
 
     b_t, g, a_t = np.linalg.inv(values(tile + 2)).T, values(3), values(tile).T
-    largest = np.abs(b_t).max(axis=1, keepdims=True)  # rows of B^T with a maximum of 1 lose less to rounding
+    largest = np.abs(b_t).max(axis=1, keepdims=True)  # with rows scaled to a maximum of 1, B^T loses less to rounding
     squares = [np.kron(matrix, matrix) for matrix in (b_t / largest, g * largest, a_t)]
     return tuple(square.astype(np.float32) for square in squares)  # type: ignore[return-value]
 
@@ -63,7 +63,7 @@ def _input_tiles(x: Array, tile: int) -> Array:
     pad_bottom, pad_right = tile * (rows + 1) - h - 1, tile * (columns + 1) - w - 1
     blocks = jnp.pad(x.astype(jnp.float32), ((0, 0), (1, pad_bottom), (1, pad_right), (0, 0)))
     blocks = blocks.reshape(b, rows + 1, tile, columns + 1, tile, c).transpose(2, 4, 0, 1, 3, 5)
-    # The last two rows and columns of a square are the first two of the next block.
+    # Squares overlap by two rows and columns, which come from the next block.
     tall = jnp.concatenate([blocks[:, :, :, :rows], blocks[:2, :, :, 1:]], axis=0)
     square = jnp.concatenate([tall[..., :columns, :], tall[:, :2, ..., 1:, :]], axis=1)
     # Without the barrier XLA fuses this with the product, which is slow.
@@ -176,8 +176,8 @@ def batch_norm(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Arr
         epsilon: added to the variance.
 
     Returns:
-        `[B, H, W, C]` of x's dtype, and the batch's mean and (biased) variance, `f32[C]` each. A gradient takes mean
-        and variance as constants.
+        `[B, H, W, C]` of x's dtype, and the batch's mean and (biased) variance, `f32[C]` each. Gradients
+        with respect to the returned mean and variance are dropped.
     """
     return _batch_norm_forward(x, scale, bias, epsilon)[0]
 

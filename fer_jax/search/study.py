@@ -26,7 +26,7 @@ from fer_jax.search import space as search_space
 from fer_jax.search.space import Search
 
 HEARTBEAT_S, GRACE_S = 10, 60
-MAX_RETRIES = 5  # of one trial, which may be what ends its process
+MAX_RETRIES = 5  # of one trial: it may be the trial that makes its process crash
 MAX_POINTS = 100_000  # a larger grid is sampled
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 FIRST_ATTEMPT, RETRY_HISTORY = "failed_trial", "retry_history"  # Optuna's names of a retry's attributes
@@ -49,7 +49,9 @@ class Grid(optuna.samplers.RandomSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
         trials = study.get_trials(deepcopy=False)
-        place = sum(origin(other) == other.number < origin(trial) for other in trials)  # retries do not count
+        place = sum(
+            origin(other) == other.number < origin(trial) for other in trials
+        )  # a retry has the place of its first trial
         point = self._order[place % self.size]
         for name, axis in self._axes.items():
             point, index = divmod(point, len(axis))
@@ -78,7 +80,7 @@ def open_study(url: str, name: str, sampler: str, search: Search, config: Config
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
-    warnings.filterwarnings("ignore", "The reported value is ignored")  # of an epoch that a retry trains again
+    warnings.filterwarnings("ignore", "The reported value is ignored")  # a retry reports its last epoch a second time
     # The samplers have no seed: processes with one seed would begin with the same values.
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     study = optuna.create_study(
@@ -186,8 +188,8 @@ def retry(study: optuna.Study, trial: FrozenTrial, crashed: bool = True) -> None
     Args:
         study: the trial's study.
         trial: the trial.
-        crashed: the trial may have ended its process, so it is given up after MAX_RETRIES. False for a trial that
-            a signal interrupted, which does not count.
+        crashed: True if the process ended without a signal. The trial may be the cause, so it is given up after
+            MAX_RETRIES. Interruptions by a signal do not count.
     """
     history = [*trial.system_attrs.get(RETRY_HISTORY, []), *([trial.number] if crashed else [])]
     if crashed and len(history) > MAX_RETRIES:
@@ -215,7 +217,7 @@ def is_running(study: optuna.Study, number: int) -> bool:
 
 
 def next_step(study: optuna.Study, trials: int) -> str:
-    """The next step of a process of a study of so many trials.
+    """The next step of this process in a study of `trials` trials.
 
     Returns:
         "train" while trials are left to start, "wait" while other processes train the last ones, then "end".
@@ -246,7 +248,8 @@ def progress(study: optuna.Study, trials: int) -> str:
 def _add_missing_heartbeats(study: optuna.Study) -> None:
     """Record a heartbeat for running trials that have none.
 
-    Optuna never declares a trial stale whose process died before its first heartbeat. A live process sends its own.
+    Optuna does not notice a process that died before its first heartbeat. One heartbeat is recorded for it here; a
+    live process goes on with its own.
     """
     storage = study._storage
     query = (

@@ -71,7 +71,7 @@ def train_step(
         model: called with `train=True`.
         optimizer: the one that `create_state` was given.
         loss: per example, logits f32[B, 8] and target f32[B, 8] -> f32[B].
-        key: the random key of the run; folded with the step, it is dropout's.
+        key: the random key of the run; dropout draws from it, folded with the step.
         render: `augment.render_device`, bound to a size and a normalisation.
         decay: the decay of the average of weights and batch statistics, see `optim.create_decay`; None: no average.
 
@@ -126,7 +126,7 @@ def train_steps(
         totals: the metrics of the epoch so far.
         images: u8[N, 48, 48], or None if the batches contain their images.
         batches: [K, B, ...]; with `images`, `image` holds the indices of images, i32[K, B].
-        seed: u32[2], the data of the random key of the run.
+        seed: u32[2], the seed of the run as the data of a random key.
         step: `train_step` with all keyword arguments bound except `key`.
 
     Returns:
@@ -153,7 +153,7 @@ def eval_step(variables: Any, batch: Batch, *, model: nn.Module, loss: Loss, ren
 
 
 def _mixed(images: jax.Array, batch: Batch) -> jax.Array:
-    """Apply CutMix if the batch has boxes, else mixup. Row i is mixed with row B - 1 - i, over all devices."""
+    """Apply CutMix if the batch has boxes, else mixup. Row i is mixed with row B - 1 - i of the whole batch."""
     if batch.box is None:
         return _blend(images, batch.mixing_weight)
     return jnp.where(augment.inside(batch.box, images.shape[1], jnp)[..., None], images[::-1], images)
