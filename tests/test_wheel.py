@@ -77,10 +77,10 @@ def test_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA")).removesuffix("/METADATA")
-    code = {
-        str(path.relative_to(ROOT)) for name in ("fer_jax", "fer_generator") for path in (ROOT / name).rglob("*.py")
-    }
-    typed = {"fer_jax/py.typed", "fer_generator/py.typed"}
+    files = [path for name in ("fer_jax", "fer_generator") for path in (ROOT / name).rglob("*") if path.is_file()]
+    left_out = (".pyc", ".csv")  # compiled code, and the data that users put into fer_generator
+    packages = {path.relative_to(ROOT).as_posix() for path in files if not path.name.endswith(left_out)}
+    assert {"fer_jax/py.typed", "fer_generator/py.typed"} <= packages
     configs = {f"fer_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     networks = {
         f"fer_jax/pretrained/{network}/{name}"
@@ -89,7 +89,7 @@ def test_files(wheel: Path) -> None:
     }
     assert configs
     about = {name for name in names if name.startswith(metadata)}
-    assert names - about == code | typed | configs | networks
+    assert names - about == packages | configs | networks
     assert f"{metadata}/licenses/LICENSE" in about
 
 
