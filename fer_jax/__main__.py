@@ -26,6 +26,8 @@ COMMANDS = {
     "release": Command("fer_jax.release", "write a small folder of a run to ship, with a model card"),
     "export": Command("fer_jax.export", "write a network as an ONNX file"),
     "repeats": Command("fer_jax.repeats", "count and draw duplicates between the splits"),
+    "import": Command("fer_jax.import_data", "make a data folder of your own images, one folder per emotion"),
+    "suspects": Command("fer_jax.suspects", "list the images whose labels may be wrong"),
     "generate": Command("fer_generator.generate_training_data", "write the data folder from the two CSV files"),
     "sample": Command("fer_generator.synthetic", "draw sample faces, a substitute for the real data"),
 }

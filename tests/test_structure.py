@@ -16,7 +16,7 @@ from fer_jax.__main__ import COMMANDS
 from fer_jax.core import cli
 
 ROOT = Path(__file__).parent.parent
-# An import may only point upwards. The three of the last line do not import each other.
+# An import may only point upwards. The three of one line do not import each other.
 LAYERS = [
     {"core"},
     {"data"},
@@ -27,6 +27,7 @@ LAYERS = [
     {"reporting"},
     {"train"},
     {"search", "deploy", "faces"},
+    {"curation"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ALIASES = {"search_space": {"search"}}  # public names of old: what they may import

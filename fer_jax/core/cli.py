@@ -28,7 +28,7 @@ EXTRAS = {
 WIDTH = 100  # columns of --help at most
 
 _program = ""  # "fer-jax" if the user started that, and not `python -m fer_jax.<module>`
-_NAMES = {"main": "train"}  # of the commands of `fer-jax`, if they differ from the module's
+_NAMES = {"main": "train", "import_data": "import"}  # of the commands of `fer-jax`, if they differ from the module's
 
 
 def called_as(program: str) -> None:
