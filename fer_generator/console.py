@@ -1,5 +1,6 @@
 """The frame of both commands: output for any terminal, errors on one line, exit statuses of signals."""
 
+import math
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 LINE = 300  # characters of a message at most
-PATH = 60  # characters of a path in a message that would be too long
+PATH = 24  # characters of a path at least, in a message that would be too long
 
 
 class UserError(Exception):
@@ -47,11 +48,13 @@ def status(command: Callable[[], str], stopped: str, paths: Sequence[str] = ()) 
 
 
 def print_line(text: str, paths: Sequence[str] = ()) -> None:
-    """Print one line of at most LINE characters on stderr, shortening long paths first."""
+    """Print one line of at most LINE characters on stderr; the starts of long paths are left out first."""
     line = escaped(text)
     for path in sorted(map(escaped, paths), key=len, reverse=True):
-        if len(line) > LINE and len(path) > PATH:
-            line = line.replace(path, f"...{path[3 - PATH :]}")
+        if (excess := len(line) - LINE) > 0 and (count := line.count(path)):
+            length = max(PATH, len(path) - math.ceil(excess / count))
+            if length < len(path):
+                line = line.replace(path, f"...{path[3 - length :]}")
     with suppress(OSError):  # nobody reads it
         print(line if len(line) <= LINE else f"{line[: LINE - 3]}...", file=sys.stderr)
 

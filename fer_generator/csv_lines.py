@@ -132,11 +132,8 @@ def _member(path: Path, names: Sequence[str], source: Source) -> str:
             return choice[0]
     if "[Content_Types].xml" in names:
         raise UserError(f"{path}: an Excel workbook; save the table as CSV")
-    example = f" such as {files[0]!r:.60}" if files else ""
-    raise UserError(
-        f"{path}: expected {source.names[0]} or one CSV file in the archive, found {len(csvs):,} CSV files among "
-        f"{len(files):,} files{example}; {source.text}"
-    )
+    example = f", such as {files[0]!r:.40}" if files else ""
+    raise UserError(f"{path}: no {source.names[0]} among the {len(files):,} files in it{example}; {source.text}")
 
 
 def _is_hidden(name: str) -> bool:

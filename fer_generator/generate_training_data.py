@@ -153,7 +153,7 @@ def _refuse_wrong_order(order: list[Order], fer_csv: Path, ferplus_csv: Path, fo
     for split in order:
         if split.wrong and not force:
             problem = split.problem(fer_csv, ferplus_csv)
-            raise UserError(f"{problem}; use both as downloaded, or --force to pair them all the same")
+            raise UserError(f"{problem}; use both as downloaded (--force ignores this)")
 
 
 def _file_version(path: Path, header: tuple[str, ...]) -> dict[str, Any]:

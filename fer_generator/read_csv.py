@@ -89,7 +89,7 @@ def read_pixels(path: Path, labels_path: Path, labels: Labels) -> Iterator[Row]:
     Raises:
         UserError: the file is missing or damaged, or differs from fer2013new.csv in a Usage or the row count.
     """
-    remedy = f"use both as downloaded, from {SOURCE[FER_HEADER]} and {SOURCE[FERPLUS_HEADER]}"
+    remedy = f"use both as downloaded, fer2013.csv from {SOURCE[FER_HEADER]}"
     count = 0
     for row, (emotion, pixels, usage_field) in read_rows(path, FER_HEADER):
         count += 1
@@ -105,7 +105,7 @@ def read_pixels(path: Path, labels_path: Path, labels: Labels) -> Iterator[Row]:
         yield Row(row, pixels.strip(), emotion)
     if count != len(labels.usages):
         raise UserError(
-            f"{path} and {labels_path} have {count:,} and {len(labels.usages):,} rows, which must match: one is "
+            f"{path} and {labels_path} have {count:,} and {len(labels.usages):,} rows: one is "
             f"cut off or was edited; {remedy}"
         )
 
@@ -157,7 +157,7 @@ def _header_problem(row: int, names: list[str], header: tuple[str, ...]) -> str:
         return f"row {row}: the label.csv of one split, and not the votes of all images; {SOURCES[header].text}"
     if SPLIT_FOLDERS.keys() & {*names}:
         return f"row {row}: no header; put the line {','.join(header)} above the first row"
-    content = f"{','.join(names)!r:.60}" if any(names) else "nothing"
+    content = f"{','.join(names)!r:.40}" if any(names) else "nothing"
     return f"row {row}: expected the columns {','.join(header)}, found {content}; {SOURCES[header].text}"
 
 
@@ -217,7 +217,7 @@ def _text(field: bytes) -> str:
 
 
 def _row_error(path: Path, row: int, problem: str, header: tuple[str, ...]) -> UserError:
-    remedy = f"correct the row or download the file from {SOURCE[header]}"
+    remedy = f"correct it, or use the file from {SOURCE[header]}"
     return UserError(f"{path}: row {row} (the header is row 1): {problem}; {remedy}")
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_csvs import KEPT, ROWS, check_folders, csv_lines, error_line, write_csvs
+from tiny_csvs import KEPT, ROWS, check_folders, csv_lines, error_line, generator_arguments, write_csvs
 
 from fer_generator.console import UserError
-from fer_generator.generate_training_data import generate
+from fer_generator.generate_training_data import generate, main
 from fer_generator.read_csv import FER_HEADER, FERPLUS_HEADER, SOURCE, decode_pixels
 
 NAMES = ("fer2013.csv", "fer2013new.csv")
@@ -161,8 +161,8 @@ FER_FAULTS = {
     "column too many": (replace(8, "Training", "Training,1"), "row 8 .*expected 3 columns, found 4"),
     "cut off in the pixels": (cut(9, 3000), "row 9 .*expected 3 columns, found 2; .*cut off"),
     "cut off in the Usage": (cut(9, -4), "row 9 .*found 'Public'"),
-    "a row short": (delete_last, "have 7 and 8 rows, .*cut off"),
-    "a row more": (duplicate_last, "have 9 and 8 rows, .*cut off"),
+    "a row short": (delete_last, "have 7 and 8 rows: .*cut off"),
+    "a row more": (duplicate_last, "have 9 and 8 rows: .*cut off"),
 }
 FERPLUS_FAULTS = {
     "column of another name": (replace(1, "neutral,happiness", "neutral,joy"), "row 1: expected the columns"),
@@ -201,6 +201,11 @@ def test_wrong_input_gives_one_line(
     assert csvs[which].name in error
     assert SOURCE[(FER_HEADER, FERPLUS_HEADER)[which]] in error
     assert not (tmp_path / "new").exists()
+    csvs = write_csvs(tmp_path / ("long" * 50), *lines)  # the remedy stays, and the start of the path goes
+    assert main(generator_arguments(csvs, tmp_path / "new")) == 1
+    error = capsys.readouterr().err
+    assert len(error) <= 301
+    assert SOURCE[(FER_HEADER, FERPLUS_HEADER)[which]] in error
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -236,7 +241,10 @@ def test_zip_of_two_files_of_other_names(tmp_path: Path, capsys: pytest.CaptureF
     csvs = write_csvs(tmp_path, *csv_lines(ROWS))
     path = zip_of(tmp_path / "both.zip", {"a.csv": csvs[0].read_bytes(), "b.csv": b""})
     error = error_line(capsys, (path, csvs[1]), tmp_path / "data")
-    assert "both.zip: expected fer2013.csv or one CSV file in the archive, found 2 CSV files among 2 files" in error
+    assert (
+        "both.zip: no fer2013.csv among the 2 files in it, such as 'a.csv'; fer2013.csv is in fer2013.tar.gz at http"
+        in error
+    )
 
 
 def packed(folder: Path, kind: str) -> tuple[Path, Path]:
@@ -365,9 +373,12 @@ def test_other_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["train/angry/1.jpg", "test/sad/2.jpg"], "found 0 CSV files among 2 files such as 'train/angry/1.jpg'"),
+        (
+            ["train/angry/1.jpg", "test/sad/2.jpg"],
+            "no fer2013.csv among the 2 files in it, such as 'train/angry/1.jpg'",
+        ),
         (["[Content_Types].xml", "xl/workbook.xml"], "an Excel workbook; save the table as CSV"),
-        ([], "found 0 CSV files among 0 files"),
+        ([], "no fer2013.csv among the 0 files in it; "),
     ],
 )
 def test_archives_of_other_files_are_named(

@@ -93,7 +93,7 @@ def test_wrong_order_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     error = error_line(capsys, csvs, tmp_path / "data")
     assert error.startswith(f"error: fer2013.csv: the {usage} rows are in another order than in fer2013new.csv: ")
     assert " % of their emotions agree with the votes (" in error
-    assert error.endswith(" % by chance); use both as downloaded, or --force to pair them all the same\n")
+    assert error.endswith(" % by chance); use both as downloaded (--force ignores this)\n")
     assert not (tmp_path / "data").exists()
 
 
