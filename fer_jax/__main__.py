@@ -18,7 +18,8 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "predict": Command("fer_jax.predict", "predict the expressions in images of faces"),
+    "predict": Command("fer_jax.predict", "predict the expressions in photographs and films"),
+    "webcam": Command("fer_jax.webcam", "show the expressions before a camera"),
     "train": Command("fer_jax.main", "train a network, or resume a run"),
     "evaluate": Command("fer_jax.evaluate", "evaluate runs: metrics with intervals, plots, a report"),
     "sweep": Command("fer_jax.sweep", "train several configs with several seeds, one table"),

@@ -1,11 +1,12 @@
-"""Predict the expressions in images of faces: a probability for each of the eight emotions.
+"""Predict the expressions of the people in photographs and films: a probability for each of the eight emotions.
 
-An image should show one face, cut out as in FER2013: from the forehead to below the chin, with
-little around it. Faces are not detected. Colours and transparent areas become grey. An image that
-is not square is cropped to its middle, then scaled to 48x48 pixels. A folder stands for all images
-in it, so write the sheet to another folder. The predictions of several --run are averaged. The
-command prints the two likeliest emotions of each image, for the first 40 images. --csv has all
-eight for all images. --sheet shows the images as the network sees them.
+The faces are found first. An image of 48x48 pixels is a cut-out face already, as in FER2013; with --faces cropped
+every image is one, and its middle square counts. A folder stands for the images and films in it. Files that cannot be
+read are named and skipped, and the exit status is 1. The predictions of several --run are averaged.
+
+The command prints the two likeliest emotions of each face, and of each face of a film on average. --csv and --json
+have all eight, with boxes and times. --annotate writes copies with boxes. --timeline draws the emotions of a film over
+time. --sheet shows the faces as the network sees them.
 
 The emotions are the names that people would give the expression, not what the person feels. The
 network's model card says how often it is wrong and what it must not be used for.
@@ -14,42 +15,66 @@ network's model card says how often it is wrong and what it must not be used for
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax.core import cli, run_folder
+from fer_jax.core import cli
+from fer_jax.faces import options
 
 EXAMPLES = [
-    "face.jpg",
-    "faces/ --csv experiments/faces.csv --sheet experiments/faces.png",
-    "--run experiments/base --run best --flip face.jpg",
+    "photo.jpg",
+    "photos/ --recursive --csv faces.csv --annotate annotated",
+    "clip.mp4 --timeline timeline.png --smooth 0.5",
+    "faces/ --faces cropped --sheet faces.png",
+    "--run base --run best --flip photo.jpg",
 ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and predict."""
     parser = cli.parser("predict", __doc__, EXAMPLES)
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="FILE", help="images and films, or folders of them")
+    options.add_network(parser)
     parser.add_argument(
-        "--run",
-        action="append",
-        metavar="RUN",
-        help="a run folder, or the name of a shipped network (default: best); repeat it to average several",
+        "--faces",
+        choices=("found", "cropped"),
+        default="found",
+        help="find the faces in each image (default), or take each image for one cut-out face",
     )
-    parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
+    parser.add_argument("--recursive", action="store_true", help="read the sub-folders of folders too")
+    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write a row for each face to a .csv file")
+    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write the faces of each image and frame")
     parser.add_argument(
-        "--flip", action="store_true", help="average the predictions for each image and its mirror image"
+        "--annotate", type=options.output_folder, metavar="DIR", help="write images and films with boxes"
     )
-    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write all probabilities to a .csv file")
-    parser.add_argument("--sheet", type=cli.output_png, metavar="FILE", help="draw the first 48 images to a .png file")
+    parser.add_argument("--sheet", type=cli.output_png, metavar="FILE", help="draw the first 48 faces to a .png file")
+    films = parser.add_argument_group("films")
+    films.add_argument("--timeline", type=cli.output_png, metavar="FILE", help="draw a film's emotions to a .png file")
+    films.add_argument(
+        "--every",
+        type=options.seconds,
+        default=0.2,
+        metavar="S",
+        help="seconds between frames; 0 for all (default: 0.2)",
+    )
+    films.add_argument(
+        "--smooth",
+        type=options.seconds,
+        default=0.0,
+        metavar="S",
+        help="average each face over some seconds (default: 0)",
+    )
     args = parser.parse_args(argv)
-    runs = [run_folder.find(run) for run in args.run or ["best"]]
-    for run in runs:
-        run_folder.read_config(run)  # a missing run is reported before jax is imported
+    runs = options.run_folders(args.run)
 
     from fer_jax.core import runtime
-    from fer_jax.faces.prediction_files import predict_files
+    from fer_jax.faces import prediction_files, reader
 
     runtime.start()
-    predict_files(args.images, runs, args.checkpoint, args.flip, args.csv, args.sheet)
-    return 0
+    title = f"{' and '.join(map(str, runs))}{', flip' * args.flip}"
+    settings = prediction_files.Settings(
+        args.faces == "cropped", args.recursive, args.every, args.smooth, args.prior, title
+    )
+    outputs = prediction_files.Outputs(args.csv, args.json, args.annotate, args.timeline, args.sheet)
+    networks = reader.load(*runs, checkpoint=args.checkpoint, flip=args.flip)
+    return prediction_files.predict_files(args.paths, networks, settings, outputs)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fer_jax.core import run_folder
 from fer_jax.core.errors import UserError
 from fer_jax.data import augment
 from fer_jax.data.labels import EMOTIONS
-from fer_jax.faces import crop
+from fer_jax.faces import crop, inputs
 from fer_jax.inference import weights
 from fer_jax.inference.weights import Weights
 from fer_jax.models import registry
@@ -73,9 +74,12 @@ def test_several_networks_and_mirror_images_are_averaged(tmp_path: Path, capsys:
     expected = np.mean([by_hand(run, view) for run in (one, two) for view in (images, images[:, :, ::-1])], axis=0)
     expected = expected[[0, 1, 2, 3, 4, 0]]
     header, *rows = csv.reader(out.read_text().splitlines())
-    assert header == ["file", *EMOTIONS]
+    assert header == [
+        *("file", "time_s", "face", "track", "x", "y", "width", "height", "found", "emotion", "probability"),
+        *EMOTIONS,
+    ]
     assert [Path(row[0]).name for row in rows] == [f"face{i}.png" for i in (0, 1, 2, 3, 4, 0)]
-    np.testing.assert_allclose(np.array(rows)[:, 1:].astype(float), expected, atol=1e-4)
+    np.testing.assert_allclose(np.array(rows)[:, -8:].astype(float), expected, atol=1e-4)
     assert np.ptp(expected, axis=0).max() > 0.05  # images in another order would show
 
     lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:7]]
@@ -130,7 +134,7 @@ def test_file_names_of_any_bytes_are_shown(tmp_path: Path, capsys: pytest.Captur
     shown = {"$\\frac$.png", "two lines.png", "no utf-8 \ufffd.png", "a,b.png", "face0.png"}
     rows = list(csv.reader(out.read_text(encoding="utf-8").splitlines()))[1:]
     assert {Path(row[0]).name for row in rows} == shown
-    assert len(capsys.readouterr().out.splitlines()) == 1 + len(shown) + 2
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(shown) + 2 + 2
 
 
 def test_a_file_that_is_no_image_gets_one_line(tmp_path: Path) -> None:
@@ -148,9 +152,8 @@ def test_a_file_that_is_no_image_gets_one_line(tmp_path: Path) -> None:
             crop.read(tmp_path / name)
         assert "\n" not in str(error.value)
     (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "empty", tmp_path / "nowhere.jpg"):
-        with pytest.raises(UserError, match=f"no image .*{path.name}"):
-            crop.find([path])
+    for name, message in (("empty", "no image or film in .*empty"), ("nowhere.jpg", "nowhere.jpg does not exist")):
+        assert re.search(message, inputs.find([tmp_path / name]).problems[0])
 
 
 @pytest.mark.parametrize(

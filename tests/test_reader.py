@@ -58,12 +58,12 @@ def test_predictions_equal_those_of_the_command(
     for file, image in zip(files, blocks(5), strict=True):
         Image.fromarray(image).save(file)
     out = tmp_path / "out.csv"
-    arguments = [*files, "--run", runs[0], "--run", runs[1], "--csv", out]
+    arguments = [*files, "--faces", "cropped", "--run", runs[0], "--run", runs[1], "--csv", out]
     assert predict.main([*map(str, arguments)]) == 0
     _, *rows = csv.reader(out.read_text().splitlines())
     probabilities = fer_jax.load(*runs).predict(files)
     assert (probabilities.shape, probabilities.dtype) == ((5, 8), np.float64)
-    np.testing.assert_allclose(probabilities, np.array(rows)[:, 1:].astype(float), atol=6e-5)
+    np.testing.assert_allclose(probabilities, np.array(rows)[:, -8:].astype(float), atol=6e-5)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
     assert np.ptp(probabilities, axis=0).max() > 0.05  # faces in another order would show
 

@@ -1,46 +1,34 @@
 """The part of an image that a network sees: a square around one face, in grey, 48x48."""
 
 from collections.abc import Sequence
+from functools import cache
 from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from fer_jax.core.errors import UserError
 from fer_jax.data import images
 from fer_jax.data.folders import SIDE
 
-SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in folders
+# Pillow knows these formats too: films, and data without a decoder.
+NOT_IMAGES = {".bufr", ".grib", ".h5", ".hdf", ".mpeg", ".mpg"}
 # The side of the square, in longer sides of the detector's box. docs/faces.md compares values.
 SCALE = 0.85
 
 Box = Sequence[float]  # x, y, width, height, in pixels
 
 
-def find(paths: Sequence[Path]) -> list[Path]:
-    """Return the image files of paths: a file itself, and all images in a folder, by name.
-
-    Raises:
-        UserError: a file does not exist, or a folder has no image.
-    """
-    files = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(filter(is_image, path.iterdir()))
-            if not inside:
-                raise UserError(f"no image in {path}: give a file, or a folder with images in it")
-            files += inside
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise UserError(f"no image {path}: give a file, or a folder with images in it")
-    return files
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the endings of the image files that Pillow reads, with the point, in lower case."""
+    Image.init()
+    return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in Image.OPEN) - NOT_IMAGES
 
 
 def is_image(path: Path) -> bool:
     """Return True for a visible file with an image's suffix. macOS writes ._face.png next to face.png."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in image_suffixes() and not path.name.startswith(".") and path.is_file()
 
 
 def read(path: Path) -> np.ndarray:

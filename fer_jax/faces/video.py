@@ -39,8 +39,6 @@ class Frame(NamedTuple):
 class Film:
     """The frames of a film."""
 
-    live = False
-
     def __init__(self, path: str | PathLike[str]) -> None:
         """Open a film.
 
@@ -69,10 +67,8 @@ class Film:
             raise UserError(f"{self.name} has no video stream")
         self._stream = streams[0]
         self._stream.thread_type = "AUTO"
-        length, unit = self._container.duration, av.time_base
-        self.duration_s = length / unit if length and length > 0 else None
         start = self._container.start_time
-        self._start_s = None if start is None else start / unit
+        self._start_s = None if start is None else start / av.time_base
 
     def close(self) -> None:
         """Close the file."""
@@ -122,9 +118,7 @@ class Film:
 class Camera:
     """The frames of a camera, timed from the first."""
 
-    live = True
     damaged = 0
-    duration_s = None
 
     def __init__(self, number: int) -> None:
         """Open a camera; 0 is the first.
@@ -170,6 +164,8 @@ def read(
     every: float | None = None,
     smooth: float = 0,
     images: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
+    chunk: int = CHUNK,
 ) -> Iterator[Frame]:
     """Return an iterator of the frames of a film or a camera; `Reader.video` explains it.
 
@@ -177,6 +173,8 @@ def read(
         source: the path of a film, or the number of a camera.
         detect: returns the faces of each image.
         every, smooth, images: see `Reader.video`.
+        warn: takes a line about damaged parts, after the last frame.
+        chunk: the frames of a film whose faces are predicted together; a camera's are predicted one by one.
     """
     for name, seconds in (("every", every or 0.0), ("smooth", smooth)):
         if not (isfinite(seconds) and seconds >= 0):
@@ -184,20 +182,24 @@ def read(
     if not isinstance(source, int | str | PathLike) or isinstance(source, bool):
         raise TypeError(f"a film of type {type(source).__name__}: give a path, or the number of a camera")
     opened = Camera(source) if isinstance(source, int) else Film(source)
-    return _frames(opened, detect, every or 0.0, smooth, images)
+    timed = opened.images(every or 0.0)
+    frames = _frames(timed, detect, Tracker(smooth), images, 1 if isinstance(opened, Camera) else chunk)
+    return _closing(opened, frames, warn)
 
 
-def _frames(opened: Film | Camera, detect: Detect, every: float, smooth: float, images: bool) -> Iterator[Frame]:
-    tracker = Tracker(smooth)
+def _closing(opened: Film | Camera, frames: Iterator[Frame], warn: Callable[[str], None]) -> Iterator[Frame]:
     with closing(opened):
-        timed = opened.images(every)
-        while chunk := list(islice(timed, 1 if opened.live else CHUNK)):
-            faces = detect([image for _, image in chunk])
-            for (time_s, image), seen in zip(chunk, faces, strict=True):
-                yield Frame(time_s, tracker.update(time_s, seen), image if images else None)
-            del chunk, image  # before the next chunk is decoded
+        yield from frames
     if opened.damaged:
-        warnings.warn(f"{opened.name}: {counted(opened.damaged, 'damaged packet')} skipped", stacklevel=2)
+        warn(f"{opened.name}: {counted(opened.damaged, 'damaged packet')} skipped")
+
+
+def _frames(timed: Iterator[TimedImage], detect: Detect, tracker: Tracker, images: bool, size: int) -> Iterator[Frame]:
+    while chunk := list(islice(timed, size)):
+        faces = detect([image for _, image in chunk])
+        for (time_s, image), seen in zip(chunk, faces, strict=True):
+            yield Frame(time_s, tracker.update(time_s, seen), image if images else None)
+        del chunk, image  # before the next chunk is decoded
 
 
 def _next(time_s: float, every: float) -> float:

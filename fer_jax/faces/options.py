@@ -1,0 +1,66 @@
+"""Command-line options of the programs that read faces."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_jax.core import run_folder
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, 0 or more; the type of an argument."""
+    return _number(text, 3600)
+
+
+def fraction(text: str) -> float:
+    """Return a number in 0..1; the type of an argument."""
+    return _number(text, 1)
+
+
+def _number(text: str, largest: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= number <= largest:
+        raise argparse.ArgumentTypeError(f"{text} must be in 0..{largest:g}")
+    return number
+
+
+def output_folder(text: str) -> Path:
+    """Return the path of a folder to write to, which is made if needed; the type of an argument."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file: name a folder")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: the parent folder does not exist")
+    return path
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `predict` and `webcam` share."""
+    parser.add_argument(
+        "--run",
+        action="append",
+        metavar="RUN",
+        help="a run folder, or the name of a shipped network (default: best); repeat it to average several",
+    )
+    parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
+    parser.add_argument(
+        "--flip", action="store_true", help="average the predictions for each face and its mirror image"
+    )
+    parser.add_argument(
+        "--prior",
+        type=fraction,
+        default=0.0,
+        metavar="P",
+        help="name rare emotions more often: subtract this part of the log frequencies in training (default: 0)",
+    )
+
+
+def run_folders(names: Sequence[str] | None) -> list[Path]:
+    """Return the run folders of --run; a missing run is reported before jax is imported."""
+    runs = [run_folder.find(run) for run in names or ["best"]]
+    for run in runs:
+        run_folder.read_config(run)
+    return runs
