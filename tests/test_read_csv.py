@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import re
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -413,3 +414,30 @@ def test_damaged_pixels_are_refused_or_read_as_by_python() -> None:
             assert message.startswith("a.csv: row 8 ")
         outcomes.add(valid)
     assert outcomes == {True, False}
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """The content with one to twenty bytes or stretches changed, deleted, inserted or doubled."""
+    data = bytearray(content)
+    for _ in range(rng.choice([1, 3, 20])):
+        start, length = rng.integers(min(len(data), rng.choice([600, 100_000])) + 1), rng.integers(1, 100)
+        stretch = rng.choice(
+            [b"", rng.bytes(length), bytes(data[start : start + length]) * 2, b",", b"\n", b'"', b"\0", b"9"]
+        )
+        data[start : start + rng.choice([0, 1, length])] = stretch
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_mutated_files_are_read_or_refused(tmp_path: Path, kind: str) -> None:
+    files = packed(tmp_path, kind)
+    rng = np.random.default_rng(PACKED.index(kind))
+    for index in range(40):
+        csvs = list(files)
+        csvs[index % 2] = written(tmp_path / "mutated", mutated(files[index % 2].read_bytes(), rng))
+        try:
+            generate(*csvs, tmp_path / "data")
+        except UserError:
+            assert not (tmp_path / "data").exists()
+        else:
+            shutil.rmtree(tmp_path / "data")
