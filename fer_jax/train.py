@@ -118,19 +118,22 @@ def train(config: ConfigDict, folder: Path, say: Say = _print, stop_after: StopA
     Raises:
         DivergenceError: loss or gradient became non-finite.
         OutOfMemoryError: the device has too little memory.
+        DiskError: the disk is full.
         UserError: config, data or folder cannot be used.
     """
     devices = _check(config, folder)
     inputs, initial = _read_inputs(config)
     parts = setup.build(config, inputs.steps_per_epoch)
-    lock = run_folder.claim(folder, config, devices.first)
-    with lock, closing(checkpoint.open_manager(folder)) as manager:
-        if not devices.first:  # one process speaks for all
-            say = _drop
-        run = _Run(config, folder, devices, parts, inputs, manager, say, stop_after)
-        position = _restore(run, initial)
-        del initial  # the first step frees its memory
-        return _train_epochs(run, position)
+    if not devices.first:  # one process speaks for all
+        say = _drop
+    with checkpoint.disk_errors(folder), run_folder.claim(folder, config, devices.first):
+        tree = {"state": initial, "totals": metrics_lib.zeros()}
+        manager, saved = checkpoint.resume(folder, tree, devices.replicated, say)
+        with closing(manager):
+            run = _Run(config, folder, devices, parts, inputs, manager, say, stop_after)
+            position = _resumed(run, saved) if saved else _first_position(run, tree)
+            del initial, tree, saved  # the first step frees their memory
+            return _train_epochs(run, position)
 
 
 def _drop(line: str) -> None:
@@ -142,7 +145,7 @@ def _check(config: ConfigDict, folder: Path) -> Devices:
     check(config)
     devices = Devices()
     devices.check_batch_size(config.train.batch_size)
-    if not (folder / run_folder.CONFIG).exists():  # a resumed run does without its sources
+    if not run_folder.has_checkpoint(folder):  # a resumed run does without its sources
         check_sources(config)
     return devices
 
@@ -163,21 +166,28 @@ def _read_inputs(config: ConfigDict) -> tuple[_Inputs, TrainState]:
     return _Inputs(training, valid, digest, steps_per_epoch), initial.result()
 
 
-def _restore(run: _Run, initial: TrainState) -> _Position:
-    """The position of the latest checkpoint, or the start of a new run."""
-    config, inputs, devices = run.config, run.inputs, run.devices
-    tree: dict[str, Any] = {"state": initial, "totals": metrics_lib.zeros()}
-    saved = checkpoint.restore(run.manager, "latest", tree, devices.replicated)
-    version = provenance.code_version()
-    if saved is None:
-        if config.train.init_from:
-            tree["state"] = setup.create_train_state(config, _initial_variables(config))
-        tree = devices.replicate(tree)
-        return _Position(tree["state"], tree["totals"], 0, [], [{**version, "from_step": 0}], resumed=False)
-    progress = saved.progress
-    other_images = progress.pictures not in ("", inputs.digest)  # older runs did not store the digest
-    if progress.steps_per_epoch != inputs.steps_per_epoch or other_images:
+def _first_position(run: _Run, tree: dict[str, Any]) -> _Position:
+    """The start of a new run."""
+    if run.config.train.init_from:
+        tree = {**tree, "state": setup.create_train_state(run.config, _initial_variables(run.config))}
+    tree = run.devices.replicate(tree)
+    code = [{**provenance.code_version(), "from_step": 0}]
+    return _Position(tree["state"], tree["totals"], 0, [], code, resumed=False)
+
+
+def _resumed(run: _Run, saved: checkpoint.Restored) -> _Position:
+    """The position of a checkpoint; a UserError if its config or its data are others."""
+    config, progress = run.config, saved.progress
+    if progress.config is not None:
+        run_folder.check_same(run.folder, config_lib.with_later_fields(progress.config), config)
+    other_images = progress.pictures not in ("", run.inputs.digest)  # older runs did not store the digest
+    if progress.steps_per_epoch != run.inputs.steps_per_epoch or other_images:
         raise UserError(f"{config.data.dir} has changed since {run.folder} was started; choose another --workdir")
+    if run.devices.first and not (run.folder / run_folder.CONFIG).is_file():
+        checked = "" if progress.config else "; this older checkpoint cannot tell if it is the same config"
+        run.say(f"{run_folder.CONFIG} was missing and is written again{checked}")
+        run_folder.write_config(run.folder, config)
+    version = provenance.code_version()
     code = [dict(entry) for entry in progress.code]
     if not code or {name: code[-1].get(name) for name in version} != version:
         code.append({**version, "from_step": saved.step})
@@ -207,6 +217,7 @@ def _train_epochs(run: _Run, position: _Position) -> Ending:
     _write_history(run, position.history)
     if how := _ending(run, position.history):
         run.say(_about(run, position.state))
+        _complete_events(run, position)
         run.say(progress_lib.result(how, position.history))
         return Ending(how)
     training = teachers.with_soft_targets(inputs.training, config.data, run.folder, position.resumed, run.say)
@@ -217,15 +228,14 @@ def _train_epochs(run: _Run, position: _Position) -> Ending:
     batches = partial(setup.ready_batches, config, run.parts, devices, training, inputs.steps_per_epoch)
     with (
         stop_requests() as stop,
-        closing(EventLog(run.folder, position.step, devices.first)) as events,
+        closing(EventLog(run.folder, position.history, devices.first)) as events,
         closing(batches(position.step)) as calls,
     ):
         run.say(_about(run, position.state))
         if position.resumed:
             epoch = f"{position.step / inputs.steps_per_epoch:.2f} of {config.train.epochs}"
             run.say(f"resuming from step {position.step} (epoch {epoch})")
-        else:
-            events.start(config, training.images, run.parts.network.render)
+        events.start(config, training.images, run.parts.network.render)
         while not how and not signal:
             clock = Clock(config.train.batch_size, position.step % inputs.steps_per_epoch, compiled)
             position, signal = _train_epoch(run, position, calls, step_function, stop, clock)
@@ -243,6 +253,17 @@ def _train_epochs(run: _Run, position: _Position) -> Ending:
         else:
             run.say(f"{signal}: saved at step {position.step}; the same command resumes from there")
     return Ending(how or "interrupted", signal or stop())  # a signal after the last step counts too
+
+
+def _complete_events(run: _Run, position: _Position) -> None:
+    """Write the events of a finished run that its process could not write because it was killed."""
+    with closing(EventLog(run.folder, position.history, run.devices.first)) as events:
+        events.start(run.config, run.inputs.training.images, run.parts.network.render)
+        if not events.is_drawn(position.step) and jax.process_count() == 1:
+            evaluate = setup.evaluator(run.parts.network, run.devices, run.config.train.eval_batch_size)
+            valid = evaluate(train_step.eval_variables(position.state), run.inputs.valid)
+            events.draw(np.asarray(valid.confusion), position.step)
+        events.finish(run.config, best_record(position.history))
 
 
 def _train_epoch(
@@ -323,7 +344,13 @@ def _finish_epoch(run: _Run, position: _Position, valid: Metrics, clock: Clock, 
 
 
 def _save(run: _Run, position: _Position, accuracy: float | None) -> None:
-    progress = Progress(position.history, run.inputs.steps_per_epoch, run.inputs.digest, position.code)
+    progress = Progress(
+        history=position.history,
+        steps_per_epoch=run.inputs.steps_per_epoch,
+        pictures=run.inputs.digest,
+        code=position.code,
+        config=config_lib.as_json(run.config),
+    )
     tree = {"state": position.state, "totals": position.totals}
     checkpoint.save(run.manager, position.step, tree, progress, accuracy)
 

@@ -1,4 +1,6 @@
+import errno
 import gc
+import json
 import shutil
 import warnings
 from contextlib import closing
@@ -10,14 +12,15 @@ import numpy as np
 import pytest
 
 from fer_jax.core.devices import Devices
-from fer_jax.core.errors import UserError
+from fer_jax.core.errors import DiskError, UserError
 from fer_jax.training import checkpoint, packing
-from fer_jax.training.checkpoint import Progress
+from fer_jax.training.checkpoint import DamagedError, Progress
 from fer_jax.training.history import SCALARS, EpochRecord
 
 
 def tree(value: float) -> dict:
-    return {"w": jnp.full((2, 3), value), "large": jnp.full((1000, 1000), value), "step": jnp.int32(value), "key": {}}
+    w, large = (jnp.full(shape, value, jnp.float32) for shape in ((2, 3), (1000, 1000)))
+    return {"w": w, "large": large, "step": jnp.int32(value), "key": {}}
 
 
 LIKE = jax.eval_shape(lambda: tree(0.0))
@@ -127,6 +130,157 @@ def test_packed_vectors_of_other_names_are_refused(tmp_path: Path) -> None:
     like = {"params": packing.pack({"norm": {"gain": jnp.ones(3), "offset": jnp.zeros(3)}, "kernel": jnp.ones((2, 2))})}
     with pytest.raises(UserError, match=r"its biases, scales or statistics have other names; if another version"):
         restore(tmp_path, "latest", like)
+
+
+def resume(run: Path) -> tuple[int | None, list[str]]:
+    """The step from which a run would go on, and the lines that it prints."""
+    lines: list[str] = []
+    manager, saved = checkpoint.resume(run, LIKE, Devices().replicated, lines.append)
+    manager.close()
+    return saved.step if saved else None, lines
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def nothing_inside(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+DAMAGES = {
+    "progress cut": ("step_2/progress/metadata", cut),
+    "progress zeroed": ("step_2/progress/metadata", zero),
+    "history changed": (
+        "step_2/progress/metadata",
+        lambda path: path.write_text(path.read_text().replace("0.5", "0.7")),
+    ),
+    "progress missing": ("step_2/progress", shutil.rmtree),
+    "metrics cut": ("step_2/metrics/metrics", cut),
+    "metrics zeroed": ("step_2/metrics/metrics", zero),
+    "shapes cut": ("step_2/tree/_METADATA", cut),
+    "shapes missing": ("step_2/tree/_METADATA", Path.unlink),
+    "another name": (
+        "step_2/tree/_METADATA",
+        lambda path: path.write_text(path.read_text().replace("('w',)", "('v',)").replace('"w"', '"v"')),
+    ),
+    "sharding zeroed": ("step_2/tree/_sharding", zero),
+    "manifest cut": ("step_2/tree/manifest.ocdbt", cut),
+    "arrays zeroed": ("step_2/tree/d/*", zero),
+    "arrays missing": ("step_2/tree/d", shutil.rmtree),
+    "a bit": ("step_2/tree/d/*", flip),
+    "an empty folder": ("step_2", nothing_inside),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_training_goes_back_to_the_newest_undamaged_checkpoint(tmp_path: Path, damage: str, capfd) -> None:
+    pattern, change = DAMAGES[damage]
+    save_all(tmp_path, {1: 0.9, 2: 0.5})
+    paths = list((tmp_path / "checkpoints").glob(pattern))
+    assert paths
+    for path in paths:
+        change(path)
+    capfd.readouterr()
+    with pytest.raises(
+        DamagedError, match=r"step_2 cannot be restored: it is damaged \(.*; run the command that"
+    ) as error:
+        restore(tmp_path, "latest")
+    message = str(error.value).replace(str(tmp_path), "")
+    assert "\n" not in message
+    assert len(message) < 300
+    step, lines = resume(tmp_path)
+    assert step == 1
+    assert len(lines) == 1
+    assert lines[0].startswith("checkpoint step_2 is damaged (")
+    assert lines[0].endswith(f"): moved to {tmp_path / 'damaged' / 'step_2'}; the one before it is tried")
+    assert len(lines[0].replace(str(tmp_path), "")) < 200
+    assert (tmp_path / "damaged" / "step_2").is_dir()
+    assert resume(tmp_path) == (1, [])
+    assert capfd.readouterr() == ("", "")  # orbax's errors are in the log file
+    del error
+    gc.collect()
+
+
+def test_an_array_that_changed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the storage had returned other numbers without an error."""
+    save_all(tmp_path, {1: 0.9})
+    digests = checkpoint._digests
+    monkeypatch.setattr(checkpoint, "_digests", lambda saved: digests({**saved, "w": saved["w"].at[0, 0].add(1e-6)}))
+    with pytest.raises(DamagedError, match=r"is damaged \(the array w has changed\)"):
+        restore(tmp_path, "latest")
+
+
+def test_without_an_undamaged_checkpoint_a_run_starts_again_and_nothing_is_deleted(tmp_path: Path) -> None:
+    save_all(tmp_path, {1: 0.9, 2: 0.5})
+    for folder in (tmp_path / "checkpoints").glob("step_*"):
+        shutil.rmtree(folder / "progress")
+    (tmp_path / "damaged" / "step_2").mkdir(parents=True)
+    step, lines = resume(tmp_path)
+    assert step is None
+    assert len(lines) == 2
+    assert {path.name for path in (tmp_path / "damaged").iterdir()} == {"step_1", "step_2", "step_2_2"}
+
+
+def test_a_checkpoint_of_another_network_is_not_moved(tmp_path: Path) -> None:
+    save_all(tmp_path, {1: 0.9, 2: 0.5})
+    with pytest.raises(UserError, match="bias is missing; if another version"):
+        checkpoint.resume(tmp_path, {**LIKE, "bias": LIKE["w"]}, Devices().replicated, print)
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_a_checkpoint_without_digests_is_read(tmp_path: Path) -> None:
+    save_all(tmp_path, {1: 0.9})
+    path = tmp_path / "checkpoints" / "step_1" / "progress" / "metadata"
+    stored = json.loads(path.read_text())
+    for name in ("arrays", "digest", "config"):
+        del stored[name]  # as older versions wrote it
+    path.write_text(json.dumps(stored))
+    assert resume(tmp_path) == (1, [])
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_all(tmp_path, {1: 0.9, 2: 0.5})
+
+    def replaced(manager, step, *rest):
+        if step == 2 and (tmp_path / "checkpoints" / "step_2").exists():
+            shutil.rmtree(tmp_path / "checkpoints" / "step_2")
+            raise FileNotFoundError
+        return read(manager, step, *rest)
+
+    read = checkpoint._restore
+    monkeypatch.setattr(checkpoint, "_restore", replaced)
+    assert restore(tmp_path, "latest").step == 1
+
+
+def test_a_failure_of_the_disk_says_what_is_saved(tmp_path: Path) -> None:
+    def fail(error: Exception) -> str:
+        with pytest.raises(DiskError) as raised, checkpoint.disk_errors(tmp_path):
+            raise error
+        return str(raised.value)
+
+    remedy = "free some space, then the same command resumes from there"
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert fail(full) == f"cannot write to {tmp_path}: No space left on device; no checkpoint is saved yet; {remedy}"
+    save_all(tmp_path, {3: 0.9})
+    wrapped = ValueError("UNKNOWN: Error writing [tensorstore='...']: No space left on device")
+    assert fail(wrapped) == f"cannot write to {tmp_path}: No space left on device; step 3 is saved; {remedy}"
+    with pytest.raises(ZeroDivisionError), checkpoint.disk_errors(tmp_path):
+        raise ZeroDivisionError
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

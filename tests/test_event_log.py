@@ -34,7 +34,7 @@ def test_confusion_is_drawn_every_half_minute_and_at_the_end(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(event_log.time, "monotonic", lambda: now)
-    events = event_log.EventLog(tmp_path, 0, active=True)
+    events = event_log.EventLog(tmp_path, [], active=True)
     for epoch in range(1, 6):
         events.epoch(record(epoch), confusion(epoch))
         now += seconds
@@ -45,7 +45,7 @@ def test_confusion_is_drawn_every_half_minute_and_at_the_end(
 
 
 def test_close_draws_the_last_epoch(tmp_path: Path) -> None:
-    events = event_log.EventLog(tmp_path, 0, active=True)
+    events = event_log.EventLog(tmp_path, [], active=True)
     for epoch in (1, 2, 3):  # in quick succession, by the real clock
         events.epoch(record(epoch), confusion(epoch))
     events.close()
@@ -60,7 +60,7 @@ def test_close_draws_the_last_epoch(tmp_path: Path) -> None:
 
 def test_train_and_valid_share_the_charts_that_come_first(tmp_path: Path) -> None:
     """TensorBoard draws equal tags of several folders in one chart, and sorts groups of tags by their names."""
-    events = event_log.EventLog(tmp_path, 0, active=True)
+    events = event_log.EventLog(tmp_path, [], active=True)
     events.epoch(record(1), confusion(1))
     events.close()
     run, train, valid = (read(tmp_path / folder) for folder in (".", "train", "valid"))
@@ -73,8 +73,8 @@ def test_train_and_valid_share_the_charts_that_come_first(tmp_path: Path) -> Non
 
 
 def test_a_resumed_run_replaces_what_was_logged_after_its_checkpoint(tmp_path: Path) -> None:
-    for start_step, epochs in ((0, (1, 2, 3)), (4, (2,))):
-        events = event_log.EventLog(tmp_path, start_step, active=True)
+    for history, epochs in (([], (1, 2, 3)), ([record(1)], (2,))):
+        events = event_log.EventLog(tmp_path, history, active=True)
         for epoch in epochs:
             events.epoch(record(epoch), confusion(epoch))
         events.close()
@@ -83,7 +83,7 @@ def test_a_resumed_run_replaces_what_was_logged_after_its_checkpoint(tmp_path: P
 
 
 def test_a_silent_log_writes_nothing(tmp_path: Path) -> None:
-    events = event_log.EventLog(tmp_path, 0, active=False)
+    events = event_log.EventLog(tmp_path, [], active=False)
     events.epoch(record(1), confusion(1))
     events.close()
     assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,10 @@ class UserError(Exception):
     """A mistake that the user can correct. The text is one line: what, where, what to do."""
 
 
+class DiskError(UserError):
+    """The disk is full, or fails."""
+
+
 def one_line(error: BaseException | str, limit: int = LINE) -> str:
     """Return the text of an error on one line of at most `limit` characters."""
     text = " ".join(str(error).split())

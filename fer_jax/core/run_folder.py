@@ -69,6 +69,8 @@ def read_config(run: Path) -> ConfigDict:
     try:
         config = config_lib.with_later_fields(json.loads(path.read_text()))
     except FileNotFoundError:
+        if has_checkpoint(run):
+            raise UserError(f"{path} is missing; the command that trained this run writes it again") from None
         hint = f"train one with {command('main')}, or name a shipped network ({', '.join(shipped.networks())})"
         raise UserError(f"no run in {run}: {path} is missing; {hint}") from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -151,30 +153,40 @@ def lock_file(path: Path, timeout: float = -1) -> AbstractContextManager[Any]:
 
 
 def _write_config(run: Path, config: ConfigDict, locked: bool) -> None:
-    path = run / CONFIG
-    new = config_lib.as_json(config)
-    if path.is_file():
-        trained = has_checkpoint(run)  # a run that ended before its first checkpoint leaves nothing worth keeping
+    trained = has_checkpoint(run)  # a run that ended before its first checkpoint leaves nothing worth keeping
+    if (run / CONFIG).is_file():
         try:
-            old = config_lib.as_json(read_config(run))
+            old = read_config(run)
         except UserError:
             if trained:
                 raise
-            old = {}
-        if old == new:
-            return
-        if trained:
-            differences = config_lib.differences(old, new)
-            raise UserError(f"{run} holds a run of another config ({differences}); choose another --workdir")
+        else:
+            if config_lib.as_json(old) == config_lib.as_json(config):
+                return
+            if trained:
+                check_same(run, old, config)
+    elif trained:  # training compares the checkpoint's config, then calls `write_config`
+        return
     try:
         run.mkdir(parents=True, exist_ok=True)
         if not locked:  # another run may be training here
             return
         (run / RESULT).unlink(missing_ok=True)  # of the old config; its checkpoints were deleted
-        with atomic.replacing(path) as partial:
-            partial.write_text(json.dumps(new, indent=2) + "\n")
+        write_config(run, config)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another --workdir") from None
+        raise UserError(f"cannot write {run / CONFIG}: {error.strerror}; choose another --workdir") from None
+
+
+def check_same(run: Path, old: ConfigDict, new: ConfigDict) -> None:
+    """Raise a UserError that names the differing fields, if a run was trained with another config."""
+    if differences := config_lib.differences(config_lib.as_json(old), config_lib.as_json(new)):
+        raise UserError(f"{run} holds a run of another config ({differences}); choose another --workdir")
+
+
+def write_config(run: Path, config: ConfigDict) -> None:
+    """Write config.json."""
+    with atomic.replacing(run / CONFIG) as partial:
+        partial.write_text(json.dumps(config_lib.as_json(config), indent=2) + "\n")
 
 
 def check_replaceable(out: Path) -> None:

@@ -1,0 +1,130 @@
+"""What a run promises when its process is killed or its files are lost; see docs/reliability.md."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fer_jax import inference
+from fer_jax.core.errors import UserError
+from fer_jax.reporting.event_log import PLOT, _read
+from fer_jax.train import Ending, train
+from tests.small_runs import interrupt, quiet, restored
+
+FOLDERS = ("", "train", "valid")
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def files(run: Path) -> list[Path]:
+    return [path for folder in FOLDERS for path in (run / folder).glob("events.out.tfevents.*")]
+
+
+def tags(run: Path) -> Counter:
+    """The number of times that each folder, tag and step is in the event files, as bytes on the disk."""
+    values: Iterator = (
+        (path.parent.relative_to(run).name, value.tag, event.step)
+        for path in files(run)
+        for event in _read(path)
+        for value in event.summary.value
+    )
+    return Counter(values)
+
+
+def without_file_of(run: Path) -> None:
+    for path in files(run):
+        path.unlink()
+
+
+def cut(run: Path) -> None:
+    """As a process leaves them that was killed after the checkpoint and before the events."""
+    for path in files(run):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def twice(run: Path) -> None:
+    """As an older version leaves them that resumed from a checkpoint after which it had logged."""
+    for path in files(run):
+        shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+
+
+@pytest.mark.parametrize("damage", [without_file_of, cut, twice])
+def test_a_start_completes_the_events_each_step_once(config, finished_run: Path, run: Path, damage) -> None:
+    complete = tags(finished_run)
+    assert set(complete.values()) == {1}
+    steps = [record.step for record in restored(config, run).progress.history]
+    damage(run)
+    assert train(config, run, quiet) == Ending("complete")
+    after = tags(run)
+    assert len(files(run)) == 3
+    # Plots between the first and the last epoch depend on the clock, and cannot be drawn again.
+    drawn = {key for key in complete if key[1] == PLOT and key[2] != steps[-1]}
+    assert after.keys() - drawn == complete.keys() - drawn
+    assert set(after.values()) == {1}
+
+
+def test_a_resumed_run_completes_the_events_of_its_history(config, finished_run: Path, tmp_path: Path) -> None:
+    assert train(config, tmp_path, interrupt("epoch 2")) == Ending("interrupted", "SIGTERM")
+    cut(tmp_path)
+    assert train(config, tmp_path, quiet) == Ending("complete")
+    scalars = {key for key in tags(finished_run) if key[1] != PLOT}
+    assert {key for key in tags(tmp_path) if key[1] != PLOT} == scalars
+    assert set(tags(tmp_path).values()) == {1}
+
+
+def test_without_config_json_another_config_is_refused_by_its_field(config, run: Path) -> None:
+    (run / "config.json").unlink()
+    config.optim.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"another config \(optim\.learning_rate: 0\.003 there, 0\.5 now\)"):
+        train(config, run, quiet)
+    assert not (run / "config.json").exists()
+
+
+def test_a_config_json_that_was_edited_is_refused_too(config, run: Path) -> None:
+    path = run / "config.json"
+    path.write_text(path.read_text().replace("0.003", "0.5"))
+    config.optim.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"another config \(optim\.learning_rate: 0\.003 there, 0\.5 now\)"):
+        train(config, run, quiet)
+
+
+def test_a_missing_config_json_is_written_again(config, finished_run: Path, run: Path) -> None:
+    (run / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config\.json is missing; the command that trained this run writes it again$"):
+        inference.restore(run)
+    lines: list[str] = []
+    assert train(config, run, lines.append) == Ending("complete")
+    assert lines[0] == "config.json was missing and is written again"
+    assert (run / "config.json").read_bytes() == (finished_run / "config.json").read_bytes()
+
+
+def test_an_older_run_without_config_json_goes_on_with_a_line(config, run: Path) -> None:
+    (run / "config.json").unlink()
+    for path in (run / "checkpoints").glob("step_*/progress/metadata"):
+        stored = json.loads(path.read_text())
+        for name in ("arrays", "digest", "config"):
+            del stored[name]
+        path.write_text(json.dumps(stored))
+    lines: list[str] = []
+    assert train(config, run, lines.append) == Ending("complete")
+    assert lines[0].endswith("; this older checkpoint cannot tell if it is the same config")
+
+
+def test_a_run_with_a_damaged_latest_checkpoint_ends_like_another(config, finished_run: Path, run: Path) -> None:
+    latest = restored(config, run)
+    (folder,) = (run / "checkpoints").glob(f"step_{latest.step}")
+    shutil.rmtree(folder / "progress")
+    lines: list[str] = []
+    assert train(config, run, lines.append) == Ending("complete")
+    assert lines[0].startswith(f"checkpoint {folder.name} is damaged (")
+    again = restored(config, run)
+    assert again.step == latest.step
+    losses = [[record.valid["loss"] for record in saved.progress.history] for saved in (latest, again)]
+    assert losses[0] == losses[1]
