@@ -4,8 +4,8 @@ The network is YuNet (Wu, Peng and Yu 2023, "YuNet: A Tiny Millisecond-level Fac
 libfacedetection has it: yunet.onnx, licence in yunet.LICENSE. OpenCV runs it. docs/faces.md compares detectors.
 
 An image is looked at twice. The first look, over a pyramid of reduced copies, collects candidates. Sure ones are faces.
-The others are looked at again, each enlarged or reduced to the size that the network knows best, with full contrast,
-and turned where it stays in doubt.
+Doubtful and small ones are looked at again, each enlarged or reduced to the size that the network knows best, with full
+contrast, and turned where it stays in doubt.
 """
 
 from functools import cache
@@ -28,6 +28,7 @@ LONGEST = 1280  # pixels: larger images are reduced to this longer side, unless 
 SHORTEST = 256  # pixels: smaller images are enlarged to this longer side
 SMALLEST = 20  # pixels: the smallest face that the first look finds reliably
 TILE, OVERLAP = 1280, 160  # pixels: the first look at a larger copy goes by tiles
+SMALL = 64  # pixels of the copy: smaller faces get a second look for a better box
 STEP = 4  # the ratio of the copies' sizes
 PATCH = 192  # pixels: a second look's side, twice the face's
 STRIDES = (8, 16, 32)  # pixels of an image for one place of the network's outputs
@@ -54,23 +55,23 @@ def find_faces(image: Image.Image, smallest: float | None = None) -> list[Detect
     Raises:
         ModuleNotFoundError: the extra `faces` is not installed.
     """
-    boxes, confidence = _first_look(image, smallest)
-    for i in np.flatnonzero(confidence < SURE)[:CANDIDATES]:
+    boxes, confidence, side = _first_look(image, smallest)
+    for i in np.flatnonzero((confidence < SURE) | (side < SMALL))[:CANDIDATES]:
         boxes[i], confidence[i] = _second_look(image, boxes[i], confidence[i])
-    faces = confidence >= SURE
-    boxes, confidence = _without_overlaps(boxes[faces], confidence[faces])
+    faces = np.flatnonzero(confidence >= SURE)
+    faces = faces[_without_overlaps(boxes[faces], confidence[faces])]
     return sorted(
         Detection((x, y, width, height), score)
-        for (x, y, width, height), score in zip(boxes.tolist(), confidence.tolist(), strict=True)
+        for (x, y, width, height), score in zip(boxes[faces].tolist(), confidence[faces].tolist(), strict=True)
     )
 
 
-def _first_look(image: Image.Image, smallest: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates: boxes f64[N, 4], the likeliest first, and their confidence."""
+def _first_look(image: Image.Image, smallest: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates, the likeliest first: boxes f64[N, 4], their confidence, and their side in pixels of the copy."""
     longest = max(image.size)
-    scale = min(1, SMALLEST / smallest) if smallest else min(1, LONGEST / longest)
+    scale = min(2, SMALLEST / smallest) if smallest else min(1, LONGEST / longest)
     scale = max(scale, SHORTEST / longest)
-    boxes, confidence = [], []
+    boxes, confidence, sides = [], [], []
     while True:
         size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
         copy = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
@@ -80,8 +81,11 @@ def _first_look(image: Image.Image, smallest: float | None) -> tuple[np.ndarray,
                 corners, scores = _run(tile, LOW)
                 boxes.append((corners + np.array([left, top, 0, 0])) / scale)
                 confidence.append(scores)
+                sides.append(corners[:, 2:].max(axis=1, initial=0))
         if max(size) <= 2 * SHORTEST:
-            return _without_overlaps(np.concatenate(boxes), np.concatenate(confidence))
+            candidates = np.concatenate(boxes), np.concatenate(confidence), np.concatenate(sides)
+            kept = _without_overlaps(*candidates[:2])
+            return candidates[0][kept], candidates[1][kept], candidates[2][kept]
         scale = max(scale / STEP, SHORTEST / longest)
 
 
@@ -92,13 +96,13 @@ def _tiles(length: int) -> list[int]:
 
 
 def _second_look(image: Image.Image, box: np.ndarray, confidence: float) -> tuple[np.ndarray, float]:
-    """The box and the confidence of a candidate from an enlarged patch around it."""
+    """The box and the confidence of a candidate from a patch around it, or as they are if no face is seen there."""
     x, y, width, height = box
     side = 2 * max(width, height)
     patch = _with_full_contrast(crop.window(image, (x + width / 2, y + height / 2), side, PATCH).convert("RGB"))
-    for turn in (0, *TURNS):
+    for turn in (0, *TURNS) if confidence < SURE else (0,):
         turned = patch.rotate(turn, Image.Resampling.BILINEAR) if turn else patch
-        boxes, scores = _run(turned, max(LOW, confidence))
+        boxes, scores = _run(turned, LOW)
         centre = boxes[:, :2] + boxes[:, 2:] / 2 - PATCH / 2
         size = boxes[:, 2:].max(axis=1, initial=0)
         same = (abs(centre).max(axis=1, initial=0) < PATCH / 4) & (size > PATCH / 4) & (size < PATCH)
@@ -112,7 +116,7 @@ def _second_look(image: Image.Image, box: np.ndarray, confidence: float) -> tupl
                 [right * np.cos(angle) - down * np.sin(angle), right * np.sin(angle) + down * np.cos(angle)]
             )
             middle = (x + width / 2, y + height / 2) + back * side / PATCH
-            return np.concatenate([middle - extent / 2, extent]), scores[best]
+            return np.concatenate([middle - extent / 2, extent]), max(confidence, scores[best])
     return box, confidence
 
 
@@ -148,12 +152,10 @@ def _run(image: Image.Image, low: float) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(boxes), np.concatenate(confidence)
 
 
-def _without_overlaps(boxes: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes, the likeliest first, without those that overlap a likelier one: by 40 %, or 70 % of the smaller."""
-    order = np.argsort(-confidence, kind="stable")
-    boxes, confidence = boxes[order], confidence[order]
+def _without_overlaps(boxes: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """The rows of boxes, the likeliest first, that overlap no likelier one by 40 %, or by 70 % of the smaller."""
     area = boxes[:, 2] * boxes[:, 3]
-    remaining, kept = np.arange(len(boxes)), []
+    remaining, kept = np.argsort(-confidence, kind="stable"), []
     while len(remaining):
         first, rest = remaining[0], remaining[1:]
         kept.append(first)
@@ -162,7 +164,7 @@ def _without_overlaps(boxes: np.ndarray, confidence: np.ndarray) -> tuple[np.nda
         common = np.clip(end - start, 0, None).prod(axis=1)
         union = area[first] + area[rest] - common
         remaining = rest[(common < 0.4 * union) & (common < 0.7 * np.minimum(area[first], area[rest]))]
-    return boxes[kept], confidence[kept]
+    return np.array(kept, int)
 
 
 @cache

@@ -36,7 +36,14 @@ class Reader:
         self.networks = networks
         self.flip = flip
 
-    def detect(self, image: Any, boxes: Any = None, calibrated: bool = False, prior: float = 0) -> Any:
+    def detect(
+        self,
+        image: Any,
+        boxes: Any = None,
+        calibrated: bool = False,
+        prior: float = 0,
+        smallest: float | None = None,
+    ) -> Any:
         """Return the faces in an image, from left to right, with their emotions: list[Face].
 
         The list is empty where nobody is. A list of images, or an array u8[N, H, W, 3], gives a list of such lists.
@@ -50,6 +57,8 @@ class Reader:
             calibrated: scale the probabilities by the released network's temperature, so that confidence is accuracy.
             prior: subtract this part, 0 to 1, of the logarithm of the emotions' frequencies in training: rare emotions
                 are named more often. docs/faces.md has its effect.
+            smallest: look for faces from this size on, in pixels. None: from 20 pixels in images of up to 1280 pixels,
+                and from a 64th of the longer side in larger ones. Small faces in large images take long.
 
         Raises:
             ModuleNotFoundError: faces are to be detected, and the extra `faces` is not installed.
@@ -59,7 +68,9 @@ class Reader:
         """
         if not 0 <= prior <= 1:
             raise ValueError(f"prior={prior} must be in 0..1")
-        options: dict[str, Any] = {"calibrated": calibrated, "prior": prior}
+        if smallest is not None and not smallest >= 1:
+            raise ValueError(f"smallest={smallest} must be at least 1 pixel")
+        options: dict[str, Any] = {"calibrated": calibrated, "prior": prior, "smallest": smallest}
         if isinstance(image, str | PathLike) and os.path.isdir(image):
             if boxes is not None:
                 raise ValueError("boxes cannot be given for a folder: give a list of files")
@@ -141,7 +152,12 @@ class Reader:
         return np.exp(inference.average(log_probs))
 
     def _detect_images(
-        self, sources: Sequence[Source], boxes: Sequence[Any] | None, start: int = 0, **options: Any
+        self,
+        sources: Sequence[Source],
+        boxes: Sequence[Any] | None,
+        start: int = 0,
+        smallest: float | None = None,
+        **options: Any,
     ) -> list[list[Face]]:
         """The faces of some images; `start` is the number of the first in errors."""
         faces: list[tuple[Box, float | None]]
@@ -149,7 +165,7 @@ class Reader:
         for i, source in enumerate(sources):
             image = images.read(source, f"image {start + i}")
             if boxes is None:
-                faces = [(_whole(box), confidence) for box, confidence in detect.find_faces(image)]
+                faces = [(_whole(box), confidence) for box, confidence in detect.find_faces(image, smallest)]
             else:
                 faces = [(_whole(_checked(box, image.size)), None) for box in boxes[i]]
             crops += [crop_lib.cut(image, box) for box, _ in faces]
