@@ -45,6 +45,7 @@ def film_file(path: Path, size: tuple[int, int]) -> Iterator[Callable[[float, Im
         av.open(out_file, "w", format="mp4") as container,
     ):
         options = {"crf": "21", "preset": "veryfast"} if h264 else {"qscale": "4"}
+        options["flags"] = "+frame_duration"
         stream = container.add_stream("libx264" if h264 else "mpeg4", rate=30, options=options)
         stream.width, stream.height = even
         stream.pix_fmt = "yuv420p"

@@ -96,7 +96,7 @@ class Writers:
 
     def lines(self) -> Iterator[str]:
         """The table of the first rows, the limits, and the names of the outputs."""
-        yield document.to_text(Table(["image", "face", "likeliest", "", "then", ""], self._rows))
+        yield _table(self._rows)
         if self._more_rows:
             whole = self._outputs.csv or self._outputs.json
             yield f"... and {counted(self._more_rows, 'more row')}{'' if whole else '; --csv writes all to a file'}"
@@ -117,7 +117,7 @@ class Writers:
         for number, face in enumerate(seen.faces):
             self._add_row(_row(name, "" if seen.cropped else str(number), np.array([*face.emotions.values()])))
         if not seen.faces:
-            self._add_row([_short(name), "none", "", "", "", ""])
+            self._add_row([name, "none", "", "", "", ""])
 
     def _add_row(self, row: list[str]) -> None:
         if len(self._rows) < ROWS:
@@ -161,9 +161,9 @@ class Writers:
             span = f"{number}, {clock(times[0])} to {clock(times[-1])}"
             self._add_row(_row(name, span, probabilities.mean(axis=0)))
         if len(tracks) > FILM_ROWS:
-            self._add_row([_short(name), f"{len(tracks) - FILM_ROWS} more", "", "", "", ""])
+            self._add_row([name, f"{len(tracks) - FILM_ROWS} more", "", "", "", ""])
         if not tracks:
-            self._add_row([_short(name), "none", "", "", "", ""])
+            self._add_row([name, "none", "", "", "", ""])
         if self._outputs.timeline:
             self._plots.append(_draw_timeline(timeline, self._file.path, self._outputs.timeline, len(self._plots)))
 
@@ -184,11 +184,16 @@ def _drawn(seen: Seen) -> Image.Image:
 def _row(name: str, face: str, probabilities: np.ndarray) -> list[str]:
     first, second = np.argsort(-probabilities)[:2]
     likeliest = EMOTIONS[first], f"{probabilities[first]:.1%}"
-    return [_short(name), face, *likeliest, EMOTIONS[second], f"{probabilities[second]:.1%}"]
+    return [name, face, *likeliest, EMOTIONS[second], f"{probabilities[second]:.1%}"]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 50 else f"...{name[-47:]}"
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """The rows as text of the terminal's width; a long file name loses its start."""
+    header = ["image", "face", "likeliest", "", "then", ""]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    limit = document.TERMINAL - sum(2 + width for width in widths[1:])
+    short = [[name if len(name) <= limit else f"...{name[3 - limit :]}", *cells] for name, *cells in rows]
+    return document.to_text(Table(header, short))
 
 
 def _draw_timeline(timeline: Timeline, film: Path, file: Path, number: int) -> Path:
