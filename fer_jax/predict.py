@@ -1,12 +1,13 @@
-"""Predict the expressions of the people in photographs and films: a probability for each of the eight emotions.
+"""Predict the expressions in photographs and films: a probability for each of the eight emotions.
 
-The faces are found first. An image of 48x48 pixels is a cut-out face already, as in FER2013; with --faces cropped
-every image is one, and its middle square counts. A folder stands for the images and films in it. Files that cannot be
-read are named and skipped, and the exit status is 1. The predictions of several --run are averaged.
+The faces are found first. An image of 48x48 pixels is a cut-out face already, as in FER2013. With
+--faces cropped every image is one, and its middle square counts. A folder stands for the images and
+films in it. Files that cannot be read are named and skipped, and the exit status is 1. The
+predictions of several --run are averaged.
 
-The command prints the two likeliest emotions of each face, and of each face of a film on average. --csv and --json
-have all eight, with boxes and times. --annotate writes copies with boxes. --timeline draws the emotions of a film over
-time. --sheet shows the faces as the network sees them.
+The command prints the two likeliest emotions of each face, and of each face of a film on average.
+--csv and --json have all eight, with boxes and times. --annotate writes copies with boxes.
+--timeline draws the emotions of a film over time. --sheet shows the faces as the network sees them.
 
 The emotions are the names that people would give the expression, not what the person feels. The
 network's model card says how often it is wrong and what it must not be used for.

@@ -1,8 +1,8 @@
 """Show the expressions of the people before a camera: boxes, and bars of the eight emotions.
 
-The window is closed by q, Esc or its button. --csv writes a row for each face and frame at once, with the time in
-seconds; --no-window writes them without a window, until Ctrl-C. --source takes a film for the camera.
-Probabilities are averaged over half a second, unless --smooth says otherwise.
+The window is closed by q, Esc or its button. --csv writes a row for each face and frame at once,
+with the time in seconds; --no-window writes them without a window, until Ctrl-C. --source takes a
+film for the camera. Probabilities are averaged over half a second, unless --smooth says otherwise.
 
 The emotions are the names that people would give the expression, not what the person feels. The
 network's model card says how often it is wrong and what it must not be used for.
@@ -14,7 +14,7 @@ from pathlib import Path
 from fer_jax.core import cli
 from fer_jax.faces import options
 
-EXAMPLES = ["", "--csv faces.csv --no-window", "--source clip.mp4 --run base"]
+EXAMPLES = ["--run base", "--csv faces.csv --no-window", "--source clip.mp4 --run base"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 import csv
 import sys
-import tkinter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +121,8 @@ def test_without_a_camera_nothing_is_replaced(tmp_path: Path, monkeypatch: pytes
 def test_without_a_display_or_tkinter_one_line_says_so(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tkinter = pytest.importorskip("tkinter")
+
     def no_display() -> None:
         raise tkinter.TclError("no display name and no $DISPLAY environment variable")
 
