@@ -34,6 +34,8 @@ PATCH = 192  # pixels: a second look's side, twice the face's
 STRIDES = (8, 16, 32)  # pixels of an image for one place of the network's outputs
 NAMES = tuple(f"stride{stride}" for stride in STRIDES)
 
+SCORE = 4  # the column of the confidence in an array of candidates: x, y, width, height, confidence
+
 _lock = Lock()  # OpenCV's networks serve one thread at a time
 
 
@@ -55,37 +57,34 @@ def find_faces(image: Image.Image, smallest: float | None = None) -> list[Detect
     Raises:
         ModuleNotFoundError: the extra `faces` is not installed.
     """
-    boxes, confidence, side = _first_look(image, smallest)
-    for i in np.flatnonzero((confidence < SURE) | (side < SMALL))[:CANDIDATES]:
-        boxes[i], confidence[i] = _second_look(image, boxes[i], confidence[i])
-    faces = np.flatnonzero(confidence >= SURE)
-    faces = faces[_without_overlaps(boxes[faces], confidence[faces])]
-    return sorted(
-        Detection((x, y, width, height), score)
-        for (x, y, width, height), score in zip(boxes[faces].tolist(), confidence[faces].tolist(), strict=True)
-    )
+    candidates, sides = _first_look(image, smallest)
+    for i in np.flatnonzero((candidates[:, SCORE] < SURE) | (sides < SMALL))[:CANDIDATES]:
+        candidates[i] = _second_look(image, candidates[i])
+    faces = candidates[candidates[:, SCORE] >= SURE]
+    faces = faces[_without_overlaps(faces)]
+    return sorted(Detection((x, y, width, height), score) for x, y, width, height, score in faces.tolist())
 
 
-def _first_look(image: Image.Image, smallest: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Candidates, the likeliest first: boxes f64[N, 4], their confidence, and their side in pixels of the copy."""
+def _first_look(image: Image.Image, smallest: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates, the likeliest first, and their longer side in pixels of the copy that they were seen in."""
     longest = max(image.size)
     scale = min(2, SMALLEST / smallest) if smallest else min(1, LONGEST / longest)
     scale = max(scale, SHORTEST / longest)
-    boxes, confidence, sides = [], [], []
+    parts, sides = [], []
     while True:
         size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
         copy = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
         for left in _tiles(size[0]):
             for top in _tiles(size[1]):
-                tile = copy.crop((left, top, min(left + TILE, size[0]), min(top + TILE, size[1])))
-                corners, scores = _run(tile, LOW)
-                boxes.append((corners + np.array([left, top, 0, 0])) / scale)
-                confidence.append(scores)
-                sides.append(corners[:, 2:].max(axis=1, initial=0))
+                faces = _run(copy.crop((left, top, min(left + TILE, size[0]), min(top + TILE, size[1]))))
+                sides.append(faces[:, 2:SCORE].max(axis=1, initial=0))
+                faces[:, :2] += left, top
+                faces[:, :SCORE] /= scale
+                parts.append(faces)
         if max(size) <= 2 * SHORTEST:
-            candidates = np.concatenate(boxes), np.concatenate(confidence), np.concatenate(sides)
-            kept = _without_overlaps(*candidates[:2])
-            return candidates[0][kept], candidates[1][kept], candidates[2][kept]
+            candidates = np.concatenate(parts)
+            kept = _without_overlaps(candidates)
+            return candidates[kept], np.concatenate(sides)[kept]
         scale = max(scale / STEP, SHORTEST / longest)
 
 
@@ -95,29 +94,29 @@ def _tiles(length: int) -> list[int]:
     return [round(i * (length - TILE) / (count - 1)) for i in range(count)] if count > 1 else [0]
 
 
-def _second_look(image: Image.Image, box: np.ndarray, confidence: float) -> tuple[np.ndarray, float]:
-    """The box and the confidence of a candidate from a patch around it, or as they are if no face is seen there."""
-    x, y, width, height = box
-    side = 2 * max(width, height)
-    patch = _with_full_contrast(crop.window(image, (x + width / 2, y + height / 2), side, PATCH).convert("RGB"))
+def _second_look(image: Image.Image, candidate: np.ndarray) -> np.ndarray:
+    """The candidate as it is seen in a patch around it, or as it was if no face is seen there."""
+    x, y, width, height, confidence = candidate
+    middle, side = (x + width / 2, y + height / 2), 2 * max(width, height)
+    patch = _with_full_contrast(crop.window(image, middle, side, PATCH).convert("RGB"))
     for turn in (0, *TURNS) if confidence < SURE else (0,):
-        turned = patch.rotate(turn, Image.Resampling.BILINEAR) if turn else patch
-        boxes, scores = _run(turned, LOW)
-        centre = boxes[:, :2] + boxes[:, 2:] / 2 - PATCH / 2
-        size = boxes[:, 2:].max(axis=1, initial=0)
-        same = (abs(centre).max(axis=1, initial=0) < PATCH / 4) & (size > PATCH / 4) & (size < PATCH)
-        if not same.any():
-            continue
-        best = np.flatnonzero(same)[scores[same].argmax()]
-        if scores[best] >= (SURE_TURNED if turn else SURE):
-            angle = np.deg2rad(turn)
-            (right, down), extent = centre[best], boxes[best, 2:] * side / PATCH
-            back = np.array(
-                [right * np.cos(angle) - down * np.sin(angle), right * np.sin(angle) + down * np.cos(angle)]
-            )
-            middle = (x + width / 2, y + height / 2) + back * side / PATCH
-            return np.concatenate([middle - extent / 2, extent]), max(confidence, scores[best])
-    return box, confidence
+        faces = _run(patch.rotate(turn, Image.Resampling.BILINEAR) if turn else patch)
+        centre, extent = faces[:, :2] + faces[:, 2:SCORE] / 2 - PATCH / 2, faces[:, 2:SCORE].max(axis=1, initial=0)
+        same = (abs(centre).max(axis=1, initial=0) < PATCH / 4) & (extent > PATCH / 4) & (extent < PATCH)
+        same &= faces[:, SCORE] >= (SURE_TURNED if turn else SURE)
+        if same.any():
+            best = np.flatnonzero(same)[faces[same, SCORE].argmax()]
+            return _back(faces[best], turn, middle, side / PATCH, confidence)
+    return candidate
+
+
+def _back(face: np.ndarray, turn: float, middle: tuple[float, float], scale: float, confidence: float) -> np.ndarray:
+    """A face of a turned patch in the coordinates of the image."""
+    extent, angle = face[2:SCORE] * scale, np.deg2rad(turn)
+    right, down = face[:2] + face[2:SCORE] / 2 - PATCH / 2
+    shift = right * np.cos(angle) - down * np.sin(angle), right * np.sin(angle) + down * np.cos(angle)
+    corner = middle + np.array(shift) * scale - extent / 2
+    return np.array([*corner, *extent, max(confidence, face[SCORE])])
 
 
 def _with_full_contrast(patch: Image.Image) -> Image.Image:
@@ -130,8 +129,8 @@ def _with_full_contrast(patch: Image.Image) -> Image.Image:
     return patch.point([min(max(round((value - low) * gain + 25), 0), 255) for value in range(256)] * 3)
 
 
-def _run(image: Image.Image, low: float) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes f64[N, 4] with a confidence of at least `low`, from one run of the network."""
+def _run(image: Image.Image) -> np.ndarray:
+    """Candidates from one run of the network, f64[N, 5]: x, y, width, height, confidence."""
     width, height = image.size
     pixels = np.zeros((ceil(height / STRIDES[-1]) * STRIDES[-1], ceil(width / STRIDES[-1]) * STRIDES[-1], 3), np.uint8)
     pixels[:height, :width] = np.asarray(image.convert("RGB"))
@@ -139,29 +138,27 @@ def _run(image: Image.Image, low: float) -> tuple[np.ndarray, np.ndarray]:
         network = _network()
         network.setInput(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32))
         outputs = network.forward(NAMES)
-    boxes, confidence = [np.zeros((0, 4))], [np.zeros(0)]
+    parts = []
     for output, stride in zip(outputs, STRIDES, strict=True):
         face, objectness = output[0, :2].astype(np.float64)
         scores = 1 / np.sqrt((1 + np.exp(-face)) * (1 + np.exp(-objectness)))
-        row, column = np.nonzero(scores >= low)
-        right, down, log_width, log_height = output[0, 2:6, row, column].T.astype(np.float64)
-        extent = np.exp([log_width, log_height]) * stride
-        corner = np.stack([column + right, row + down]) * stride - extent / 2
-        boxes.append(np.concatenate([corner, extent]).T)
-        confidence.append(scores[row, column])
-    return np.concatenate(boxes), np.concatenate(confidence)
+        row, column = np.nonzero(scores >= LOW)
+        shift, logarithm = output[0, 2:6, row, column].T.astype(np.float64).reshape(2, 2, -1)
+        extent = np.exp(logarithm) * stride
+        corner = (np.stack([column, row]) + shift) * stride - extent / 2
+        parts.append(np.concatenate([corner, extent, scores[None, row, column]]).T)
+    return np.concatenate(parts)
 
 
-def _without_overlaps(boxes: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """The rows of boxes, the likeliest first, that overlap no likelier one by 40 %, or by 70 % of the smaller."""
-    area = boxes[:, 2] * boxes[:, 3]
-    remaining, kept = np.argsort(-confidence, kind="stable"), []
+def _without_overlaps(faces: np.ndarray) -> np.ndarray:
+    """The rows, the likeliest first, that overlap no likelier one by 40 % of both, or by 70 % of the smaller."""
+    starts, ends, area = faces[:, :2], faces[:, :2] + faces[:, 2:SCORE], faces[:, 2] * faces[:, 3]
+    remaining, kept = np.argsort(-faces[:, SCORE], kind="stable"), []
     while len(remaining):
         first, rest = remaining[0], remaining[1:]
         kept.append(first)
-        start = np.maximum(boxes[first, :2], boxes[rest, :2])
-        end = np.minimum(boxes[first, :2] + boxes[first, 2:], boxes[rest, :2] + boxes[rest, 2:])
-        common = np.clip(end - start, 0, None).prod(axis=1)
+        edges = np.minimum(ends[first], ends[rest]) - np.maximum(starts[first], starts[rest])
+        common = np.clip(edges, 0, None).prod(axis=1)
         union = area[first] + area[rest] - common
         remaining = rest[(common < 0.4 * union) & (common < 0.7 * np.minimum(area[first], area[rest]))]
     return np.array(kept, int)
