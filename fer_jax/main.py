@@ -3,6 +3,8 @@
 The run folder gets config.json, history.csv (one row an epoch), checkpoints/ (latest and best)
 and TensorBoard event files. The same command resumes from the latest checkpoint. Any field of the
 config can be overridden; fer_jax/core/schema.py explains all fields.
+
+SIGTERM and Ctrl-C save first; the exit status is then 143 or 130.
 """
 
 from collections.abc import Sequence
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ending = train(config, run)
     if ending.finished and runtime.is_first_process():
         print(f"run folder: {run}; evaluate it with: {cli.command('evaluate')} --run {run} --split valid")
-    return 0
+    return runtime.exit_status(ending.signal)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fer_jax.search.sweep import sweep
 
     runtime.start()
-    sweep(args.config, overrides, args.seeds, args.variants, args.workdir, args.checkpoint)
-    return 0
+    signal_name = sweep(args.config, overrides, args.seeds, args.variants, args.workdir, args.checkpoint)
+    return runtime.exit_status(signal_name)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     runtime.start()
     folder = args.workdir or run_folder.default_workdir(name)
-    tune(args.config, overrides, args.storage, name, args.sampler, args.trials, folder)
-    return 0
+    signal_name = tune(args.config, overrides, args.storage, name, args.sampler, args.trials, folder)
+    return runtime.exit_status(signal_name)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from fer_jax import __main__ as program
 from fer_jax.core import cli
 from fer_jax.core.errors import UserError, one_line
+from fer_jax.core.runtime import exit_status
 
 ROOT = Path(__file__).parent.parent
 MODULES = [command.module.removeprefix("fer_jax.") for command in program.COMMANDS.values()]
@@ -53,10 +54,22 @@ def test_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.status(lambda: None) == 0
     assert cli.status(lambda: 3) == 3
     assert cli.status(raises(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "interrupted: run the same command again\n"
     with pytest.raises(SystemExit) as exit_status:
         cli.run(lambda: 3)
     assert exit_status.value.code == 3
+
+
+def test_a_long_error_keeps_its_beginning_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.status(raises(UserError(f"the file {'x' * 900} is missing; choose another"))) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("error: the file xxx")
+    assert line.endswith("xxx is missing; choose another\n")
+    assert 250 < len(line) <= 300
+
+
+def test_a_signal_gives_the_status_that_shells_expect() -> None:
+    assert [exit_status(name) for name in ("", "SIGTERM", "SIGINT")] == [0, 143, 130]
 
 
 def test_one_line() -> None:

@@ -209,7 +209,7 @@ def test_signals_save_and_exit_cleanly(sample_dir: Path, tmp_path: Path) -> None
                 process.send_signal(number)
         watchdog.cancel()
         output = "".join(lines)
-        assert process.wait(timeout=60) == 0, output
+        assert process.wait(timeout=60) == 128 + number, output
         assert "Traceback" not in output
         assert f"{number.name}: saved at step" in output
 

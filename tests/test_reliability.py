@@ -1,7 +1,9 @@
 """What a run promises when its process is killed or its files are lost; see docs/reliability.md."""
 
 import json
+import os
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from fer_jax import inference
 from fer_jax.core.errors import UserError
 from fer_jax.reporting.event_log import PLOT, _read
 from fer_jax.train import Ending, train
+from tests.conftest import run_python
 from tests.small_runs import interrupt, quiet, restored
 
 FOLDERS = ("", "train", "valid")
@@ -128,3 +131,36 @@ def test_a_run_with_a_damaged_latest_checkpoint_ends_like_another(config, finish
     assert again.step == latest.step
     losses = [[record.valid["loss"] for record in saved.progress.history] for saved in (latest, again)]
     assert losses[0] == losses[1]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 420 KB: it has room for one checkpoint."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = os.name == "posix" and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=420k", "none", folder], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("a small file system needs the right to mount one")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_gets_one_line_and_the_run_goes_on_with_more_space(small_disk: Path, sample_dir: Path) -> None:
+    run = small_disk / "run"
+    command = ["-m", "fer_jax.main", "--config", "tests/quick.py", "--workdir", str(run)]
+    command += ["--config.train.epochs=6", f"--config.data.dir={sample_dir}"]
+    full = run_python(*command)
+    assert full.returncode == 1
+    assert full.stderr == (
+        f"error: cannot write to {run}: No space left on device; step 4 is saved; "
+        "free some space, then the same command resumes from there\n"
+    )
+    subprocess.run(["mount", "-o", "remount,size=9m", small_disk], check=True)
+    resumed = run_python(*command)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming from step 4" in resumed.stdout
+    assert "complete" in resumed.stdout
+    assert set(tags(run).values()) == {1}

@@ -14,7 +14,7 @@ from scipy import stats
 from fer_jax import sweep as command
 from fer_jax.core import config as config_lib
 from fer_jax.core import run_folder
-from fer_jax.core.errors import UserError
+from fer_jax.core.errors import DiskError, UserError
 from fer_jax.reporting import document
 from fer_jax.search import sweep, sweep_report
 from fer_jax.train import Ending
@@ -308,9 +308,24 @@ def test_an_interrupted_sweep_ends_without_an_error(
     monkeypatch.setenv("XLA_FLAGS", "")  # restored afterwards: the command changes it
     path = config_file({"left_out": {}, "plain": {}})
     given = ["--config", path, "--workdir", str(tmp_path), f"--config.data.dir={sample_dir}", "--variants", "plain"]
-    assert command.main(given) == 0
+    assert command.main(given) == 143
     assert started == [tmp_path / "plain" / "seed0"]
     assert not (tmp_path / "results.csv").exists()
+
+
+def test_a_full_disk_ends_a_sweep(
+    config_file, sample_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def full(config, run: Path, say) -> Ending:
+        started.append(run)
+        raise DiskError("no space")
+
+    started: list[Path] = []
+    monkeypatch.setattr(sweep, "train", full)
+    overrides = [f"--config.data.dir={sample_dir}"]
+    with pytest.raises(DiskError, match=r"^no space$"):
+        sweep.sweep([config_file({"a": {}, "b": {}})], overrides, [0, 1], [], tmp_path, "latest")
+    assert len(started) == 1  # the others would fail too
 
 
 def test_a_signal_at_the_end_of_a_run_ends_the_sweep(
@@ -327,7 +342,7 @@ def test_a_signal_at_the_end_of_a_run_ends_the_sweep(
     monkeypatch.setattr(sweep.evaluator, "load_data", lambda *_: None)
     monkeypatch.setenv("XLA_FLAGS", "")  # restored afterwards: the command changes it
     given = ["--config", config_file({"a": {}, "b": {}}), "--workdir", str(tmp_path), f"--config.data.dir={sample_dir}"]
-    assert command.main(given) == 0
+    assert command.main(given) == 130
     assert (tmp_path / "a" / "seed0" / "result.json").exists()
     assert not (tmp_path / "b").exists()
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_jax.core.errors import UserError, one_line
+from fer_jax.core.errors import UserError, one_line, shortened
 
 # The packages outside the base install, with the extra that has each.
 EXTRAS = {
@@ -110,9 +110,9 @@ def status(main: Callable[[], int | None]) -> int:
     except OSError as error:
         line = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted: run the same command again", file=sys.stderr)
         return 130
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {shortened(line)}", file=sys.stderr)
     return 1
 
 

@@ -58,6 +58,14 @@ def _join() -> None:
         raise UserError(f"cannot join the processes at JAX_COORDINATOR_ADDRESS: {one_line(error)}") from None
 
 
+def exit_status(signal_name: str) -> int:
+    """Return the exit status of a command that a signal stopped, as shells and schedulers know it: 143 for SIGTERM.
+
+    It is 0 for "", no signal.
+    """
+    return 128 + signal.Signals[signal_name] if signal_name else 0
+
+
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], str]]:
     """Record SIGTERM and the first Ctrl-C inside the block; a second Ctrl-C interrupts as usual.

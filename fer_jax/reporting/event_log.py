@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from ml_collections import ConfigDict
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -183,7 +182,7 @@ def _read(path: Path) -> Iterator[Event]:
             return
         try:
             yield Event.FromString(content[start + 12 : end])
-        except DecodeError:
+        except Exception:  # protobuf's DecodeError
             return
         start = end + 4
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from fer_jax import inference
 from fer_jax.core import atomic, run_folder
 from fer_jax.core import config as config_lib
-from fer_jax.core.errors import UserError, one_line
+from fer_jax.core.errors import DiskError, UserError, one_line
 from fer_jax.core.run_folder import BusyError
 from fer_jax.data import folders
 from fer_jax.evaluation import evaluator
@@ -21,6 +21,7 @@ from fer_jax.reporting import tables
 from fer_jax.reporting.write import write
 from fer_jax.search import sweep_report
 from fer_jax.train import Ending, train
+from fer_jax.training.checkpoint import disk_errors
 from fer_jax.training.checks import check
 from fer_jax.training.history import train_minutes
 
@@ -161,7 +162,9 @@ def read_row(path: Path) -> dict[str, Any]:
 def _stored_row(run: Run, checkpoint: str) -> dict[str, Any] | None:
     """The row of a run that is finished; None for a run to train or to evaluate."""
     path = run.folder / run_folder.RESULT
-    if not path.is_file() or config_lib.as_json(run_folder.read_config(run.folder)) != config_lib.as_json(run.config):
+    if not (path.is_file() and (run.folder / run_folder.CONFIG).is_file()):
+        return None
+    if config_lib.as_json(run_folder.read_config(run.folder)) != config_lib.as_json(run.config):
         return None
     row = read_row(path)
     complete = sweep_report.SHOWN.keys() <= row.keys()  # else it is older, and evaluated again if it still can be
@@ -185,8 +188,10 @@ def sweep(
     variant_names: Sequence[str],
     workdir: Path,
     checkpoint: str,
-) -> None:
+) -> str:
     """Train every variant with every seed, and write the table of all finished runs after each.
+
+    Return the name of the signal that stopped it, or "".
 
     Args:
         configs: config files, or names of shipped configs.
@@ -197,6 +202,7 @@ def sweep(
         checkpoint: the checkpoint to evaluate, "best" or "latest".
 
     Raises:
+        DiskError: the disk is full.
         UserError: a config or the data cannot be used, or runs failed.
     """
     planned = plan(configs, overrides, seeds, workdir)
@@ -206,6 +212,7 @@ def sweep(
             folders.load(folder, split)  # an error in the data shows before run folders are made
     load = functools.cache(evaluator.load_data)  # the search for duplicates takes seconds
     tally = _Tally()
+    signal_name = ""
     for number, run in enumerate(runs, start=1):
         if _stored_row(run, checkpoint):
             continue
@@ -214,7 +221,8 @@ def sweep(
         if ending and ending.finished:
             gather(planned, checkpoint, workdir)
         if ending and ending.signal:
-            print(f"{ending.signal}: saved; the same command resumes from there")
+            signal_name = ending.signal
+            print(f"{signal_name}: saved; the same command resumes from there")
             break
     else:
         _print_table(gather(planned, checkpoint, workdir), workdir)
@@ -223,6 +231,7 @@ def sweep(
             print(f"{note}; when they have finished, the same command writes the whole table")
     if tally.failed:
         raise UserError(f"{len(tally.failed)} of {len(runs)} runs failed; the first: {tally.failed[0]}")
+    return signal_name
 
 
 def _train_run(run: Run, checkpoint: str, load: Any, tally: _Tally) -> Ending | None:
@@ -233,12 +242,14 @@ def _train_run(run: Run, checkpoint: str, load: Any, tally: _Tally) -> Ending | 
             ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
             if ending.finished and not _stored_row(run, checkpoint):  # another process may just have finished it
                 row = outcome(run, checkpoint, load(run.config.data.dir, "valid"))
-                with atomic.replacing(run.folder / run_folder.RESULT) as partial:
+                with disk_errors(run.folder), atomic.replacing(run.folder / run_folder.RESULT) as partial:
                     partial.write_text(json.dumps(row, indent=1) + "\n")
             return ending
     except BusyError:
         print("  skipped: another process is training it", flush=True)
         tally.busy += 1
+    except DiskError:  # the other runs would fail too
+        raise
     except UserError as error:  # the other runs may not fail
         tally.failed.append(f"{run.folder}: {error}")
         print(f"  error: {error}", flush=True)

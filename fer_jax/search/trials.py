@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fer_jax.core import config as config_lib
 from fer_jax.core import run_folder
 from fer_jax.core.devices import OutOfMemoryError
-from fer_jax.core.errors import UserError
+from fer_jax.core.errors import DiskError, UserError
 from fer_jax.core.text import counted
 from fer_jax.search import study as study_lib
 from fer_jax.search.space import Search
@@ -51,8 +51,10 @@ def _termination() -> Iterator[None]:
 
 def run(
     study: optuna.Study, search: Search, config: ConfigDict, folder: Path, trials: int, say: Callable[[str], None]
-) -> None:
+) -> str:
     """Train until `trials` of the study are finished, by this process or by others, or until SIGTERM or Ctrl-C.
+
+    Return the name of the signal, or "".
 
     Args:
         study: the result of `fer_jax.search.study.open_study`.
@@ -76,8 +78,10 @@ def run(
         if reason := study_lib.storage_error(error):
             raise UserError(f"the storage failed: {reason}; the same command resumes from there") from None
         raise
-    if worker.signals:
-        say(f"{worker.signals[0]}: the same command resumes from there")
+    if not worker.signals:
+        return ""
+    say(f"{worker.signals[0]}: the same command resumes from there")
+    return worker.signals[0]
 
 
 class _Worker:
@@ -158,6 +162,8 @@ class _Worker:
             hopeless = _pruner(trial) if seed == config.seed else _keep
             try:
                 ending = self._train(seeded, run, hopeless)
+            except DiskError:
+                raise
             except UserError as error:
                 raise UserError(f"trial {number} ({study_lib.format_values(values)}): {error}") from None
             if ending.signal:
@@ -218,7 +224,7 @@ def _train_when_free(config: ConfigDict, run: Path, say: Callable[[str], None], 
 
 def _history(run: Path, config: ConfigDict) -> list[EpochRecord]:
     """The epochs of the run, [] if the folder is new or holds a run of another config, which `train` refuses."""
-    if not (run / run_folder.CHECKPOINTS).is_dir():
+    if not ((run / run_folder.CHECKPOINTS).is_dir() and (run / run_folder.CONFIG).is_file()):
         return []
     if config_lib.as_json(run_folder.read_config(run)) != config_lib.as_json(config):
         return []

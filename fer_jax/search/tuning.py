@@ -24,8 +24,10 @@ def tune(
     sampler: str,
     count: int,
     folder: Path,
-) -> None:
+) -> str:
     """Search until `count` trials of the study are finished, then write its report.
+
+    Return the name of the signal that stopped it, or "".
 
     Args:
         config_name: a config file with `get_config()` and `get_search()`, or the name of a shipped one.
@@ -46,9 +48,10 @@ def tune(
     try:
         count = min(count, study.sampler.size) if isinstance(study.sampler, study_lib.Grid) else count
         _print(f"study {name}: {sampler} search, {study_lib.progress(study, count)}")
-        trials.run(study, search, config, folder, count, _print)
+        signal_name = trials.run(study, search, config, folder, count, _print)
         if study_lib.ranking(study):
             study_report.write(folder, study, search, config, _print)
+        return signal_name
     finally:
         study_lib.close(study)
 

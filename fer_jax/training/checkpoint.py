@@ -9,9 +9,11 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -112,6 +114,15 @@ def _redirect_log(path: Path | None) -> None:
         for previous in logger.handlers:
             previous.close()
         logger.handlers = [handler]
+    sys.excepthook = _log_late_answers
+
+
+def _log_late_answers(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log the error of a read or write that TensorStore reports after orbax has given up, as on a full disk."""
+    if str(error) == "Event loop is closed":
+        logging.getLogger("asyncio").error("%s", error)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progress, accuracy: float | None) -> None:
