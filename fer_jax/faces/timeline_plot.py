@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.text import Text
+from matplotlib.ticker import MultipleLocator
 
 from fer_jax.core.text import counted
 from fer_jax.data.labels import EMOTIONS
@@ -19,6 +20,7 @@ from fer_jax.faces.tracks import GAP
 from fer_jax.reporting import style
 
 PANELS = 4  # faces at most
+STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)  # seconds between ticks
 POINTS = 1500  # of a panel at most: means of more would not be wider than a pixel
 
 
@@ -35,15 +37,17 @@ def plot(timeline: Timeline, name: str) -> Figure:
     figure = style.chart(1.5 + 1.25 * panels, "Emotions over time", title, timeline.frames, "frame")
     every_axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
     end_s = max(timeline.end_s, 0.1)
+    step = next((step for step in STEPS if end_s / step <= 8), end_s / 8)
     for axes in every_axes:
         axes.set(xlim=(0, end_s), ylim=(0, 1))
         style.label(axes, "", "")
         axes.set_yticks([0, 0.5, 1])
         axes.yaxis.set_major_formatter(style.percent)
-        axes.xaxis.set_major_formatter(lambda time_s, _: clock(time_s) if end_s < 20 else clock(time_s)[:-2])
+        axes.xaxis.set_major_locator(MultipleLocator(step))
+        axes.xaxis.set_major_formatter(lambda time_s, _: clock(time_s) if step < 1 else clock(time_s)[:-2])
     if not tracks:
         every_axes[0].text(0.5, 0.5, "no face was found", ha="center", transform=every_axes[0].transAxes)
-    for axes, track in zip(every_axes, tracks, strict=False):
+    for axes, track in zip(every_axes, sorted(tracks[:PANELS], key=lambda track: track.number), strict=False):
         axes.set_ylabel(f"face {track.number}", fontsize=style.TEXT)
         _stack(axes, track, end_s)
     every_axes[-1].set_xlabel("minutes and seconds since the start", fontsize=style.TEXT)
