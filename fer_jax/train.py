@@ -21,7 +21,7 @@ from fer_jax.core import config as config_lib
 from fer_jax.core.devices import Devices, memory_errors
 from fer_jax.core.errors import UserError
 from fer_jax.core.runtime import stop_requests
-from fer_jax.data import batching, folders, training_set
+from fer_jax.data import batching, folders, labels, training_set
 from fer_jax.data.batching import Batch, Examples
 from fer_jax.inference import teachers
 from fer_jax.models import registry
@@ -169,7 +169,8 @@ def _read_inputs(config: ConfigDict) -> tuple[_Inputs, TrainState]:
 def _first_position(run: _Run, tree: dict[str, Any]) -> _Position:
     """The start of a new run."""
     if run.config.train.init_from:
-        tree = {**tree, "state": setup.create_train_state(run.config, _initial_variables(run.config))}
+        variables = _with_training_classes(run, _initial_variables(run.config))
+        tree = {**tree, "state": setup.create_train_state(run.config, variables)}
     tree = run.devices.replicate(tree)
     code = [{**provenance.code_version(), "from_step": 0}]
     return _Position(tree["state"], tree["totals"], 0, [], code, resumed=False)
@@ -209,6 +210,16 @@ def _initial_variables(config: ConfigDict) -> Any:
         differences = config_lib.differences(theirs, ours)
         raise UserError(f"train.init_from={config.train.init_from} holds another network ({differences})")
     return network.variables
+
+
+def _with_training_classes(run: _Run, variables: Any) -> Any:
+    """The initial weights, without the classes that no training target has: they would only be predicted by error."""
+    absent = run.inputs.training.target.sum(axis=0) == 0
+    if run.config.data.teachers or not absent.any():  # teachers' predictions have all classes
+        return variables
+    names = ", ".join(emotion for emotion, missing in zip(labels.EMOTIONS, absent, strict=True) if missing)
+    run.say(f"no training image of {names}: the network does not predict them")
+    return registry.without_classes(variables, absent)
 
 
 def _train_epochs(run: _Run, position: _Position) -> Ending:

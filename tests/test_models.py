@@ -263,3 +263,18 @@ def test_the_checks_refuse_unknown_models_and_dtypes(field: str, value: str) -> 
     config.model[field] = value
     with pytest.raises(UserError, match=rf"model\.{field}='{value}' is unknown: choose one of (emotion_cnn|float32), "):
         checks.check(config)
+
+
+@pytest.mark.parametrize("name", ["resnet_tiny", "emotion_cnn", "vgg13"])
+def test_absent_classes_lose_their_probability_and_the_others_keep_their_ratios(name: str) -> None:
+    model = registry.create_model(name, dropout=0.0, dtype="float32")
+    variables = registry.init(model, 0, 48)
+    absent = np.arange(8) % 3 == 0
+    images = np.random.default_rng(0).normal(size=(2, 48, 48, 1)).astype(np.float32)
+    before, after = (
+        np.asarray(jax.nn.softmax(model.apply(each, images, train=False)))
+        for each in (variables, registry.without_classes(variables, absent))
+    )
+    assert after[:, absent].max() < 1e-15
+    expected = before[:, ~absent] / before[:, ~absent].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(after[:, ~absent], expected, rtol=1e-4)

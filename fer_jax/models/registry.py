@@ -46,6 +46,7 @@ PARAMETERS = {
 }
 
 CONSTANTS = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}  # the initial values of all variables except kernels
+ABSENT = -50.0  # the bias of a class without training images; e^-50 is 2e-22
 
 
 def create_model(
@@ -133,6 +134,17 @@ def init(model: nn.Module, seed: int, size: int) -> dict[str, Any]:
 
     variables = jax.device_put(jax.tree_util.tree_map_with_path(draw, shapes))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+def without_classes(variables: dict[str, Any], absent: np.ndarray) -> dict[str, Any]:
+    """Return the variables of a network that gives the absent classes a probability of about 0: bool[8].
+
+    Their biases in the last dense layer become `ABSENT`. The other probabilities keep their ratios.
+    """
+    params = variables["params"]
+    last = max((name for name in params if name.startswith("Dense_")), key=lambda name: int(name.split("_")[1]))
+    bias = jnp.where(absent, ABSENT, params[last]["bias"])
+    return {**variables, "params": {**params, last: {**params[last], "bias": bias}}}
 
 
 def count_parameters(params: Any) -> int:

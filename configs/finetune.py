@@ -1,0 +1,31 @@
+"""Fine-tuning of `base` on images of your own, imported by `fer-jax import` (docs/own_data.md).
+
+python -m fer_jax.main --config configs/finetune.py
+
+From 161 images of three classes, a minute on two CPU cores next to other work. On 1,620 other validation images of
+FER+ of these classes the accuracy rose from 85.56 to 86.54 %, the balanced accuracy from 83.0 to 87.2 % (docs/own_data.md).
+"""
+
+from ml_collections import ConfigDict
+
+import fer_jax
+
+
+def get_config() -> ConfigDict:
+    """Return the config: the network of configs/base.py, of which the last stage and the classifier are trained."""
+    config = fer_jax.default_config()
+    config.augment.recipe = "strong"
+    config.model.dropout = 0.2
+    config.model.antialias = True
+    config.optim.name = "adamw"
+    config.optim.learning_rate = 3e-4
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.9
+    config.optim.freeze = ("ConvBlock_0", "ConvBlock_1", "ConvBlock_2", "ResidualBlock_0", "ResidualBlock_1")
+    config.schedule.name = "cosine"
+    config.schedule.warmup_epochs = 1.0
+    config.train.init_from = "base"
+    config.train.epochs = 15
+    config.train.batch_size = 32
+    return config
