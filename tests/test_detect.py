@@ -122,14 +122,28 @@ def test_the_network_equals_the_library_that_its_weights_come_from(astronaut: Im
 
 
 def test_the_crop_is_a_square_around_the_box() -> None:
-    ramp = Image.fromarray(np.arange(200, dtype=np.uint8)[None].repeat(200, axis=0))  # a pixel's value is its x
+    ramp = Image.fromarray(
+        np.arange(200, dtype=np.uint8)[None].repeat(200, axis=0) + 50
+    )  # a pixel's value is its x + 50
     face = crop.cut(ramp, (80, 50, 40, 60))
     assert (face.shape, face.dtype) == ((48, 48), np.uint8)
     side = crop.SCALE * 60
     middle = 100 - side / 2 + (np.arange(48) + 0.5) * side / 48 - 0.5
-    np.testing.assert_allclose(face[24], middle, atol=1)
+    np.testing.assert_allclose(face[24], middle + 50, atol=1)
     # outside the image its edge is repeated
-    face = crop.cut(ramp, (-30, 50, 60, 60))
-    assert (face[:, :20] == 0).all()
-    np.testing.assert_allclose(face[:, -1], side / 2, atol=2)
+    face = crop.cut(ramp, (10, -30, 160, 160))
+    assert (face[0] == face[8]).all()
+    bright = ramp.point(lambda value: min(255, value + 100))
+    face = crop.cut(bright, (-30, 50, 60, 60))
+    assert (face[:, :20] == 150).all()
+    np.testing.assert_allclose(face[:, -1], 150 + side / 2, atol=2)
     assert crop.cut(ramp.convert("RGB"), (150, 150, 90, 90)).shape == (48, 48)
+
+
+def test_dark_faces_are_made_brighter(astronaut: Image.Image) -> None:
+    bright = crop.cut(astronaut, ASTRONAUT)
+    assert np.percentile(bright, 98) >= crop.DARK
+    dark = crop.cut(astronaut.point(lambda value: round(value * 0.2)), ASTRONAUT)
+    assert np.percentile(dark, 98) == pytest.approx(crop.BRIGHT, abs=3)
+    assert np.corrcoef(dark.ravel(), bright.ravel())[0, 1] > 0.99
+    assert (crop.cut(Image.new("L", (60, 60)), (0, 0, 60, 60)) == 0).all()
