@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from fer_jax.core.errors import UserError
@@ -233,6 +236,27 @@ def test_an_interrupt_keeps_what_is_done(
     captured = capsys.readouterr()
     assert "stopped after 2 of 7 files; the outputs hold these" in captured.err
     assert "table: " in captured.out
+
+
+def test_sigterm_keeps_what_is_done(folder: Path, tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from tests.test_predict_files import StubReader
+from fer_jax.faces.prediction_files import Settings, predict_files
+from fer_jax.faces.writers import Outputs
+class Slow(StubReader):
+    def detect(self, images, prior=0):
+        if len(images) == 7:  # the film's end
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().detect(images)
+predict_files([Path({str(folder / "more" / "clip.mp4")!r})], Slow(), Settings(), Outputs(Path("out.csv")))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment)
+    assert done.returncode == -signal.SIGTERM
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 8
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_names_are_printed_in_the_encoding_of_the_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """Predictions for the faces in images and films, file by file."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 from PIL import Image
@@ -40,7 +43,8 @@ class Settings(NamedTuple):
 def predict_files(paths: Sequence[Path], reader: Reader, settings: Settings, outputs: Outputs) -> int:
     """Predict the faces in images and films, write the outputs, print a table, and return the exit status.
 
-    Files that cannot be read are named on stderr and skipped; the status is 1 then. Ctrl-C keeps what is done.
+    Files that cannot be read are named on stderr and skipped; the status is 1 then. Ctrl-C, SIGTERM and a closed
+    terminal keep what is done.
 
     Args:
         paths: image files and films, or folders of them.
@@ -67,7 +71,7 @@ def predict_files(paths: Sequence[Path], reader: Reader, settings: Settings, out
         skip(problem)
     interrupted = False
     writers = Writers(outputs, copies, settings.title)
-    with writers.stack:
+    with writers.stack, _signals() as received:
         try:
             for seen in _predictions(given.files, reader, settings, skip):
                 writers.add(seen)
@@ -83,10 +87,30 @@ def predict_files(paths: Sequence[Path], reader: Reader, settings: Settings, out
         _note(f"{counted(len(given.ignored), 'file')} ignored, neither image nor film: {names}{more}")
     if interrupted:
         _note(f"stopped after {writers.count} of {counted(len(given.files), 'file')}; the outputs hold these")
+        for number in received:
+            signal.raise_signal(number)
         raise KeyboardInterrupt
     if problems:
         _note(f"{counted(len(problems), 'problem')}, named above; all else was read")
     return 1 if problems else 0
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does, and yield a list of those received."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else [])]
+    handlers = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _nothing(problems: Sequence[str]) -> UserError:
