@@ -3,6 +3,7 @@
 # make check   linters, type checker and the tests that are not slow: under two minutes on two cores
 # make test    linters, type checker and all tests: under ten minutes on two cores, with the installation
 # make bench   speed beside PyTorch's on this machine, everything that needs no GPU (some 15 minutes on two cores)
+# make torture kills training runs 200 times, and compares them with runs that were not killed (some 40 minutes)
 # make clean   removes what the others have made
 # Where .venv is missing they make it, and install some 1 GB of packages into it.
 PYTHON ?= python3
@@ -12,7 +13,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --no-compile
 COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 
 .NOTPARALLEL:
-.PHONY: demo sample check test lint bench clean
+.PHONY: demo sample check test lint bench torture clean
 
 demo: sample
 	$(BIN)/python -m fer_jax.main --config configs/sample.py
@@ -41,6 +42,9 @@ lint: .venv/installed-dev .venv/project
 # FER2013_DIR, where it is set, names the folder of the two CSVs for the generator.
 bench: sample .venv-bench/installed
 	$(BIN)/python benchmarks/compare.py --csvs $(or $(FER2013_DIR),sample)
+
+torture: .venv/installed-dev .venv/project
+	$(BIN)/python -m tests.torture --kills 200
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

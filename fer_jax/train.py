@@ -188,6 +188,8 @@ def _resumed(run: _Run, saved: checkpoint.Restored) -> _Position:
         checked = "" if progress.config else "; this older checkpoint cannot tell if it is the same config"
         run.say(f"{run_folder.CONFIG} was missing and is written again{checked}")
         run_folder.write_config(run.folder, config)
+    if progress.history and (best := best_record(progress.history).step) not in run.manager.all_steps():
+        run.say(f"the best checkpoint so far, step {best}, is missing; the best one from here on takes its place")
     version = provenance.code_version()
     code = [dict(entry) for entry in progress.code]
     if not code or {name: code[-1].get(name) for name in version} != version:

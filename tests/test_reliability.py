@@ -133,6 +133,20 @@ def test_a_run_with_a_damaged_latest_checkpoint_ends_like_another(config, finish
     assert losses[0] == losses[1]
 
 
+def test_another_checkpoint_does_not_pass_for_the_best(config, finished_run: Path, run: Path) -> None:
+    best, latest = (restored(config, finished_run, which).step for which in ("best", "latest"))
+    shutil.rmtree(run / "checkpoints" / f"step_{best}" / "metrics")
+    with pytest.raises(
+        UserError, match="has no best checkpoint" if best == latest else r", step \d+, is missing or has lost"
+    ):
+        inference.restore(run, "best")
+    if best != latest:
+        shutil.rmtree(run / "checkpoints" / f"step_{best}")
+        lines: list[str] = []
+        assert train(config, run, lines.append) == Ending("complete")
+        assert lines[0].startswith(f"the best checkpoint so far, step {best}, is missing; ")
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 420 KB: it has room for one checkpoint."""

@@ -21,7 +21,7 @@ from fer_jax.data.labels import EMOTIONS
 from fer_jax.inference import weights
 from fer_jax.models import registry
 from fer_jax.training.checks import check_network
-from fer_jax.training.history import EpochRecord
+from fer_jax.training.history import EpochRecord, best_record
 from fer_jax.training.network import NetworkParts, build_network, predict_step
 from fer_jax.training.shapes import named_leaves
 
@@ -76,9 +76,18 @@ def restore(run: Path | str, which: str = "best") -> Network:
         history = checkpoint.history(manager)
     if saved is None:
         raise UserError(f"{run} has no {which} checkpoint yet; it appears after the first epoch")
+    _check_best(run, which, saved.step, history)
     variables = train_step.eval_variables(saved.tree["state"])
     _check_finite(run, variables)
     return Network(run, config, parts, predict, variables, saved.step, history, which, saved.progress.code)
+
+
+def _check_best(run: Path, which: str, step: int, history: Sequence[EpochRecord]) -> None:
+    """Raise a UserError if the files of the best epoch are gone, and another would pass for it."""
+    if which == "best" and history and (best := best_record(history).step) != step:
+        raise UserError(
+            f"the best checkpoint of {run}, step {best}, is missing or has lost its metrics: choose --checkpoint latest"
+        )
 
 
 def _check_finite(run: Path, variables: Any) -> None:

@@ -122,7 +122,7 @@ class _EventFile:
                 file.write(_as_record(event))
             for record in history:
                 file.write(_as_event(record.step, scalars(record), times.get(record.step)))
-        for path in old:
+        for path in [*old, *folder.glob(".events.out.tfevents.*")]:  # a process may have been killed in these lines
             path.unlink(missing_ok=True)
 
     def epoch(self, record: EpochRecord) -> None:

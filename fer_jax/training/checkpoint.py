@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -114,15 +113,20 @@ def _redirect_log(path: Path | None) -> None:
         for previous in logger.handlers:
             previous.close()
         logger.handlers = [handler]
-    sys.excepthook = _log_late_answers
+    if sys.unraisablehook is not _log_late_errors:
+        _previous_hooks[:] = [sys.unraisablehook]
+        sys.unraisablehook = _log_late_errors
 
 
-def _log_late_answers(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Log the error of a read or write that TensorStore reports after orbax has given up, as on a full disk."""
-    if str(error) == "Event loop is closed":
-        logging.getLogger("asyncio").error("%s", error)
+_previous_hooks = [sys.__unraisablehook__]
+
+
+def _log_late_errors(error: Any) -> None:
+    """Log what TensorStore and orbax report of their other reads and writes, after one of them has failed."""
+    if str(error.exc_value).startswith(("Event loop is closed", "Encountered error while reading array index")):
+        logging.getLogger("asyncio").error("%s", one_line(error.exc_value))
     else:
-        sys.__excepthook__(kind, error, trace)
+        _previous_hooks[0](error)
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, progress: Progress, accuracy: float | None) -> None:
