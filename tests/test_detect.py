@@ -29,7 +29,7 @@ def overlap(box: Box, other: Box) -> float:
 def assert_one(image: Image.Image, box: Box, least: float = 0.7) -> None:
     (face,) = detect.find_faces(image)
     assert overlap(face.box, box) > least
-    assert 0.6 <= face.confidence <= 1
+    assert detect.SURE <= face.confidence <= 1
 
 
 def scaled(box: Box, factor: float) -> Box:

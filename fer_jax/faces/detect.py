@@ -19,7 +19,7 @@ from PIL import Image
 
 from fer_jax.faces import crop
 
-SURE = 0.6  # confidence from which a candidate is a face
+SURE = 0.54  # confidence from which a candidate is a face
 LOW = 0.2  # confidence from which a candidate gets a second look
 SURE_TURNED = 0.65  # the same as SURE, for a candidate that was turned
 TURNS = (-35, 35)  # degrees

@@ -48,7 +48,8 @@ class Reader:
 
         The list is empty where nobody is. A list of images, or an array u8[N, H, W, 3], gives a list of such lists.
         A folder gives an iterator of (path, faces), in the order of the names and with few images in memory; its
-        files that cannot be read are skipped with a warning. Several networks are averaged.
+        files that cannot be read are skipped with a warning. Probabilities are the mean of each face and its mirror
+        image, and of several networks.
 
         Args:
             image: the path of an image file or a folder, a PIL image, an array (see `images.ARRAYS`), or a list.
@@ -109,7 +110,7 @@ class Reader:
         for start in range(0, len(faces), CHUNK):
             chunk = enumerate(faces[start : start + CHUNK], start)
             squares = [crop_lib.grey_square(images.read(face, f"crop {i}")) for i, face in chunk]
-            parts.append(self._probabilities(squares, calibrated, prior))
+            parts.append(self._probabilities(squares, self.flip, calibrated, prior))
         return np.concatenate(parts)
 
     def video(
@@ -143,12 +144,14 @@ class Reader:
         detect = partial(self.detect, calibrated=calibrated, prior=prior)
         return video.read(source, detect, every, smooth, images)
 
-    def _probabilities(self, crops: Sequence[np.ndarray], calibrated: bool, prior: float) -> np.ndarray:
-        pixels = np.stack(crops)
-        log_probs = [
-            decision.adjust(inference.log_probabilities(network, pixels, self.flip), network, calibrated, prior)
-            for network in self.networks
-        ]
+    def _probabilities(self, crops: Sequence[np.ndarray], flip: bool, calibrated: bool, prior: float) -> np.ndarray:
+        views = np.stack(crops)
+        if flip:
+            views = np.concatenate([views, views[:, :, ::-1]])
+        log_probs = []
+        for network in self.networks:
+            parts = np.split(inference.log_probabilities(network, views), 2 if flip else 1)
+            log_probs.append(decision.adjust(inference.average(parts), network, calibrated, prior))
         return np.exp(inference.average(log_probs))
 
     def _detect_images(
@@ -171,7 +174,7 @@ class Reader:
             crops += [crop_lib.cut(image, box) for box, _ in faces]
             places += faces
             counts.append(len(faces))
-        rows = self._probabilities(crops, **options).tolist() if crops else []
+        rows = self._probabilities(crops, flip=True, **options).tolist() if crops else []
         flat = [
             Face(box, dict(zip(EMOTIONS, row, strict=True)), confidence)
             for (box, confidence), row in zip(places, rows, strict=True)
@@ -199,7 +202,7 @@ def load(*names: str | PathLike[str], checkpoint: str = "best", flip: bool = Fal
     Args:
         names: shipped networks by name, or run folders; their probabilities are averaged. None means "best".
         checkpoint: the "best" or "latest" checkpoint of run folders.
-        flip: average in the probabilities of each face's mirror image.
+        flip: average in the probabilities of each crop's mirror image in `predict`; `detect` always does.
 
     Raises:
         UserError: there is no such network or run, or it cannot be read.
