@@ -174,9 +174,13 @@ def requirements() -> dict[str, set[str]]:
 
 def _distribution(requirement: str) -> str:
     name = requirement.split(">")[0].split("[")[0]
-    return {"orbax-checkpoint": "orbax", "pillow": "pil", "scikit-learn": "sklearn", "absl-py": "absl"}.get(
-        name, name.replace("-", "_").lower()
-    )
+    return {
+        "orbax-checkpoint": "orbax",
+        "pillow": "pil",
+        "scikit-learn": "sklearn",
+        "absl-py": "absl",
+        "opencv-python-headless": "cv2",
+    }.get(name, name.replace("-", "_").lower())
 
 
 def third_party(path: Path) -> set[str]:
