@@ -15,7 +15,7 @@ from fer_jax.core import cli, run_folder
 from fer_jax.core import config as config_lib
 
 EXAMPLES = [
-    "--data data --csv experiments/suspects.csv --sheet experiments/suspects.png",
+    "--csv experiments/suspects.csv --sheet experiments/suspects.png",
     "--data data --run base --sheet experiments/suspects.png",
 ]
 WORKDIR = Path("experiments/suspects")

@@ -149,7 +149,7 @@ def test_predictions_for_a_folder_print_40_rows(tmp_path: Path, capsys) -> None:
     assert predict.main(["--run", "base", str(tmp_path), "--csv", str(tmp_path / "faces.csv")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum("face" in line and ".png" in line for line in lines) == 40
-    assert "... and 2 more images" in lines
+    assert "... and 2 more rows" in lines
     assert len((tmp_path / "faces.csv").read_text().splitlines()) == 43
 
 
