@@ -26,7 +26,7 @@ from fer_jax.data.batching import Batch, Examples
 from fer_jax.inference import teachers
 from fer_jax.models import registry
 from fer_jax.reporting.event_log import EventLog
-from fer_jax.training import checkpoint, setup, train_step
+from fer_jax.training import checkpoint, early_stopping, setup, train_step
 from fer_jax.training import history as history_lib
 from fer_jax.training import metrics as metrics_lib
 from fer_jax.training import progress as progress_lib
@@ -380,7 +380,7 @@ def _write_history(run: _Run, history: list[EpochRecord]) -> None:
 
 
 def _ending(run: _Run, history: list[EpochRecord]) -> str:
-    return history_lib.ending(history, run.config.train.epochs, run.config.train.patience)
+    return early_stopping.ending(history, run.config.train.epochs, run.config.train.patience)
 
 
 def _about(run: _Run, state: TrainState) -> str:

@@ -8,13 +8,13 @@ import pytest
 from safetensors import safe_open
 
 from fer_jax.core import shipped
+from fer_jax.training.early_stopping import ending
 from fer_jax.training.history import (
     SCALARS,
     EpochRecord,
     as_csv,
     as_json,
     best_record,
-    ending,
     from_json,
     train_minutes,
 )

@@ -17,7 +17,7 @@ from fer_jax.core.cli import command
 from fer_jax.core.errors import UserError
 from fer_jax.data.batching import Examples
 from fer_jax.data.labels import EMOTIONS
-from fer_jax.training.history import ending
+from fer_jax.training.early_stopping import ending
 
 STORED = "taught.npz"  # in the run folder: the teacher predictions of its first start
 

@@ -50,13 +50,6 @@ def best_record(history: Sequence[EpochRecord]) -> EpochRecord:
     return max(history, key=lambda record: (record.valid["accuracy"], -record.epoch))
 
 
-def ending(history: Sequence[EpochRecord], epochs: int, patience: int) -> str:
-    """Return "complete" or "stopped early" for `train.epochs` and `train.patience`; "" if epochs are left."""
-    if history and patience and len(history) - best_record(history).epoch >= patience:
-        return "stopped early"
-    return "complete" if len(history) >= epochs else ""
-
-
 def train_minutes(history: Sequence[EpochRecord], batch_size: int) -> float | None:
     """Return the minutes of all epochs, steps and data alone; None if no epoch was timed.
 

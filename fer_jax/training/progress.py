@@ -39,6 +39,8 @@ def epoch_line(record: EpochRecord, epochs: int, best: bool) -> str:
 def result(how: str, history: Sequence[EpochRecord]) -> str:
     """The last line of a finished run; `how` it ended comes first."""
     best = best_record(history)
+    if how == "stopped early":
+        how += f" (train.patience={len(history) - best.epoch})"
     return f"{how}: best validation accuracy {best.valid['accuracy']:.2%}, epoch {best.epoch}"
 
 
