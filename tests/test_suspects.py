@@ -123,6 +123,10 @@ def test_the_files_of_the_user_are_named(tmp_path: Path) -> None:
     files = suspects_report.sources(tmp_path)
     ranking = suspects_lib.rank(split(), np.log(np.full((4, 8), 1 / 8)))
     assert suspects_report.table(ranking, files).rows[0][0] == "mine/a.png"
+    long = suspects_report.table(ranking, {"a": "folder/" * 20 + "a.png"}).rows[0][0]
+    assert long.startswith("...")
+    assert long.endswith("/a.png")
+    assert len(long) == suspects_report.NAME
     assert [row[1] for row in suspects_report.as_rows(ranking, files)] == ["file", "mine/a.png", "", ""]
 
 

@@ -19,6 +19,7 @@ from fer_jax.reporting import document, galleries, plots
 from fer_jax.reporting.document import Table
 
 ROWS = 20  # of the table on the terminal
+NAME = 50  # characters of a file's name in the table
 SHEET = 48  # images on the sheet
 
 
@@ -116,7 +117,7 @@ def table(ranking: Ranking, files: Mapping[str, str]) -> Table:
     """Return the first images: file, label, prediction, its probability, contradiction."""
     rows = [
         [
-            files.get(str(ranking.names[i]), str(ranking.names[i])),
+            _shortened(files.get(str(ranking.names[i]), str(ranking.names[i]))),
             EMOTIONS[ranking.label[i]],
             EMOTIONS[ranking.prediction[i]],
             f"{ranking.probabilities[i].max():.1%}",
@@ -126,3 +127,8 @@ def table(ranking: Ranking, files: Mapping[str, str]) -> Table:
     ]
     caption = "contradiction: KL divergence of the predictions from the votes, in nats"
     return Table(["image", "label", "prediction", "probability", "contradiction"], rows, caption)
+
+
+def _shortened(name: str) -> str:
+    """The name without its start if it is long."""
+    return name if len(name) <= NAME else f"...{name[3 - NAME :]}"
