@@ -47,7 +47,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
     parser.add_argument(
-        "--flip", action="store_true", help="average the predictions for each face and its mirror image"
+        "--flip",
+        action="store_true",
+        help="average a cut-out face and its mirror image; of a face that is found the average is always taken",
     )
     parser.add_argument(
         "--prior",
