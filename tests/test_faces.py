@@ -222,7 +222,7 @@ def test_detector_and_crop_lose_little_accuracy_on_real_faces(real_dir: Path, re
     target, keep = labels.targets(valid.votes, "majority")
     label = target.argmax(axis=1)
     scenes = Scenes(valid.images, 0)
-    rows = scenes.rng.permutation(np.flatnonzero(keep))[:800]
+    rows = scenes.rng.permutation(np.flatnonzero(keep))[:1200]
     correct = 0
     for row in rows:
         frame = scenes.single(row, 90, 220)
@@ -230,4 +230,4 @@ def test_detector_and_crop_lose_little_accuracy_on_real_faces(real_dir: Path, re
         (match,) = matches(frame, [face.box for face in faces])
         correct += match >= 0 and fer_jax.EMOTIONS.index(faces[match].emotion) == label[row]
     original = reader.predict(valid.images[rows]).argmax(axis=1) == label[rows]
-    assert correct / len(rows) > original.mean() - 0.02  # 1.5 points are expected; the rest is chance
+    assert correct / len(rows) > original.mean() - 0.015

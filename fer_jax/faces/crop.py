@@ -14,7 +14,7 @@ from fer_jax.data.folders import SIDE
 # Pillow knows these formats too: films, and data without a decoder.
 NOT_IMAGES = {".bufr", ".grib", ".h5", ".hdf", ".mpeg", ".mpg"}
 # The side of the square, in longer sides of the detector's box. docs/faces.md compares values.
-SCALE = 0.88
+SCALE = 0.9
 DARK, BRIGHT = 130, 180  # the 98th percentile is 224 in the median image of FER+, and below 130 in one of fifty
 
 Box = Sequence[float]  # x, y, width, height, in pixels

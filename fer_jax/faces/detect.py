@@ -5,7 +5,7 @@ libfacedetection has it: yunet.onnx, licence in yunet.LICENSE. OpenCV runs it. d
 
 An image is looked at twice. The first look, over a pyramid of reduced copies, collects candidates. Sure ones are faces.
 Doubtful and small ones are looked at again, each enlarged or reduced to the size that the network knows best, with full
-contrast, and turned where it stays in doubt.
+contrast, and turned where it stays in doubt. A small image without a face is looked at once more, at twice its size.
 """
 
 from functools import cache
@@ -22,6 +22,7 @@ from fer_jax.faces import crop
 SURE = 0.54  # confidence from which a candidate is a face
 LOW = 0.2  # confidence from which a candidate gets a second look
 SURE_TURNED = 0.65  # the same as SURE, for a candidate that was turned
+SURE_ENLARGED = 0.72  # the same in an enlarged image
 TURNS = (-35, 35)  # degrees
 CANDIDATES = 400  # with a second look at most, in an image
 LONGEST = 1280  # pixels: larger images are reduced to this longer side, unless smaller faces are asked for
@@ -57,10 +58,17 @@ def find_faces(image: Image.Image, smallest: float | None = None) -> list[Detect
     Raises:
         ModuleNotFoundError: the extra `faces` is not installed.
     """
+    faces = _faces(image, smallest, SURE)
+    if not faces and smallest is None and max(image.size) <= LONGEST // 2:
+        faces = _faces(image, SMALLEST / 2, SURE_ENLARGED)
+    return faces
+
+
+def _faces(image: Image.Image, smallest: float | None, sure: float) -> list[Detection]:
     candidates, sides = _first_look(image, smallest)
     for i in np.flatnonzero((candidates[:, SCORE] < SURE) | (sides < SMALL))[:CANDIDATES]:
         candidates[i] = _second_look(image, candidates[i])
-    faces = candidates[candidates[:, SCORE] >= SURE]
+    faces = candidates[candidates[:, SCORE] >= sure]
     faces = faces[_without_overlaps(faces)]
     return sorted(Detection((x, y, width, height), score) for x, y, width, height, score in faces.tolist())
 
