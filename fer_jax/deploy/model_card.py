@@ -173,7 +173,7 @@ def _use(network: Network) -> str:
 With fer_jax installed, on your image `face.png` of a face that is cut out, and on the data folder of the README:
 
 ```
-python -m fer_jax.predict --run {name} face.png
+python -m fer_jax.predict --run {name} --faces cropped face.png
 python -m fer_jax.evaluate --run {name} --split valid --data data
 ```
 
