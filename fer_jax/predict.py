@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fer_jax.faces import prediction_files, reader
 
     runtime.start()
-    title = f"{' and '.join(map(str, runs))}{', flip' * args.flip}"
+    title = f"{' and '.join(args.run or ['best'])}{', flip' * args.flip}"
     settings = prediction_files.Settings(
         args.faces == "cropped", args.recursive, args.every, args.smooth, args.prior, title
     )

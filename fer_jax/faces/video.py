@@ -56,7 +56,7 @@ class Film:
         except OSError as error:
             raise UserError(f"{self.name} cannot be read as a film: {error.strerror}") from None
         try:
-            self._container = av.open(self._file, "r", metadata_errors="replace")
+            self._container = av.open(self._file, "r", **_metadata_options(av.__version__))
         except (av.error.FFmpegError, ValueError) as error:
             self._file.close()
             raise UserError(f"{self.name} cannot be read as a film: {_reason(error)}") from None
@@ -213,6 +213,11 @@ def _upright(frame: Any) -> Image.Image:
     image = frame.to_image()
     turn = turns.get(round(frame.rotation) % 360)  # anticlockwise, as Pillow counts
     return image if turn is None else image.transpose(turn)
+
+
+def _metadata_options(version: str) -> dict[str, Any]:
+    """The option of `av.open` by which a film's title in another encoding is no error; PyAV 19 does without it."""
+    return {"metadata_errors": "replace"} if int(version.split(".")[0]) < 19 else {}
 
 
 def _reason(error: Exception) -> str:
