@@ -140,7 +140,9 @@ def _with_full_contrast(patch: Image.Image) -> Image.Image:
 def _run(image: Image.Image) -> np.ndarray:
     """Candidates from one run of the network, f64[N, 5]: x, y, width, height, confidence."""
     width, height = image.size
-    pixels = np.zeros((ceil(height / STRIDES[-1]) * STRIDES[-1], ceil(width / STRIDES[-1]) * STRIDES[-1], 3), np.uint8)
+    # at least 64 pixels a side: OpenCV 4 returns garbage for 32
+    rows, columns = (max(2, ceil(length / STRIDES[-1])) * STRIDES[-1] for length in (height, width))
+    pixels = np.zeros((rows, columns, 3), np.uint8)
     pixels[:height, :width] = np.asarray(image.convert("RGB"))
     with _lock:
         network = _network()
