@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -19,6 +20,16 @@ class UserError(Exception):
 
 class Terminated(BaseException):
     """SIGTERM was received."""
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
+    """Return the parsed arguments. A reader of --help that closed the pipe is no error."""
+    try:
+        return parser.parse_args(argv)
+    except SystemExit:
+        with suppress(UserError):  # a full disk
+            _print("", end="")  # what argparse has printed
+        raise
 
 
 def status(command: Callable[[], str], stopped: str, paths: Sequence[str] = ()) -> int:
@@ -64,7 +75,7 @@ def escaped(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
-def _print(text: str) -> None:
+def _print(text: str, end: str = "\n") -> None:
     """Print a text on stdout, with escapes for the characters that its encoding lacks.
 
     Raises:
@@ -72,7 +83,7 @@ def _print(text: str) -> None:
     """
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, flush=True)
     except OSError as error:
         with suppress(OSError, ValueError):  # Python would try again at its end, and complain
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

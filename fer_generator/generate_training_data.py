@@ -296,7 +296,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
         argv: the command line's arguments; by default those of this process.
         prog: the name of the command in --help, for a program that calls this one.
     """
-    args = _parser(prog).parse_args(argv)
+    args = console.parse(_parser(prog), argv)
     paths = (args.fer_path, args.ferplus_path, args.base_folder)
 
     def command() -> str:

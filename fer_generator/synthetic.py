@@ -231,7 +231,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
         parser.add_argument(flags[usage], dest=usage, type=int, default=default, metavar="N", help=text)
     seed_help = "random seed; the same seed and sizes give the same files (default: 0)"
     parser.add_argument("--seed", type=int, default=0, metavar="N", help=seed_help)
-    args = parser.parse_args(argv)
+    args = console.parse(parser, argv)
     sizes = {usage: getattr(args, usage) for usage in USAGES}
     for usage, minimum in MIN_ROWS.items():
         if sizes[usage] < minimum:

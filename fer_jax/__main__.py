@@ -1,13 +1,14 @@
 """The program `fer-jax`: `fer-jax train ...` is `python -m fer_jax.main ...`."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 from fer_jax import __version__
 from fer_jax.core import cli
+from fer_jax.core.errors import one_line
 
 
 class Command(NamedTuple):
@@ -56,6 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names. Without one, list the commands and return 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = "python -m fer_jax" if Path(sys.argv[0]).name == "__main__.py" else "fer-jax"
+    if arguments and arguments[0] in ("generate", "sample"):  # these have a frame of their own
+        name, *rest = arguments
+        return import_module(COMMANDS[name].module).main(rest, prog=f"{program} {name}")
+    return cli.status(lambda: _run(program, arguments))
+
+
+def _run(program: str, arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(program))
         return 0 if arguments else 2
@@ -64,13 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"error: no command {name!r}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"error: no command {one_line(repr(name), 60)}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     cli.called_as(program)
-    function: Callable[..., int] = import_module(COMMANDS[name].module).main
-    if name in ("generate", "sample"):
-        return cli.status(lambda: function(rest, prog=f"{program} {name}"))
-    return cli.status(lambda: function(rest))
+    return import_module(COMMANDS[name].module).main(rest)
 
 
 if __name__ == "__main__":

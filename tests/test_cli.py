@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,12 @@ def raises(error: BaseException):
     ("error", "line"),
     [
         (UserError("no run in here"), "error: no run in here\n"),
-        (OSError(28, "No space left on device", "runs/a"), "error: runs/a: No space left on device\n"),
+        (OSError(2, "No such file or directory", "runs/a"), "error: runs/a: No such file or directory\n"),
+        (
+            OSError(28, "No space left on device", "runs/a"),
+            "error: cannot write to runs/a: No space left on device; no file is half-written; "
+            "free some space or choose another disk, then run the same command again\n",
+        ),
         (OSError("two\nlines"), "error: two lines\n"),
         (
             ModuleNotFoundError("No module named 'optuna'", name="optuna.trial"),
@@ -55,6 +61,10 @@ def test_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.status(lambda: 3) == 3
     assert cli.status(raises(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "interrupted: run the same command again\n"
+    handler = signal.getsignal(signal.SIGTERM)
+    assert cli.status(lambda: signal.raise_signal(signal.SIGTERM)) == 143
+    assert capsys.readouterr().err == "terminated: run the same command again\n"
+    assert signal.getsignal(signal.SIGTERM) == handler
     with pytest.raises(SystemExit) as exit_status:
         cli.run(lambda: 3)
     assert exit_status.value.code == 3
@@ -66,6 +76,20 @@ def test_a_long_error_keeps_its_beginning_and_its_end(capsys: pytest.CaptureFixt
     assert line.startswith("error: the file xxx")
     assert line.endswith("xxx is missing; choose another\n")
     assert 250 < len(line) <= 300
+
+
+def test_mistyped_arguments_get_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = cli.parser("evaluate", "Evaluate.", ["--split valid"])
+    parser.add_argument("--split", choices=("valid", "test"))
+    for value in ("all", "x" * 900, "two\nlines"):
+        with pytest.raises(SystemExit) as exit_status:
+            parser.parse_args(["--split", value])
+        assert exit_status.value.code == 2
+        line = capsys.readouterr().err
+        assert line.startswith("error: argument --split: invalid choice: ")
+        assert line.endswith("; python -m fer_jax.evaluate --help explains the arguments\n")
+        assert len(line) <= 300
+        assert line.count("\n") == 1
 
 
 def test_a_signal_gives_the_status_that_shells_expect() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fer_jax.core.errors import DISK_FAILURES
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -19,7 +21,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        if error.filename and str(error.filename) == str(partial):
+        # A write to a full disk gives no name.
+        if str(error.filename) == str(partial) or (error.filename is None and error.errno in DISK_FAILURES):
             error.filename = str(path)
         raise
     finally:

@@ -5,9 +5,11 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from fer_jax.core.errors import UserError, one_line, shortened
+from fer_jax.core.errors import UserError, file_error, shortened
+from fer_jax.core.output import outliving_reader
+from fer_jax.core.termination import TerminatedError, termination
 
 # The packages outside the base install, with the extra that has each.
 EXTRAS = {
@@ -49,6 +51,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=min(WIDTH, shutil.get_terminal_size().columns - 2))
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse's parser with errors on one line, and no usage before them."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {shortened(f'{message}; {self.prog} --help explains the arguments')}\n")
+
+
 def parser(module: str, description: str | None, examples: Sequence[str], **options: Any) -> argparse.ArgumentParser:
     """Return the parser of a command.
 
@@ -59,7 +68,7 @@ def parser(module: str, description: str | None, examples: Sequence[str], **opti
         options: options of argparse.ArgumentParser, for example `allow_abbrev=False`.
     """
     lines = [line if line.startswith("tensorboard") else f"{command(module)} {line}" for line in examples]
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=command(module),
         description=description,
         epilog="\n".join(["examples:", *(f"  {line}" for line in lines)]),
@@ -94,11 +103,23 @@ def output_png(text: str) -> Path:
 def status(main: Callable[[], int | None]) -> int:
     """Return the exit status of a command, and print errors that the user can correct as one line on stderr.
 
-    The status is 1 after a UserError, an OSError (a full disk, a folder that cannot be written) or a missing extra,
-    and 130 after Ctrl-C.
+    The status is 1 after a UserError, an OSError (a full disk, a folder that cannot be written), a missing extra, or
+    output that could not be printed. It is 130 after Ctrl-C and 143 after SIGTERM. A closed pipe, as in `| head -1`, is
+    no error: the command does all its work.
     """
+    with outliving_reader() as stdout:
+        code = _status(main)
+        stdout.flush()
+        if code == 0 and stdout.failure and not isinstance(stdout.failure, BrokenPipeError):
+            print(f"error: all is done, but not all is printed: {stdout.failure.strerror}", file=sys.stderr)
+            return 1
+        return code
+
+
+def _status(main: Callable[[], int | None]) -> int:
     try:
-        return main() or 0
+        with termination():
+            return main() or 0
     except UserError as error:
         line = str(error)
     except ModuleNotFoundError as error:
@@ -108,10 +129,11 @@ def status(main: Callable[[], int | None]) -> int:
         extra = f"[{EXTRAS[package]}]'"
         line = f"{package} is not installed: pip install 'fer_jax{extra} (in a clone: pip install -e '.{extra})"
     except OSError as error:
-        line = f"{error.filename}: {error.strerror}" if error.filename else one_line(error)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again", file=sys.stderr)
-        return 130
+        line = file_error(error)
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, TerminatedError)
+        print(f"{'terminated' if terminated else 'interrupted'}: run the same command again", file=sys.stderr)
+        return 143 if terminated else 130
     print(f"error: {shortened(line)}", file=sys.stderr)
     return 1
 

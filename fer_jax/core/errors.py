@@ -1,7 +1,10 @@
 """The error that a user can correct, and errors of other libraries on one line."""
 
+import errno
+
 LINE = 200  # characters of another library's error that are shown
 LONGEST = 290  # characters of an error that a command prints
+DISK_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 class UserError(Exception):
@@ -24,3 +27,13 @@ def shortened(line: str) -> str:
         return line
     half = (LONGEST - 5) // 2
     return f"{line[:half]} ... {line[-half:]}"
+
+
+def file_error(error: OSError) -> str:
+    """Return the text of an OSError: the file and the reason, and after a full or failing disk what to do."""
+    reason = error.strerror or one_line(error)
+    if error.errno in DISK_FAILURES:
+        place = f" to {error.filename}" if error.filename else ""
+        remedy = "free some space or choose another disk, then run the same command again"
+        return f"cannot write{place}: {reason}; no file is half-written; {remedy}"
+    return f"{error.filename}: {reason}" if error.filename else one_line(error)

@@ -1,0 +1,83 @@
+"""Output that cannot be printed: closed pipes, full disks, names in any script; warnings of libraries."""
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from fer_jax.core import cli
+from fer_jax.core.errors import UserError
+
+
+def run(*command: str, **streams) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # Python then writes to the pipe at its end
+    return subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, text=True, timeout=60, **streams)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("-m fer_jax", 2),
+        ("-m fer_jax --help", 0),
+        ("-m fer_jax predict --help", 0),
+        ("-m fer_jax generate --help", 0),
+        ("-m fer_jax.evaluate --help", 0),
+        ("fer_generator/generate_training_data.py --help", 0),
+    ],
+)
+def test_a_closed_pipe_is_no_error(command: str, status: int) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(*command.split(), stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (status, "")
+
+
+WORK = """
+import sys
+from pathlib import Path
+from fer_jax.core import cli
+
+def main():
+    for number in range(3):
+        print("line", "\\u2713 \\udce9", number, flush=True)
+        Path(sys.argv[1], str(number)).touch()
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("reader", ["gone", "full disk"])
+def test_without_a_reader_the_work_is_done(tmp_path: Path, reader: str) -> None:
+    if reader == "gone":
+        reading, writing = os.pipe()
+        os.close(reading)
+        expected = 0, ""
+    else:
+        writing = os.open("/dev/full", os.O_WRONLY)
+        expected = 1, "error: all is done, but not all is printed: No space left on device\n"
+    done = run("-c", WORK, str(tmp_path), stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
+
+
+def test_a_name_that_the_encoding_lacks_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        print("\udce9.png")  # a byte of a file name that is no UTF-8
+        raise UserError("\udce9.png is missing")
+
+    assert cli.status(main) == 1
+    assert capsys.readouterr() == ("\\udce9.png\n", "error: \\udce9.png is missing\n")
+
+
+def test_warnings_of_libraries_have_no_source_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show = warnings.showwarning
+    assert cli.status(lambda: warnings.warn("two\nlines", FutureWarning, stacklevel=1)) == 0
+    assert capsys.readouterr().err == "warning: two lines\n"
+    assert warnings.showwarning is show
