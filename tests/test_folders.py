@@ -26,6 +26,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_load_equals_pillow_and_the_csv_row_by_row(sample_dir: Path) -> None:
     split = folders.load(sample_dir, "valid")
     table = pd.read_csv(sample_dir / "FER2013Valid" / "label.csv", header=None)
@@ -168,6 +169,10 @@ def set_byte(name: str, position: int, byte: int) -> Callable[[Path], None]:
         (lambda f: (f / "label.csv").write_text(""), r"label\.csv: No columns"),
         (edit("10,0,0", "x,0,0"), r"label\.csv: a vote is not a whole number"),
         (edit("9,1,0", "-9,1,0"), r"label\.csv, row 2: a vote is negative"),
+        (edit("9,1,0", "9,2000000000,0"), r"label\.csv, row 2: a vote is above 1,000,000"),
+        (edit("(0, 0, 48, 48)", "(" * 9000), r"row 1: the box '\(\(\(.{,70}'"),
+        (edit("fer0000002.png", "../fer0000002.png"), r"row 3: \.\./fer0000002\.png is a path, not a name"),
+        (lambda f: [path.unlink() for path in f.glob("*.png")], "has a label.csv without images, as in a clone of FERPlus"),
         (edit("(0, 0, 48, 48)", "48"), r"row 1: the box '48'"),
         (edit("(0, 0, 48, 48)", "(0, 0, 48.5, 48)"), r"row 1: the box '\(0, 0, 48\.5, 48\)'"),
         (edit("(0, 0, 48, 48)", "(0, 0, 48, 49)"), r"row 1: the box .* does not fit into .*, which is 48x48"),

@@ -101,3 +101,12 @@ def test_other_input_is_refused_on_one_line(source: Any, error: type[Exception],
         images.read(source)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 300
+
+
+def test_an_error_has_the_path_once(tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    for path, reason in ((text, "unknown format"), (tmp_path / "none.png", "No such file or directory")):
+        with pytest.raises(UserError) as error:
+            images.read(path)
+        assert str(error.value) == f"{path} cannot be read as an image: {reason}"

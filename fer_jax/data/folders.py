@@ -4,8 +4,9 @@ import ast
 import hashlib
 import os
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from fer_jax.data import images as image_files
 from fer_jax.data import labels
 
 SIDE = 48  # of a stored image, in pixels
+MOST_VOTES = 1_000_000  # for a class of an image; sums stay exact
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 
 _REMEDY = "generate the folder again"
@@ -103,23 +105,42 @@ def _decode(folder: Path) -> Split:
     if table.shape[1] != columns:
         raise UserError(f"{csv}: {table.shape[1]} columns instead of {columns} (name, box, ten votes); {_REMEDY}")
     names = table[0].to_numpy(str)
+    _check_names(folder, names)
     boxes = [_parse_box(text, f"{csv}, row {row}") for row, text in enumerate(table[1], start=1)]
     try:
         votes = table.iloc[:, 2:].to_numpy(str).astype(np.int32)
     except (ValueError, OverflowError) as error:
         raise UserError(f"{csv}: a vote is not a whole number ({one_line(error, 100)}); {_REMEDY}") from None
-    if (votes < 0).any():
-        raise UserError(f"{csv}, row {(votes < 0).any(axis=1).argmax() + 1}: a vote is negative; {_REMEDY}")
+    for wrong, problem in ((votes < 0, "negative"), (votes > MOST_VOTES, f"above {MOST_VOTES:,}")):
+        if wrong.any():
+            raise UserError(f"{csv}, row {wrong.any(axis=1).argmax() + 1}: a vote is {problem}; {_REMEDY}")
 
     def decode(row: int) -> np.ndarray:
         return _decode_image(folder / names[row], boxes[row], f"{csv}, row {row + 1}")
 
     images = np.empty((len(names), SIDE, SIDE), np.uint8)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = pool.map(decode, range(len(names)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool, closing(_results(pool, decode, len(names))) as decoded:
         for row, image in enumerate(tqdm(decoded, f"decoding {folder.name}", len(names), leave=False, disable=None)):
             images[row] = image
     return Split(images, votes, names)
+
+
+def _results(pool: Executor, function: Callable[[int], np.ndarray], count: int) -> Generator[np.ndarray]:
+    """The results for 0, 1, ... in order. Those that were not begun are left out after an error or a signal."""
+    yield from pool.map(function, range(count))
+
+
+def _check_names(folder: Path, names: np.ndarray) -> None:
+    """Raise UserError if no image exists, or if a name leads out of the folder: changes there would not be noticed."""
+    existing = set(os.listdir(folder))
+    if not existing.intersection(names):
+        raise UserError(
+            f"{folder} has a label.csv without images, as in a clone of FERPlus: run 'fer-jax generate' with both CSV "
+            "files, and -d for a new folder; then give that one"
+        )
+    for row, name in enumerate(names, start=1):
+        if name != os.path.basename(name):
+            raise UserError(f"{folder / 'label.csv'}, row {row}: {one_line(name, 60)} is a path, not a name; {_REMEDY}")
 
 
 def _decode_image(path: Path, box: tuple[int, int, int, int], place: str) -> np.ndarray:
@@ -144,8 +165,10 @@ def _parse_box(text: str, place: str) -> tuple[int, int, int, int]:
         box = left, top, right, bottom = ast.literal_eval(text)
         if any(type(edge) is not int for edge in box) or not (0 <= left < right and 0 <= top < bottom):
             raise ValueError
-    except (ValueError, SyntaxError, TypeError):
-        raise UserError(f"{place}: the box {text!r} is not '(left, top, right, bottom)'; {_REMEDY}") from None
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise UserError(
+            f"{place}: the box {one_line(repr(text), 60)} is not '(left, top, right, bottom)'; {_REMEDY}"
+        ) from None
     return left, top, right, bottom
 
 

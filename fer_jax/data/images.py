@@ -4,7 +4,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fer_jax.core.errors import UserError, one_line
 from fer_jax.core.text import printable
@@ -94,4 +94,8 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
 
 
 def _unreadable(name: str, error: Exception) -> UserError:
-    return UserError(f"{name} cannot be read as an image: {one_line(error)}")
+    if isinstance(error, UnidentifiedImageError):
+        reason = "unknown format"
+    else:  # without the name, which would be there twice
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error, 100)
+    return UserError(f"{name} cannot be read as an image: {reason}")
