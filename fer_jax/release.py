@@ -24,6 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
     parser.add_argument("--data", metavar="DIR", help="the data folder (default: that of the run's training)")
     parser.add_argument("--half", action="store_true", help="store the kernels as float16: half the size")
+    parser.add_argument(
+        "--robustness",
+        action="store_true",
+        help="also measure accuracy on corrupted images for the card, as evaluate --robustness does and as slowly",
+    )
     args = parser.parse_args(argv)
     run = run_folder.find(args.run)
     run_folder.check_replaceable(args.out)  # a wrong folder is reported before jax is imported
@@ -33,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fer_jax.deploy.release import release_and_print
 
     runtime.start()
-    release_and_print(run, args.out, args.checkpoint, args.data, args.half)
+    release_and_print(run, args.out, args.checkpoint, args.data, args.half, args.robustness)
     return 0
 
 

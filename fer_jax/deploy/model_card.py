@@ -15,7 +15,7 @@ from fer_jax.evaluation import metrics as metrics_lib
 from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference.network import Network
 from fer_jax.models import registry
-from fer_jax.reporting import report, tables
+from fer_jax.reporting import report, robustness_report, tables
 from fer_jax.reporting.document import Block, Heading, Text
 
 WEAKEST = 3  # classes of low recall that the card names
@@ -78,6 +78,7 @@ def page(network: Network, result: Evaluation, weights_bytes: int, commands: str
         *report.main_metrics(result),
         *_by_class(result),
         *report.calibrated(result),
+        *(robustness_report.section(result, result.robustness) if result.robustness else []),
         *_section("Limitations", LIMITATIONS),
         *_section("Licence of the data", LICENCE),
         *_section("How to use it", _use(network)),

@@ -14,13 +14,20 @@ from fer_jax.core import run_folder, shipped
 from fer_jax.core.errors import UserError
 from fer_jax.core.run_folder import CARD, CONFIG, WEIGHTS
 from fer_jax.deploy import model_card
-from fer_jax.evaluation import evaluator
+from fer_jax.evaluation import evaluator, robustness
 from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference import weights
 from fer_jax.reporting import document, tables
 
 
-def release(run: Path, out: Path, which: str, data_dir: str | None = None, half: bool = False) -> Evaluation:
+def release(
+    run: Path,
+    out: Path,
+    which: str,
+    data_dir: str | None = None,
+    half: bool = False,
+    with_robustness: bool = False,
+) -> Evaluation:
     """Write the folder `out` and return the evaluation in its card; a failure leaves `out` as it was.
 
     Args:
@@ -29,6 +36,7 @@ def release(run: Path, out: Path, which: str, data_dir: str | None = None, half:
         which: the "best" or "latest" checkpoint.
         data_dir: the data folder with the validation images; None for the one that the run was trained on.
         half: store the kernels in float16.
+        with_robustness: evaluate on corrupted images too.
 
     Raises:
         UserError: the run or the data cannot be read, or `out` is another folder.
@@ -51,6 +59,10 @@ def release(run: Path, out: Path, which: str, data_dir: str | None = None, half:
         network = inference.restore(new, which)._replace(run=out)  # the released files are evaluated
         model = evaluator.predict_splits(out.name, network, valid, flip=False)
         result = evaluator.evaluate(model, valid, "majority")
+        if with_robustness:
+            images = valid.split.images[result.rows]
+            corrupted = robustness.predict(network, images, False, lambda line: print(line, flush=True))
+            result = robustness.add(result, corrupted, valid.subsets)
         size = (new / WEIGHTS).stat().st_size
         origin = commands(run, out, trained.config, trained.checkpoint) + (" --half" if half else "")
         blocks = model_card.page(network, result, size, origin, half)
@@ -95,9 +107,11 @@ def commands(run: Path, out: Path, config: ConfigDict, checkpoint: str) -> str:
     return f"{shlex.join(train)}\n{shlex.join(release)}"
 
 
-def release_and_print(run: Path, out: Path, which: str, data_dir: str | None, half: bool) -> None:
+def release_and_print(
+    run: Path, out: Path, which: str, data_dir: str | None, half: bool, with_robustness: bool
+) -> None:
     """Release a run, and print the card's main table and the folder."""
-    result = release(run, out, which, data_dir, half)
+    result = release(run, out, which, data_dir, half, with_robustness)
     print(f"{document.to_text(tables.main_table(result))}\n")
     size = (out / WEIGHTS).stat().st_size
     print(f"released: {out} ({size / 1e6:.1f} MB of weights; the card is {out / CARD})")

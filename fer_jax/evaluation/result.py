@@ -16,6 +16,13 @@ SUBSETS = {
 }
 
 
+class Robustness(NamedTuple):
+    """The metrics of a model on corrupted images, under the main protocol."""
+
+    mean: dict[str, dict[str, Interval]]  # over all corruptions and strengths, by subset and by metric
+    by_strength: dict[str, dict[str, np.ndarray]]  # f64[5] of all images, by corruption and by metric
+
+
 class Evaluation(NamedTuple):
     """A model's predictions on a split, and their metrics."""
 
@@ -29,6 +36,7 @@ class Evaluation(NamedTuple):
     counts: dict[str, dict[str, int]]  # images, by protocol and subset
     temperature: float  # fitted on validation under the main protocol
     calibrated: dict[str, Interval]  # the metrics of the main protocol at that temperature
+    robustness: Robustness | None = None  # None where it was not asked for
 
     @property
     def main_metrics(self) -> dict[str, Interval]:

@@ -6,15 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fer_jax import inference
 from fer_jax.core import run_folder
 from fer_jax.data import labels
-from fer_jax.evaluation import evaluator
+from fer_jax.evaluation import evaluator, robustness
 from fer_jax.evaluation.evaluator import Data, Model
 from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference import saliency
 from fer_jax.inference.network import Network
-from fer_jax.reporting import comparison_report, document, report, tables
+from fer_jax.reporting import comparison_report, document, report, robustness_report, tables
 from fer_jax.reporting.write import write, write_evaluation
 
 COMPARISON = Path("experiments/comparison")
@@ -30,6 +32,7 @@ def evaluate_runs(
     flip: bool,
     ensemble: bool,
     out: Path | None,
+    with_robustness: bool = False,
 ) -> list[Evaluation]:
     """Evaluate runs on a split, write their reports, and print their metrics.
 
@@ -45,6 +48,7 @@ def evaluate_runs(
         ensemble: evaluate the mean of all runs' probabilities too.
         out: the folder of the report, or of the comparison of several; None for `<run>/report` (of a released network
             a folder of run_folder.REPORTS), and for `COMPARISON`.
+        with_robustness: evaluate on corrupted images too.
 
     Raises:
         UserError: a run or the data cannot be read.
@@ -59,20 +63,23 @@ def evaluate_runs(
     models = [
         evaluator.predict_splits(name, network, data, flip) for name, network in zip(names, networks, strict=True)
     ]
+    corrupted = [_predict_corrupted(network, data, protocol, flip) if with_robustness else None for network in networks]
     facts = {"flip": flip, "data": data_dir}
     if len(models) == 1:
         folder = out or _report_folder(networks[0].run)
-        result = _evaluate_network(networks[0], models[0], data, protocol, folder, facts)
+        result = _evaluate_network(networks[0], models[0], corrupted[0], data, protocol, folder, facts)
         _print_tables(result)
         print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
         return [result]
     # A comparison leaves the runs' own reports alone.
     out = out or COMPARISON
     results = []
-    for network, model in zip(networks, models, strict=True):
-        results.append(_evaluate_network(network, model, data, protocol, _subfolder(out, model.name), facts))
+    for network, model, log_probs in zip(networks, models, corrupted, strict=True):
+        folder = _subfolder(out, model.name)
+        results.append(_evaluate_network(network, model, log_probs, data, protocol, folder, facts))
     if ensemble:
-        results.append(_evaluate_ensemble(networks, models, data, protocol, _subfolder(out, "ensemble"), facts))
+        folder = _subfolder(out, "ensemble")
+        results.append(_evaluate_ensemble(networks, models, corrupted, data, protocol, folder, facts))
     _compare(results, out, {"checkpoints": [network.checkpoint for network in networks], **facts})
     return results
 
@@ -85,13 +92,27 @@ def _subfolder(out: Path, name: str) -> Path:
     return out / name.replace(os.sep, "_")
 
 
+def _predict_corrupted(network: Network, data: Data, protocol: str, flip: bool) -> np.ndarray:
+    kept = labels.targets(data.split.votes, protocol)[1]
+    name = network.run.resolve().name
+    return robustness.predict(network, data.split.images[kept], flip, lambda line: print(f"{name}: {line}", flush=True))
+
+
 def _evaluate_network(
-    network: Network, model: Model, data: Data, protocol: str, folder: Path, facts: dict[str, Any]
+    network: Network,
+    model: Model,
+    corrupted: np.ndarray | None,
+    data: Data,
+    protocol: str,
+    folder: Path,
+    facts: dict[str, Any],
 ) -> Evaluation:
     target, kept = labels.targets(data.split.votes, protocol)
     with ThreadPoolExecutor(1) as pool:  # XLA computes while numpy counts
         maps = pool.submit(saliency.saliency, network, data.split.images[kept], target[kept].argmax(axis=1))
         result = evaluator.evaluate(model, data, protocol)
+    if corrupted is not None:
+        result = robustness.add(result, corrupted, data.subsets)
     blocks = report.page(result, data.split, network.history, maps.result(), _about(network, data.name, facts["data"]))
     facts = {"run": str(network.run), "step": network.step, "checkpoint": network.checkpoint, **facts}
     write_evaluation(folder, result, blocks, facts)
@@ -102,12 +123,15 @@ def _evaluate_network(
 def _evaluate_ensemble(
     networks: Sequence[Network],
     models: Sequence[Model],
+    corrupted: Sequence[np.ndarray | None],
     data: Data,
     protocol: str,
     folder: Path,
     facts: dict[str, Any],
 ) -> Evaluation:
     result = evaluator.evaluate(evaluator.ensemble(models, facts["flip"]), data, protocol)
+    if log_probs := [values for values in corrupted if values is not None]:
+        result = robustness.add(result, inference.average(log_probs), data.subsets)
     about = f"The mean probability of {', '.join(model.name for model in models)}."
     runs = [str(network.run) for network in networks]
     facts = {"runs": runs, "checkpoints": [network.checkpoint for network in networks], **facts}
@@ -117,7 +141,11 @@ def _evaluate_ensemble(
 
 
 def _print_tables(result: Evaluation) -> None:
-    for table in (tables.main_table(result), tables.duplicates_table(result), tables.class_table(result)):
+    printed = [tables.main_table(result), tables.duplicates_table(result), tables.class_table(result)]
+    if result.robustness is not None:
+        blocks = robustness_report.section(result, result.robustness)
+        printed += [block for block in blocks if isinstance(block, document.Table)]
+    for table in printed:
         print(f"\n{document.to_text(table)}")
     print()
 

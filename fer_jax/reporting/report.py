@@ -12,7 +12,7 @@ from fer_jax.evaluation import calibration, comparison
 from fer_jax.evaluation import metrics as metrics_lib
 from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference.saliency import Saliency
-from fer_jax.reporting import galleries, plots, tables
+from fer_jax.reporting import galleries, plots, robustness_report, tables
 from fer_jax.reporting.document import Block, Contents, Heading, ImageBlock, Table, Text
 from fer_jax.training.history import EpochRecord
 
@@ -51,7 +51,11 @@ def page(
     title = f"{result.name}, {tables.SPLITS[result.split]}, {result.main_protocol}"
     blocks = [*_summary(result), Text(about), Contents(), *main_metrics(result), *_classes(result, title)]
     blocks += _calibration(result, title) + _annotators(result, title)
-    blocks += _slices(result, kept, title) + _galleries(result, kept, title)
+    blocks += _slices(result, kept, title)
+    if result.robustness is not None:
+        blocks += robustness_report.section(result, result.robustness)
+        blocks.append(image("robustness", robustness_report.plot(result, result.robustness, title)))
+    blocks += _galleries(result, kept, title)
     if maps is not None:
         blocks += _saliency(maps, title)
     if history:

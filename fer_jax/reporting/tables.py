@@ -7,7 +7,7 @@ from typing import Any
 from fer_jax.data.labels import EMOTIONS, PROTOCOLS
 from fer_jax.evaluation import metrics as metrics_lib
 from fer_jax.evaluation.intervals import Interval
-from fer_jax.evaluation.result import SUBSETS, Evaluation
+from fer_jax.evaluation.result import SUBSETS, Evaluation, Robustness
 from fer_jax.reporting.document import Table
 
 # name in `metrics.compute`: (name in tables, True if shown in percent)
@@ -112,15 +112,21 @@ def models_table(results: Sequence[Evaluation]) -> Table:
         [result.name, *(show(name, result.metrics[protocol][subset][name]) for subset, name, _ in columns)]
         for result in results
     ]
+    titles = [title for *_, title in columns]
+    if all(result.robustness for result in results):
+        titles.append("corrupted")
+        for row, result in zip(rows, results, strict=True):
+            row.append(show("accuracy", result.robustness.mean["all"]["accuracy"]) if result.robustness else "none")
     caption = f"{SPLITS[results[0].split]} split, {protocol}, {len(results[0].rows):,} images; with 95% intervals"
-    return Table(["", *(title for *_, title in columns)], rows, caption)
+    return Table(["", *titles], rows, caption)
 
 
 def as_json(result: Evaluation) -> dict[str, Any]:
     """Return the metrics for programs: those of the main protocol by plain name, and all with their intervals.
 
     `protocols` has, by protocol and subset, the number of images and [value, low, high] of each metric. An undefined
-    metric is null. ROC AUC is given for all images only.
+    metric is null. ROC AUC is given for all images only. `robustness` has the means over all corruptions by subset, and
+    the values of the five strengths by corruption, where they were measured.
     """
     confusion = metrics_lib.confusion(result.main_predictions)
     values = {name: interval.value for name, interval in result.main_metrics.items()}
@@ -147,8 +153,21 @@ def as_json(result: Evaluation) -> dict[str, Any]:
             "temperature": result.temperature,
             "calibrated": {name: list(result.calibrated[name]) for name in CALIBRATED},
             "protocols": protocols,
+            **({"robustness": _robustness(result.robustness)} if result.robustness else {}),
         }
     )
+
+
+def _robustness(robustness: Robustness) -> dict[str, Any]:
+    return {
+        "mean": {
+            subset: {name: list(value) for name, value in means.items()} for subset, means in robustness.mean.items()
+        },
+        "by_strength": {
+            corruption: {name: values.tolist() for name, values in metrics.items()}
+            for corruption, metrics in robustness.by_strength.items()
+        },
+    }
 
 
 def without_nan(value: Any) -> Any:
