@@ -3,7 +3,7 @@
 # make check   linters, type checker and the tests that are not slow: under two minutes on two cores
 # make test    linters, type checker and all tests: under ten minutes on two cores, with the installation
 # make bench   speed beside PyTorch's on this machine, everything that needs no GPU (some 15 minutes on two cores)
-# make torture kills training runs 200 times, and compares them with runs that were not killed (some 40 minutes)
+# make torture kills, odd inputs and endurance: an hour or two on an idle machine; python -m tests.torture has the parts
 # make clean   removes what the others have made
 # Where .venv is missing they make it, and install some 1 GB of packages into it.
 PYTHON ?= python3
@@ -44,7 +44,9 @@ bench: sample .venv-bench/installed
 	$(BIN)/python benchmarks/compare.py --csvs $(or $(FER2013_DIR),sample)
 
 torture: .venv/installed-dev .venv/project
-	$(BIN)/python -m tests.torture --kills 200
+	$(BIN)/python -m tests.torture kills
+	$(BIN)/python -m tests.torture inputs
+	$(BIN)/python -m tests.torture endurance
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
