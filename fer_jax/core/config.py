@@ -111,7 +111,7 @@ def call(path: Path, function: str, default: Any = None) -> Any:
     try:
         defined = runpy.run_path(str(path))
         return defined[function]() if function in defined else default
-    except Exception as error:  # the code is the user's: any error is possible
+    except (Exception, SystemExit) as error:  # the code is the user's: any error is possible
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         place = f"{path}, line {lines[-1]}" if lines else str(path)
         raise UserError(f"{place}: {type(error).__name__}: {one_line(_text(error))}") from None
