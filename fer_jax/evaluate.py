@@ -2,7 +2,8 @@
 
 Writes metrics.json, report.md, report.html and the plots to <run>/report, and replaces those of an
 earlier evaluation. The report of a released network goes to experiments/reports/<name>. Several
-runs give a comparison with paired tests, which goes to --out with a report of each model.
+runs give a comparison with paired tests, which goes to --out with a report of each model. A run
+that cannot be used is named, the others are evaluated, and the exit status is 1.
 
 With --robustness the report has accuracy on corrupted images: crop error, blur, noise, JPEG, light
 and others, in five strengths. On two CPU cores it takes 3 to 6 minutes for base, 25 to 40 for best.
@@ -67,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("the same --run is given twice")
     if args.ensemble and len(runs) < 2:
         parser.error("--ensemble needs two --run or more")
-    for run in runs:
-        run_folder.read_config(run)  # a missing run is reported before jax is imported
+    if len(runs) == 1:
+        run_folder.read_config(runs[0])  # a missing run is reported before jax is imported
 
     from fer_jax.core import runtime
     from fer_jax.reporting.evaluate_runs import evaluate_runs

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fer_jax import inference
+from fer_jax import evaluate, inference
+from fer_jax.core import cli
 from fer_jax.core.errors import UserError
 from fer_jax.reporting.event_log import PLOT, _read
 from fer_jax.train import Ending, train
@@ -58,6 +59,7 @@ def twice(run: Path) -> None:
         shutil.copyfile(path, path.with_name(f"{path.name}.1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [without_file_of, cut, twice])
 def test_a_start_completes_the_events_each_step_once(config, finished_run: Path, run: Path, damage) -> None:
     complete = tags(finished_run)
@@ -73,6 +75,7 @@ def test_a_start_completes_the_events_each_step_once(config, finished_run: Path,
     assert set(after.values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_completes_the_events_of_its_history(config, finished_run: Path, tmp_path: Path) -> None:
     assert train(config, tmp_path, interrupt("epoch 2")) == Ending("interrupted", "SIGTERM")
     cut(tmp_path)
@@ -120,6 +123,7 @@ def test_an_older_run_without_config_json_goes_on_with_a_line(config, run: Path)
     assert lines[0].endswith("; this older checkpoint cannot tell if it is the same config")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_damaged_latest_checkpoint_ends_like_another(config, finished_run: Path, run: Path) -> None:
     latest = restored(config, run)
     (folder,) = (run / "checkpoints").glob(f"step_{latest.step}")
@@ -145,6 +149,29 @@ def test_another_checkpoint_does_not_pass_for_the_best(config, finished_run: Pat
         lines: list[str] = []
         assert train(config, run, lines.append) == Ending("complete")
         assert lines[0].startswith(f"the best checkpoint so far, step {best}, is missing; ")
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_be_used_does_not_end_the_evaluation_of_the_others(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "")  # commands change it
+    damaged, out = Path(shutil.copytree(run, tmp_path / "damaged")), tmp_path / "out"
+    shutil.rmtree(next((damaged / "checkpoints").glob("step_*/metrics")))
+    missing = tmp_path / "missing"
+    arguments = [text for each in (missing, damaged, run) for text in ("--run", str(each))]
+    assert cli.status(lambda: evaluate.main([*arguments, "--out", str(out)])) == 1
+    printed = capsys.readouterr()
+    problems = printed.err.splitlines()
+    assert problems[0].startswith(f"problem: no run in {missing}: ")
+    assert problems[1].startswith("problem: ")
+    assert str(damaged) in problems[1]
+    assert problems[2].startswith("error: 2 of 3 runs were not evaluated; the first: no run in ")
+    assert len(problems) == 3
+    assert "run: accuracy" in printed.out
+    assert json.loads((out / "run" / "metrics.json").read_text())["run"] == str(run)
+    assert cli.status(lambda: evaluate.main(arguments[:4])) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: no run can be used; the first: no run in ")
 
 
 @pytest.fixture

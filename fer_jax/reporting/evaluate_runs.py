@@ -1,15 +1,17 @@
 """The evaluation of runs: predictions, metrics, a report of each, and a comparison of several."""
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fer_jax import inference
 from fer_jax.core import run_folder
+from fer_jax.core.errors import UserError, shortened
 from fer_jax.data import labels
 from fer_jax.evaluation import evaluator, robustness
 from fer_jax.evaluation.evaluator import Data, Model
@@ -20,6 +22,7 @@ from fer_jax.reporting import comparison_report, document, report, robustness_re
 from fer_jax.reporting.write import write, write_evaluation
 
 COMPARISON = Path("experiments/comparison")
+T = TypeVar("T")
 
 
 def evaluate_runs(
@@ -51,28 +54,42 @@ def evaluate_runs(
         with_robustness: evaluate on corrupted images too.
 
     Raises:
-        UserError: a run or the data cannot be read.
+        UserError: the data or the run cannot be read. One of several runs that cannot be used is named on stderr; the
+            error comes after the others are evaluated.
     """
-    configs = [run_folder.read_config(run) for run in runs]  # a missing run shows before the data are read
-    data_dir = data_dir or configs[0].data.dir
+    data_dir = data_dir or _data_dir(runs)
+    problems: list[str] = []
     with ThreadPoolExecutor(1) as pool:  # the data are read and compared while networks are restored
         loading = pool.submit(evaluator.load_data, data_dir, split)
-        networks = [inference.restore(run, checkpoint) for run in runs]
+        networks = _usable(runs, lambda run: inference.restore(run, checkpoint), problems)
         data = loading.result()
-    names = evaluator.model_names(runs, flip)
-    models = [
-        evaluator.predict_splits(name, network, data, flip) for name, network in zip(names, networks, strict=True)
+    names = dict(zip(networks, evaluator.model_names([*networks], flip), strict=True))
+    models = _usable([*networks], lambda run: evaluator.predict_splits(names[run], networks[run], data, flip), problems)
+    evaluated = [networks[run] for run in models]
+    corrupted = [
+        _predict_corrupted(network, data, protocol, flip) if with_robustness else None for network in evaluated
     ]
-    corrupted = [_predict_corrupted(network, data, protocol, flip) if with_robustness else None for network in networks]
     facts = {"flip": flip, "data": data_dir}
-    if len(models) == 1:
-        folder = out or _report_folder(networks[0].run)
-        result = _evaluate_network(networks[0], models[0], corrupted[0], data, protocol, folder, facts)
+    if len(runs) == 1:
+        folder = out or _report_folder(evaluated[0].run)
+        result = _evaluate_network(evaluated[0], models[runs[0]], corrupted[0], data, protocol, folder, facts)
         _print_tables(result)
         print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
         return [result]
-    # A comparison leaves the runs' own reports alone.
-    out = out or COMPARISON
+    return _evaluate_several(networks, models, corrupted, data, protocol, out or COMPARISON, ensemble, facts)
+
+
+def _evaluate_several(
+    networks: Sequence[Network],
+    models: Sequence[Model],
+    corrupted: Sequence[np.ndarray | None],
+    data: Data,
+    protocol: str,
+    out: Path,
+    ensemble: bool,
+    facts: dict[str, Any],
+) -> list[Evaluation]:
+    """Write a comparison with a report of each model; the runs' own reports stay as they are."""
     results = []
     for network, model, log_probs in zip(networks, models, corrupted, strict=True):
         folder = _subfolder(out, model.name)
