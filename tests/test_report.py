@@ -190,6 +190,7 @@ def test_json_has_a_triple_for_each_protocol_subset_and_name(result: Evaluation)
             assert all(len(triple) == 3 and triple[1] <= triple[2] for triple in triples)
 
 
+@pytest.mark.slow
 def test_the_page_has_every_section_and_image(page: list[Block]) -> None:
     assert [block.text for block in of_kind(page, Heading)] == [
         "Summary",
@@ -292,7 +293,7 @@ def test_calibration_agreement_and_slices(page: list[Block], result: Evaluation)
         assert same(predicted, before[name])
         assert same(scaled, result.calibrated[name])
     rows = table(page, "annotators who chose the label")
-    assert {fraction: (int(n), numbers(cell)[0]) for fraction, (n, cell) in rows.items()} == {
+    assert {fraction: (int(n), numbers(cell)[0]) for fraction, (n, cell, _, _) in rows.items()} == {
         "80%": (16, pytest.approx(11 / 16, abs=1e-4)),
         "100%": (8, pytest.approx(7 / 8, abs=1e-4)),
     }
@@ -312,6 +313,7 @@ def test_calibration_agreement_and_slices(page: list[Block], result: Evaluation)
         assert all(below[1] <= above[0] for below, above in pairwise(ends))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("split_name", "prediction", "explanation", "empty", "filled"),
@@ -343,6 +345,7 @@ def test_one_image_is_enough_also_for_an_ensemble(
     json.dumps(tables.as_json(result), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_if_every_image_is_a_duplicate_the_tables_show_none() -> None:
     subsets = {name: np.full(1, name == "all") for name in SUBSETS}
     split = split_of(np.array([2]))
@@ -437,6 +440,7 @@ FLAGS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_pages_in_a_browser(page: list[Block], compared: list[Block], tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from fer_jax.core.text import counted
 from fer_jax.data.folders import Split
 from fer_jax.data.labels import EMOTIONS
-from fer_jax.evaluation import calibration, comparison
+from fer_jax.evaluation import calibration, ceiling, comparison
 from fer_jax.evaluation import metrics as metrics_lib
 from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference.saliency import Saliency
@@ -167,8 +167,18 @@ def _faint(subject: str) -> str:
 
 def _annotators(result: Evaluation, title: str) -> list[Block]:
     metrics, predictions = result.main_metrics, result.main_predictions
-    parts = comparison.slices_by_value(predictions, comparison.annotator_agreement(predictions))
+    agreement = comparison.annotator_agreement(predictions)
+    parts = comparison.slices_by_value(predictions, agreement)
+    posterior = ceiling.ceiling(predictions.votes, predictions.label, result.main_protocol)
     plot = plots.agreement([(part.low, part.count, part.accuracy) for part in parts], title)
+    table = _slice_table("annotators who chose the label", [f"{part.low:.0%}" for part in parts], parts)
+    rows = [
+        [
+            *row,
+            *(f"{values[agreement == part.low].mean():.1%}" for values in (posterior.accuracy, posterior.another_vote)),
+        ]
+        for row, part in zip(table.rows, parts, strict=True)
+    ]
     return [
         Heading("Against the annotators"),
         Text(
@@ -176,7 +186,13 @@ def _annotators(result: Evaluation, title: str) -> list[Block]:
             f"{metrics['label_agreement'].value:.1%} chose the label, the most that a model can reach. The KL "
             f"divergence of the votes from the model's probabilities is {metrics['kl_from_votes'].value:.3f} nats."
         ),
-        _slice_table("annotators who chose the label", [f"{part.low:.0%}" for part in parts], parts),
+        Text(
+            f"The ceiling is {posterior.accuracy.mean():.1%}: the accuracy of a model that knew the true distribution "
+            "of every image, of which the votes are a sample (posterior of the votes, Dirichlet prior of the weight of "
+            f"one vote). New annotators would give the same label in {posterior.repeated:.1%} of the cases, and one "
+            f"more annotator would choose the label in {posterior.another_vote.mean():.1%}."
+        ),
+        Table([*table.header, "ceiling", "one more annotator"], rows),
         image("agreement", plot, _faint("Points")),
     ]
 
