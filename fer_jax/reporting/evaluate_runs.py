@@ -76,7 +76,47 @@ def evaluate_runs(
         _print_tables(result)
         print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
         return [result]
-    return _evaluate_several(networks, models, corrupted, data, protocol, out or COMPARISON, ensemble, facts)
+    usable = [*models.values()]
+    results = _evaluate_several(evaluated, usable, corrupted, data, protocol, out or COMPARISON, ensemble, facts)
+    if problems:
+        raise UserError(f"{len(problems)} of {len(runs)} runs were not evaluated; the first: {problems[0]}")
+    return results
+
+
+def _data_dir(runs: Sequence[Path]) -> str:
+    """The data folder of the first run that can be read; the error of a single run is its own."""
+    if len(runs) == 1:
+        return run_folder.read_config(runs[0]).data.dir
+    problems: list[str] = []
+    for run in runs:
+        try:
+            return run_folder.read_config(run).data.dir
+        except UserError as error:
+            problems.append(str(error))
+    raise _none_usable(problems)
+
+
+def _usable(runs: Sequence[Path], work: Callable[[Path], T], problems: list[str]) -> dict[Path, T]:
+    """The results of the runs that can be used; the errors of the others go to stderr and to `problems`.
+
+    The only run has no others: its error is raised.
+    """
+    results = {}
+    for run in runs:
+        try:
+            results[run] = work(run)
+        except UserError as error:
+            if len(runs) == 1 and not problems:
+                raise
+            problems.append(str(error))
+            print(shortened(f"problem: {error}"), file=sys.stderr, flush=True)
+    if not results:
+        raise _none_usable(problems)
+    return results
+
+
+def _none_usable(problems: Sequence[str]) -> UserError:
+    return UserError(f"no run can be used; the first: {problems[0]}")
 
 
 def _evaluate_several(
@@ -94,10 +134,11 @@ def _evaluate_several(
     for network, model, log_probs in zip(networks, models, corrupted, strict=True):
         folder = _subfolder(out, model.name)
         results.append(_evaluate_network(network, model, log_probs, data, protocol, folder, facts))
-    if ensemble:
+    if ensemble and len(models) > 1:
         folder = _subfolder(out, "ensemble")
         results.append(_evaluate_ensemble(networks, models, corrupted, data, protocol, folder, facts))
-    _compare(results, out, {"checkpoints": [network.checkpoint for network in networks], **facts})
+    if len(results) > 1:
+        _compare(results, out, {"checkpoints": [network.checkpoint for network in networks], **facts})
     return results
 
 
