@@ -1,5 +1,6 @@
 """Robustness: metrics by hand, the order of the predictions, report, JSON and card."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,9 @@ def test_a_comparison_shows_it_where_all_models_have_it(result: Evaluation) -> N
 def test_runs_ensemble_and_card(
     finished_run: Path, sample_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    copy = Path(shutil.copytree(finished_run, tmp_path / "copy"))
     first, second, both = evaluate_runs(
-        [finished_run, finished_run],
+        [finished_run, copy],
         data_dir=str(sample_dir),
         split="valid",
         checkpoint="best",
