@@ -20,8 +20,8 @@ from fer_jax.core.config import with_values
 from fer_jax.core.errors import UserError
 from fer_jax.reporting import document
 from fer_jax.reporting.document import ImageBlock
+from fer_jax.search import storage, study_report
 from fer_jax.search import study as study_lib
-from fer_jax.search import study_report
 from fer_jax.search.space import Range, Search
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
@@ -62,6 +62,7 @@ def age_heartbeats(folder: Path, seconds: int) -> int:
         return database.execute(query, (f"-{seconds} seconds",)).rowcount
 
 
+@pytest.mark.slow
 def test_grid_search_tries_every_point_once_even_if_a_trial_crashes(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     grid = sorted(product([0.0, 0.4], [1e-3, 1e-1], [32, 64], [(), (2, 4)]))
@@ -88,6 +89,7 @@ def test_a_grid_too_large_to_finish_is_sampled(tmp_path: Path) -> None:
     assert first != second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "trials"), [("tpe", 12), ("random", 3)])  # tpe draws its first ten at random
 def test_samplers_stay_in_the_space_and_give_values_of_the_config(tmp_path: Path, sampler: str, trials: int) -> None:
     for values in optimize(open_study(tmp_path, sampler), trials):
@@ -114,6 +116,7 @@ def test_a_trial_that_always_crashes_is_given_up(tmp_path: Path) -> None:
     assert [study_lib.next_step(study, trials) for trials in (1, 2)] == ["end", "train"]
 
 
+@pytest.mark.slow
 def test_a_grid_with_a_point_that_always_crashes_ends(tmp_path: Path) -> None:
     study, points = open_study(tmp_path), []
 
@@ -190,6 +193,7 @@ def test_a_study_older_than_some_fields_resumes(tmp_path: Path) -> None:
         open_study(tmp_path, **{"model.depth": 2})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "message"),
     [
@@ -213,7 +217,7 @@ def test_a_stale_trial_is_retried_with_its_curve(tmp_path: Path) -> None:
     values = study_lib.suggest(trial, SPACE)
     trial.report(0.25, 1)
     study._storage.record_heartbeat(trial._trial_id)
-    for seconds, step in ((study_lib.GRACE_S - 30, "wait"), (study_lib.GRACE_S + 1, "train")):
+    for seconds, step in ((storage.GRACE_S - 30, "wait"), (storage.GRACE_S + 1, "train")):
         age_heartbeats(tmp_path, seconds)
         assert study_lib.next_step(study, 1) == step
     attempt = study.ask()
@@ -226,13 +230,14 @@ def test_a_trial_whose_process_died_before_its_first_heartbeat_is_retried(tmp_pa
     study = open_study(tmp_path)
     values = study_lib.suggest(trial := study.ask(), SPACE)
     assert study_lib.next_step(study, 1) == "wait"
-    assert age_heartbeats(tmp_path, study_lib.GRACE_S + 1) == 1
+    assert age_heartbeats(tmp_path, storage.GRACE_S + 1) == 1
     assert study_lib.next_step(study, 1) == "train"
     attempt = study.ask()
     assert study_lib.origin(study.trials[attempt.number]) == trial.number
     assert study_lib.suggest(attempt, SPACE) == values
 
 
+@pytest.mark.slow
 def test_a_study_leaves_no_open_database(tmp_path: Path) -> None:
     config = fer_jax.load_config("base")
     (tmp_path / "text.db").write_text("plain text, longer than the header of a database would be" * 10)
@@ -241,7 +246,7 @@ def test_a_study_leaves_no_open_database(tmp_path: Path) -> None:
         study = open_study(tmp_path)
         optimize(study, 2)
         study_lib.next_step(study, 4)
-        study_lib.close(study)
+        storage.close(study)
         del study
         with pytest.raises(UserError, match="not a database"):
             study_lib.open_study(f"sqlite:///{tmp_path}/text.db", "s", "tpe", Search(SPACE), config)

@@ -28,7 +28,7 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 from fer_jax import tune
 from fer_jax.core import config as config_lib
 from fer_jax.core.errors import UserError
-from fer_jax.search import study as study_lib
+from fer_jax.search import storage
 from fer_jax.training import checkpoint
 from fer_jax.training.history import EpochRecord
 
@@ -206,7 +206,7 @@ def test_a_stopped_and_killed_trial_resumes_from_its_checkpoint_and_a_hopeless_t
     # As if GRACE_S had passed since the last heartbeat of the killed process.
     with closing(sqlite3.connect(tmp_path / "tune.db")) as database, database:
         query = "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)"
-        database.execute(query, (f"-{study_lib.GRACE_S + 1} seconds",))
+        database.execute(query, (f"-{storage.GRACE_S + 1} seconds",))
     process = start(given, tmp_path / "last")
     assert process.wait(timeout=600) == 0, (tmp_path / "last").read_text()
     for name in ("SIGKILL", "last"):

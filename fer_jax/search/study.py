@@ -7,25 +7,22 @@ the study as a new trial, the retry. A retry has the folder of the first attempt
 
 import math
 import random
-import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import optuna
 import sqlalchemy
 from ml_collections import ConfigDict
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from fer_jax.core import config as config_lib
 from fer_jax.core.errors import UserError
 from fer_jax.search import space as search_space
 from fer_jax.search.space import Search
+from fer_jax.search.storage import open_storage
 
-HEARTBEAT_S, GRACE_S = 10, 60
 MAX_RETRIES = 5  # of one trial: it may be the trial that makes its process crash
 MAX_POINTS = 100_000  # a larger grid is sampled
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -84,7 +81,7 @@ def open_study(url: str, name: str, sampler: str, search: Search, config: Config
     # The samplers have no seed: processes with one seed would begin with the same values.
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     study = optuna.create_study(
-        storage=_open_storage(url),
+        storage=open_storage(url, retry),
         sampler=Grid(search.space) if sampler == "grid" else samplers[sampler](),
         # From epoch grace_epochs on a trial is pruned if its best is below the median of the others at that epoch.
         pruner=optuna.pruners.MedianPruner(search.startup_trials, search.grace_epochs),
@@ -103,59 +100,6 @@ def open_study(url: str, name: str, sampler: str, search: Search, config: Config
         changes = config_lib.differences(stored, identity)
         raise UserError(f"the study {name!r} in this storage is of another search ({changes}); choose another --study")
     return study
-
-
-def _open_storage(url: str) -> RDBStorage:
-    try:
-        address = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
-        raise UserError(
-            f"--storage {url!r} is no database URL: write for example sqlite:///experiments/tune.db"
-        ) from None
-    engine_kwargs: dict[str, Any] = {"pool_pre_ping": True}
-    if address.get_backend_name() == "sqlite":
-        # One process writes at a time; the others wait for it up to this many seconds.
-        engine_kwargs = {"connect_args": {"timeout": 60}}
-        if address.database not in (None, "", ":memory:"):
-            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-            engine_kwargs["poolclass"] = sqlalchemy.pool.NullPool  # a file is closed after each transaction
-
-    def storage() -> RDBStorage:
-        return RDBStorage(
-            url,
-            engine_kwargs=engine_kwargs,
-            heartbeat_interval=HEARTBEAT_S,
-            grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=retry,
-        )
-
-    try:
-        try:
-            return storage()
-        except sqlalchemy.exc.SQLAlchemyError:
-            time.sleep(1)  # perhaps another process was creating the tables at the same moment
-            return storage()
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
-        reason = storage_error(error) or str(error.__cause__ or error)
-        driver = "; for PostgreSQL pip install 'fer_jax[tune]' and write postgresql+psycopg://..."
-        shown = address.render_as_string(hide_password=True)
-        missing = driver * isinstance(error, ImportError)
-        raise UserError(f"--storage {shown} cannot be opened: {reason}{missing}") from None
-
-
-def close(study: optuna.Study) -> None:
-    """Close the study's connections to its database."""
-    study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
-
-
-def storage_error(error: BaseException | None) -> str:
-    """The database's error text on one line, if a database error caused this error; else ""."""
-    reason = ""
-    while error:  # Optuna wraps it
-        if isinstance(error, sqlalchemy.exc.SQLAlchemyError):
-            reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-        error = error.__cause__ or error.__context__
-    return reason
 
 
 def suggest(trial: optuna.Trial, space: Mapping[str, search_space.Dimension]) -> dict[str, Any]:

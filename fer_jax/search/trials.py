@@ -1,11 +1,9 @@
 """The trials of a study: each trains a network with the values that it tries."""
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
-from types import FrameType
 
 import jax
 import optuna
@@ -16,7 +14,9 @@ from fer_jax.core import config as config_lib
 from fer_jax.core import run_folder
 from fer_jax.core.devices import OutOfMemoryError
 from fer_jax.core.errors import DiskError, UserError
+from fer_jax.core.termination import TerminatedError, termination
 from fer_jax.core.text import counted
+from fer_jax.search import storage
 from fer_jax.search import study as study_lib
 from fer_jax.search.space import Search
 from fer_jax.train import DivergenceError, Ending, StopAfter, train
@@ -29,24 +29,6 @@ POLL_S = 2.0  # while other processes train the last trials, or this one
 
 class _InterruptedError(Exception):
     """A signal ended the training of a trial before it had a score."""
-
-
-class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM came while no training was under way that could have been saved."""
-
-
-@contextmanager
-def _termination() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that a trial whose images are still being read is queued for a retry."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _TerminatedError
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def run(
@@ -70,13 +52,14 @@ def run(
     """
     worker = _Worker(study, search, config, folder, trials, say)
     try:
-        with _termination():
+        with termination():  # a trial whose images are still being read is queued for a retry
             worker.work()
-    except _TerminatedError:
+    except TerminatedError:
         worker.signals.append("SIGTERM")
     except Exception as error:
-        if reason := study_lib.storage_error(error):
-            raise UserError(f"the storage failed: {reason}; the same command resumes from there") from None
+        if reason := storage.storage_error(error):
+            remedy = "the same command resumes from there"
+            raise UserError(f"the storage {storage.address(study)} failed: {reason}; {remedy}") from None
         raise
     if not worker.signals:
         return ""
@@ -132,7 +115,7 @@ class _Worker:
         except optuna.TrialPruned:
             raise
         except (_InterruptedError, KeyboardInterrupt) as error:
-            self.signals.append("SIGTERM" if isinstance(error, _TerminatedError) else "SIGINT")
+            self.signals.append("SIGTERM" if isinstance(error, TerminatedError) else "SIGINT")
             study_lib.retry_running(self.study, trial.number, crashed=False)
             raise
         except BaseException:

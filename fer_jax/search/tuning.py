@@ -10,6 +10,7 @@ from fer_jax.core import config as config_lib
 from fer_jax.core.devices import Devices
 from fer_jax.data import folders
 from fer_jax.search import space as search_space
+from fer_jax.search import storage as storage_lib
 from fer_jax.search import study as study_lib
 from fer_jax.search import study_report, trials
 from fer_jax.search.space import Search
@@ -53,7 +54,7 @@ def tune(
             study_report.write(folder, study, search, config, _print)
         return signal_name
     finally:
-        study_lib.close(study)
+        storage_lib.close(study)
 
 
 def check_search(config: ConfigDict, search: Search) -> None:
