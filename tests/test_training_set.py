@@ -45,6 +45,27 @@ def test_drop_repeats_drops_the_duplicates_of_validation_and_test(config: Config
     np.testing.assert_array_equal(examples.target, target[kept])
 
 
+def test_a_fraction_is_a_random_part_that_lies_in_a_larger_one(config: ConfigDict) -> None:
+    everything = training_set.training(config)
+    rows = {image.tobytes(): row for row, image in enumerate(everything.images)}
+
+    def drawn(fraction: float, seed: int) -> np.ndarray:
+        config.data.fraction, config.seed = fraction, seed
+        examples = training_set.training(config)
+        part = np.array([rows[image.tobytes()] for image in examples.images])
+        np.testing.assert_array_equal(examples.target, everything.target[part])
+        return part
+
+    half, quarter = drawn(0.5, 0), drawn(0.25, 0)
+    assert len(half) == round(0.5 * len(everything.images))
+    assert len(quarter) == round(0.25 * len(everything.images))
+    assert {*quarter} < {*half}
+    assert {*half} != {*drawn(0.5, 1)}
+    np.testing.assert_array_equal(drawn(0.5, 0), half)
+    assert 0.4 < np.mean(half < len(everything.images) / 2) < 0.6  # from the whole set
+    assert len(drawn(1.0, 3)) == len(everything.images)
+
+
 def test_digest_depends_on_images_targets_and_their_order(config: ConfigDict) -> None:
     examples = training_set.training(config)
     image, target = examples.images.copy(), examples.target.copy()

@@ -26,6 +26,7 @@ LATER_FIELDS = {
     "augment.mixup": 0.0,
     "data.balance": 0.0,
     "data.drop_repeats": False,
+    "data.fraction": 1.0,
     "data.logit_adjustment": 0.0,
     "data.smoothing": 0.0,
     "data.teacher_share": 0.5,

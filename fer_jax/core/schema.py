@@ -51,6 +51,9 @@ def _data() -> ConfigDict:
     data.teacher_share = 0.5
     # Leave out training images with a duplicate or near-duplicate in validation or test (fer_jax/data/duplicates.py).
     data.drop_repeats = False
+    # The fraction of the training images that is used, drawn by the seed: for learning curves. With one seed a smaller
+    # part lies in a larger one.
+    data.fraction = 1.0
     return data
 
 

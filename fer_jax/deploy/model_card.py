@@ -127,6 +127,8 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
 def _training_data(network: Network) -> str:
     config, last = network.config, network.history[-1]
     dropped = ", without duplicates of validation and test images" if config.data.get("drop_repeats", False) else ""
+    if config.data.get("fraction", 1) < 1:
+        dropped += f", a random part of {config.data.fraction:.1%}"
     return (
         "[FER+](https://arxiv.org/abs/1608.01041) (Barsoum et al. 2016): the training images of FER2013 with the votes "
         f"of annotators, selected by the label mode `{config.data.label_mode}` of `fer_jax/data/labels.py`{dropped}; "

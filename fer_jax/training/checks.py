@@ -104,6 +104,7 @@ RULES: Mapping[str, Rule] = {
     "data.teachers": _tuple_of(lambda item: isinstance(item, str), "names"),
     "data.teacher_share": _number(0, 1),
     "data.drop_repeats": _flag,
+    "data.fraction": _number(0.001, 1),
     "image.size": _multiple(8, 16, 1024),
     "image.normalize": _one_of(augment.NORMALIZATIONS),
     "augment.recipe": _one_of(augment.RECIPES),
