@@ -89,6 +89,14 @@ def stop_requests() -> Iterator[Callable[[], str]]:
     if jax.process_count() > 1:
         yield agreed
         return
+    with recorded_signals() as signal_name:
+        yield signal_name
+
+
+@contextmanager
+def recorded_signals() -> Iterator[Callable[[], str]]:
+    """The same for one process, which does not need jax's devices."""
+    received = ""
 
     def record(number: int, frame: FrameType | None) -> None:
         nonlocal received

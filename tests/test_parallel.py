@@ -1,0 +1,59 @@
+"""A sweep in several processes: their lines, the end of the time, failures, and a real sweep of two runs."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+from fer_jax import sweep
+from fer_jax.core.errors import UserError
+from fer_jax.search import parallel
+
+SAVES = """
+import signal, sys, time
+def save(*_):
+    print("saved", flush=True)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+print("training", flush=True)
+time.sleep(600)
+"""
+
+
+def supervised(code: str, processes: int, minutes: float = 0) -> list[str]:
+    lines: list[str] = []
+    assert parallel.supervise([sys.executable, "-c", code], processes, minutes, lines.append) == ""
+    return lines
+
+
+def test_lines_have_the_number_of_their_process_and_the_gpu_is_shared() -> None:
+    code = f"import os; print(os.environ[{parallel.MEMORY!r}])"
+    assert sorted(supervised(code, 3)) == ["1: 0.300", "2: 0.300", "3: 0.300"]
+    assert supervised(code, 1) == ["0.900"]
+
+
+@pytest.mark.slow
+def test_processes_save_when_the_time_is_over() -> None:
+    lines = supervised(SAVES, 2, minutes=0.05)
+    assert sorted(lines[:2]) == ["1: training", "2: training"]
+    assert lines[2] == "0.05 minutes are over: the runs are saved"
+    assert sorted(lines[3:]) == ["1: saved", "2: saved"]
+
+
+def test_a_process_that_fails_is_an_error() -> None:
+    with pytest.raises(UserError, match="2 of 2 processes failed"):
+        supervised("print('error: no data'); raise SystemExit(1)", 2)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_end_in_one_table(
+    sample_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    override = f"--config.data.dir={sample_dir}"
+    arguments = ["--config", "tests/quick.py", "--seeds", "0", "1", "--workdir", str(tmp_path), override]
+    assert sweep.main([*arguments, "--parallel", "2"]) == 0
+    with (tmp_path / "results.csv").open() as file:
+        assert sorted(row["seed"] for row in csv.DictReader(file)) == ["0", "1"]
+    lines = capsys.readouterr().out.splitlines()
+    assert {line[:3] for line in lines if "epoch 1/1" in line} == {"1: ", "2: "}
