@@ -5,7 +5,7 @@ The side effects of training are here, in `fer_jax.training.checkpoint` and in `
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,23 +15,24 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from fer_jax import inference
 from fer_jax.core import atomic, provenance, run_folder
 from fer_jax.core import config as config_lib
 from fer_jax.core.devices import Devices, memory_errors
 from fer_jax.core.errors import UserError
 from fer_jax.core.runtime import stop_requests
-from fer_jax.data import batching, folders, labels, training_set
-from fer_jax.data.batching import Batch, Examples
-from fer_jax.inference import teachers
+from fer_jax.data import training_set
+from fer_jax.data.batching import Batch
+from fer_jax.data.training_set import Inputs
+from fer_jax.inference import initial_weights, teachers
 from fer_jax.models import registry
 from fer_jax.reporting.event_log import EventLog
-from fer_jax.training import checkpoint, early_stopping, setup, train_step
+from fer_jax.training import checkpoint, early_stopping, restoring, setup, train_step
 from fer_jax.training import history as history_lib
 from fer_jax.training import metrics as metrics_lib
 from fer_jax.training import progress as progress_lib
 from fer_jax.training.checkpoint import Progress
 from fer_jax.training.checks import check, check_sources
+from fer_jax.training.epoch import StepFunction, check_finite, train_steps
 from fer_jax.training.history import SCALARS, EpochRecord, best_record
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.progress import Clock, EpochProgress
@@ -40,7 +41,6 @@ from fer_jax.training.train_step import TrainState
 
 Say = Callable[[str], None]
 StopAfter = Callable[[EpochRecord], bool]
-StepFunction = Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics]]
 
 HISTORY = "history.csv"  # in the run folder
 
@@ -51,10 +51,6 @@ def _print(line: str) -> None:
 
 def _never(record: EpochRecord) -> bool:
     return False
-
-
-class DivergenceError(UserError):
-    """Loss or gradient became non-finite."""
 
 
 class Ending(NamedTuple):
@@ -69,15 +65,6 @@ class Ending(NamedTuple):
         return self.how != "interrupted"
 
 
-class _Inputs(NamedTuple):
-    """The data of a run."""
-
-    training: Examples
-    valid: Examples
-    digest: str  # of both
-    steps_per_epoch: int
-
-
 class _Run(NamedTuple):
     """Everything that stays the same while a run trains."""
 
@@ -85,7 +72,7 @@ class _Run(NamedTuple):
     folder: Path
     devices: Devices
     parts: Parts
-    inputs: _Inputs
+    inputs: Inputs
     manager: ocp.CheckpointManager
     say: Say
     stop_after: StopAfter
@@ -122,13 +109,16 @@ def train(config: ConfigDict, folder: Path, say: Say = _print, stop_after: StopA
         UserError: config, data or folder cannot be used.
     """
     devices = _check(config, folder)
-    inputs, initial = _read_inputs(config)
+    with ThreadPoolExecutor(1) as pool:  # compiling the initial state takes as long as reading the images
+        initializing = pool.submit(setup.create_train_state, config)
+        inputs = training_set.read(config)
+        initial = initializing.result()
     parts = setup.build(config, inputs.steps_per_epoch)
     if not devices.first:  # one process speaks for all
         say = _drop
     with checkpoint.disk_errors(folder), run_folder.claim(folder, config, devices.first):
         tree = {"state": initial, "totals": metrics_lib.zeros()}
-        manager, saved = checkpoint.resume(folder, tree, devices.replicated, say)
+        manager, saved = restoring.resume(folder, tree, devices.replicated, say)
         with closing(manager):
             run = _Run(config, folder, devices, parts, inputs, manager, say, stop_after)
             position = _resumed(run, saved) if saved else _first_position(run, tree)
@@ -150,33 +140,19 @@ def _check(config: ConfigDict, folder: Path) -> Devices:
     return devices
 
 
-def _read_inputs(config: ConfigDict) -> tuple[_Inputs, TrainState]:
-    """The data, and the initial state, which is computed at the same time."""
-    with ThreadPoolExecutor(1) as pool:  # compiling it takes as long as reading the images
-        initial = pool.submit(setup.create_train_state, config)
-        training = training_set.training(config)
-        valid = batching.select(folders.load(config.data.dir, "valid"), "majority")
-        digest = training_set.digest(training, valid)
-    steps_per_epoch = len(training.images) // config.train.batch_size
-    if steps_per_epoch == 0 or len(valid.images) == 0:
-        raise UserError(
-            f"{config.data.dir} gives {len(training.images)} training and {len(valid.images)} validation images; "
-            f"train.batch_size={config.train.batch_size} needs at least as many training images, and one to validate"
-        )
-    return _Inputs(training, valid, digest, steps_per_epoch), initial.result()
-
-
 def _first_position(run: _Run, tree: dict[str, Any]) -> _Position:
     """The start of a new run."""
     if run.config.train.init_from:
-        variables = _with_training_classes(run, _initial_variables(run.config))
+        variables = initial_weights.restore(run.config)
+        if not run.config.data.teachers:  # teachers' predictions have all classes
+            variables = initial_weights.without_absent_classes(variables, run.inputs.training.target, run.say)
         tree = {**tree, "state": setup.create_train_state(run.config, variables)}
     tree = run.devices.replicate(tree)
     code = [{**provenance.code_version(), "from_step": 0}]
     return _Position(tree["state"], tree["totals"], 0, [], code, resumed=False)
 
 
-def _resumed(run: _Run, saved: checkpoint.Restored) -> _Position:
+def _resumed(run: _Run, saved: restoring.Restored) -> _Position:
     """The position of a checkpoint; a UserError if its config or its data are others."""
     config, progress = run.config, saved.progress
     if progress.config is not None:
@@ -195,33 +171,6 @@ def _resumed(run: _Run, saved: checkpoint.Restored) -> _Position:
     if not code or {name: code[-1].get(name) for name in version} != version:
         code.append({**version, "from_step": saved.step})
     return _Position(saved.tree["state"], saved.tree["totals"], saved.step, progress.history, code, resumed=True)
-
-
-def _initial_variables(config: ConfigDict) -> Any:
-    """The weights of `train.init_from`; UserError unless its network is the network of this config."""
-    network = inference.restore(config.train.init_from, "best")
-    independent = ("dropout", "dtype", "stochastic_depth")  # the weights do not depend on these fields
-    theirs, ours = (
-        {
-            "model": {name: value for name, value in fields["model"].items() if name not in independent},
-            "image": fields["image"],
-        }
-        for fields in map(config_lib.as_json, (network.config, config))
-    )
-    if theirs != ours:
-        differences = config_lib.differences(theirs, ours)
-        raise UserError(f"train.init_from={config.train.init_from} holds another network ({differences})")
-    return network.variables
-
-
-def _with_training_classes(run: _Run, variables: Any) -> Any:
-    """The initial weights, without the classes that no training target has: they would only be predicted by error."""
-    absent = run.inputs.training.target.sum(axis=0) == 0
-    if run.config.data.teachers or not absent.any():  # teachers' predictions have all classes
-        return variables
-    names = ", ".join(emotion for emotion, missing in zip(labels.EMOTIONS, absent, strict=True) if missing)
-    run.say(f"no training image of {names}: the network does not predict them")
-    return registry.without_classes(variables, absent)
 
 
 def _train_epochs(run: _Run, position: _Position) -> Ending:
@@ -292,47 +241,12 @@ def _train_epoch(
     title = f"epoch {len(position.history) + 1}/{options.epochs}"
     steps_left = (options.epochs - len(position.history)) * steps
     with closing(EpochProgress(title, steps, steps_left, options.batch_size, run.devices.first)) as progress:
-        state, totals, signal = _train_steps(position, calls, step_function, stop, clock, progress)
-    _check_finite(totals, run.manager)
+        done = position.step % steps
+        state, totals, signal = train_steps(
+            position.state, position.totals, done, calls, step_function, stop, clock, progress
+        )
+    check_finite(totals, run.manager)
     return position._replace(state=state, totals=totals, step=int(state.step)), signal
-
-
-def _train_steps(
-    position: _Position,
-    calls: Iterator[Batch],
-    step_function: StepFunction,
-    stop: Callable[[], str],
-    clock: Clock,
-    progress: EpochProgress,
-) -> tuple[TrainState, Metrics, str]:
-    """The state and the epoch's metrics after its last step, or after the step at which a signal came, and its name."""
-    state, totals = position.state, position.totals
-    signal, alone = "", jax.process_count() == 1
-    done = position.step % progress.steps
-    while done < progress.steps:
-        batches = clock.wait_for(calls)
-        if compiles := clock.compiles(batches):
-            jax.block_until_ready(totals)
-            clock.tick(done)
-        with progress.note("compiling") if compiles else nullcontext():
-            finished, previous = done, totals
-            state, totals = step_function(state, totals, batches)
-            done += len(batches.mask)
-            if compiles:
-                finished, previous = done, totals
-            # One call stays in flight, so the device is busy while the host works.
-            jax.block_until_ready(previous)
-        clock.tick(finished, counts=not compiles)
-        if progress.due() and int(previous.steps):
-            # Several processes must stop at the same step: they do so at the end of the epoch.
-            if alone and int(previous.bad_step) != metrics_lib.NEVER:
-                break
-            progress.show(finished, metrics_lib.summary(previous), clock.images_per_s())
-        if signal := stop():
-            break
-    jax.block_until_ready(totals)
-    clock.tick(done)
-    return state, totals, signal
 
 
 def _finish_epoch(run: _Run, position: _Position, valid: Metrics, clock: Clock, events: EventLog) -> _Position:
@@ -391,14 +305,3 @@ def _about(run: _Run, state: TrainState) -> str:
 def _scalars(metrics: Metrics) -> dict[str, float]:
     summary = metrics_lib.summary(metrics)
     return {name: summary[name] for name in SCALARS}
-
-
-def _check_finite(totals: Metrics, manager: ocp.CheckpointManager) -> None:
-    if (bad := int(totals.bad_step)) != metrics_lib.NEVER:
-        manager.wait_until_finished()
-        latest = manager.latest_step()
-        kept = "no checkpoint was written yet" if latest is None else f"the checkpoint of step {latest} is kept"
-        raise DivergenceError(
-            f"loss or gradient is not finite at step {bad}; {kept}; lower "
-            "optim.learning_rate or set optim.clip_norm, in another --workdir"
-        )

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 import fer_jax
 from fer_jax.core.devices import Devices
-from fer_jax.training import checkpoint, setup
+from fer_jax.training import checkpoint, restoring, setup
 
 # The network of all tests. Nothing smaller compiles noticeably faster.
 TINY = {"name": "resnet_tiny", "width": 0.125, "depth": 0}
@@ -47,9 +47,9 @@ def interrupt(after: str | tuple[str, ...] = "epoch 1", by: int = signal.SIGTERM
     return listen
 
 
-def restored(config: ConfigDict, run: Path, which: str = "latest") -> checkpoint.Restored:
+def restored(config: ConfigDict, run: Path, which: str = "latest") -> restoring.Restored:
     """The latest or best checkpoint of a run."""
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
-        saved = checkpoint.restore(manager, which, setup.checkpoint_tree(config), Devices().replicated)
+        saved = restoring.restore(manager, which, setup.checkpoint_tree(config), Devices().replicated)
     assert saved is not None
     return saved

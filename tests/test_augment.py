@@ -98,6 +98,7 @@ def published_plane_removal(x: np.ndarray) -> np.ndarray:
     return (residual / deviation if deviation > 1e-6 else residual).reshape(x.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("recipe", "normalize"),
@@ -130,6 +131,7 @@ def test_renderers_equal_the_definition(recipe: str, normalize: str, size: int) 
             np.testing.assert_allclose(pixels[..., 0], slow_erase(expected, erased), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("normalize", augment.NORMALIZATIONS)
 def test_renderers_are_equal_on_many_images(recipe: str, normalize: str) -> None:
@@ -176,13 +178,6 @@ def test_identity_keeps_every_pixel(render) -> None:
     images = noise(50)
     rendered = render(images, augment.identity(50, 48), size=48, normalize="scale")
     np.testing.assert_allclose(rendered[..., 0], images / 127.5 - 1, rtol=0, atol=1.5e-7)  # the precision of f32 near 1
-
-
-@pytest.mark.parametrize("normalize", augment.NORMALIZATIONS)
-def test_unmoved_equals_the_identity(normalize: str) -> None:
-    images = np.random.default_rng(3).integers(0, 256, (5, 48, 48), dtype=np.uint8)
-    expected = augment.render(images, augment.identity(5, 48), size=48, normalize=normalize)
-    np.testing.assert_allclose(jax.jit(partial(augment.unmoved, normalize=normalize))(images), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [96, 64, 24])
@@ -251,6 +246,7 @@ def test_blur_equals_scipy(render, weight: float) -> None:
     assert abs(expected - image[0]).max() > 20  # the blur changes the image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("render", RENDERERS)
 @pytest.mark.parametrize("normalize", augment.NORMALIZATIONS)
 def test_gamma_1_and_blur_0_change_nothing(render, normalize: str) -> None:
@@ -262,6 +258,7 @@ def test_gamma_1_and_blur_0_change_nothing(render, normalize: str) -> None:
     np.testing.assert_allclose(render(images, neutral, size=48, normalize=normalize), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("render", RENDERERS)
 @pytest.mark.parametrize("size", [48, 37])
 def test_flat_images_stay_flat(render, size: int) -> None:
@@ -305,6 +302,7 @@ def test_erased_rectangles_have_the_documented_frequency_area_shape_and_position
         assert abs(position.std() - 1 / math.sqrt(12)) < 0.02
 
 
+@pytest.mark.slow
 def test_rendering_under_vmap_and_scan() -> None:
     images = noise(12).reshape(3, 4, 48, 48)
     drawn = augment.sample(np.random.default_rng(0), 12, "photo", 37, erase=0.5)

@@ -95,6 +95,7 @@ def test_batches_replay_from_any_step_and_are_split_between_processes(
         assert_equal(joined, whole[step])
 
 
+@pytest.mark.slow
 def test_host_and_device_rendering_give_the_same_images() -> None:
     examples = noise(16)
     host = take(2, examples)

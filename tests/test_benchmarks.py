@@ -18,6 +18,7 @@ def record(question: str, method: str, images_per_s: float, **fields: object) ->
     return {"what": question, "how": method, "images_per_s": images_per_s, "spread": [1.0, 2.0]} | fields
 
 
+@pytest.mark.slow
 def test_all_scripts_run_by_path_from_the_root_and_have_a_help() -> None:
     helps = {
         script: subprocess.Popen(
@@ -32,6 +33,7 @@ def test_all_scripts_run_by_path_from_the_root_and_have_a_help() -> None:
         assert f"python benchmarks/{script}" in text  # an example
 
 
+@pytest.mark.slow
 def test_a_script_reports_what_it_lacks_in_one_line(tmp_path: Path) -> None:
     for script, arguments, expected in (
         ("compare.py", ["--torch-python", str(tmp_path / "python")], ".venv-bench/installed"),

@@ -49,6 +49,7 @@ def test_reliability_makes_the_calibration_error() -> None:
     assert metrics_lib.compute(predictions(log_probs, label))["ece"] < 0.03  # labels are drawn from these probabilities
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distortion", [0.3, 1.0, 2.5])
 def test_the_temperature_undoes_a_distortion(distortion: float) -> None:
     log_probs, label = calibrated_model(np.random.default_rng(1), 20_000)

@@ -13,7 +13,7 @@ import pytest
 
 from fer_jax.core.devices import Devices
 from fer_jax.core.errors import DiskError, UserError
-from fer_jax.training import checkpoint, packing
+from fer_jax.training import checkpoint, packing, restoring
 from fer_jax.training.checkpoint import DamagedError, Progress
 from fer_jax.training.history import SCALARS, EpochRecord
 
@@ -39,9 +39,10 @@ def save_all(run: Path, accuracies: dict[int, float | None]) -> None:
 
 def restore(run: Path, which: str, like=LIKE):
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
-        return checkpoint.restore(manager, which, like, Devices().replicated)
+        return restoring.restore(manager, which, like, Devices().replicated)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("accuracies", "best", "kept"),
     [
@@ -135,7 +136,7 @@ def test_packed_vectors_of_other_names_are_refused(tmp_path: Path) -> None:
 def resume(run: Path) -> tuple[int | None, list[str]]:
     """The step from which a run would go on, and the lines that it prints."""
     lines: list[str] = []
-    manager, saved = checkpoint.resume(run, LIKE, Devices().replicated, lines.append)
+    manager, saved = restoring.resume(run, LIKE, Devices().replicated, lines.append)
     manager.close()
     return saved.step if saved else None, lines
 
@@ -184,6 +185,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_training_goes_back_to_the_newest_undamaged_checkpoint(tmp_path: Path, damage: str, capfd) -> None:
@@ -217,8 +219,11 @@ def test_training_goes_back_to_the_newest_undamaged_checkpoint(tmp_path: Path, d
 def test_an_array_that_changed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the storage had returned other numbers without an error."""
     save_all(tmp_path, {1: 0.9})
-    digests = checkpoint._digests
-    monkeypatch.setattr(checkpoint, "_digests", lambda saved: digests({**saved, "w": saved["w"].at[0, 0].add(1e-6)}))
+
+    def other_digests(saved):
+        return checkpoint.array_digests({**saved, "w": saved["w"].at[0, 0].add(1e-6)})
+
+    monkeypatch.setattr(restoring, "array_digests", other_digests)
     with pytest.raises(DamagedError, match=r"is damaged \(the array w has changed\)"):
         restore(tmp_path, "latest")
 
@@ -237,7 +242,7 @@ def test_without_an_undamaged_checkpoint_a_run_starts_again_and_nothing_is_delet
 def test_a_checkpoint_of_another_network_is_not_moved(tmp_path: Path) -> None:
     save_all(tmp_path, {1: 0.9, 2: 0.5})
     with pytest.raises(UserError, match="bias is missing; if another version"):
-        checkpoint.resume(tmp_path, {**LIKE, "bias": LIKE["w"]}, Devices().replicated, print)
+        restoring.resume(tmp_path, {**LIKE, "bias": LIKE["w"]}, Devices().replicated, print)
     assert not (tmp_path / "damaged").exists()
 
 
@@ -262,8 +267,8 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read_is_no_damage(
             raise FileNotFoundError
         return read(manager, step, *rest)
 
-    read = checkpoint._restore
-    monkeypatch.setattr(checkpoint, "_restore", replaced)
+    read = restoring._restore
+    monkeypatch.setattr(restoring, "_restore", replaced)
     assert restore(tmp_path, "latest").step == 1
 
 
@@ -299,18 +304,18 @@ def test_a_damaged_checkpoint_gets_one_line(tmp_path: Path) -> None:
 def test_the_history_is_that_of_the_latest_readable_checkpoint(tmp_path: Path) -> None:
     save_all(tmp_path, {1: 0.9, 2: 0.5})
     with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
-        assert checkpoint.history(manager) == [record(2)]
+        assert restoring.history(manager) == [record(2)]
     for file in (tmp_path / "checkpoints" / "step_2" / "progress").iterdir():
         file.write_text('{"history": [2')
     with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
-        assert checkpoint.history(manager) == [record(1)]
+        assert restoring.history(manager) == [record(1)]
         assert restore(tmp_path, "best").step == 1
     with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
         manager.all_steps()
         shutil.rmtree(tmp_path / "checkpoints" / "step_2")  # as the process that trains may do meanwhile
-        assert checkpoint.history(manager) == [record(1)]
+        assert restoring.history(manager) == [record(1)]
         shutil.rmtree(tmp_path / "checkpoints" / "step_1" / "progress")
-        assert checkpoint.history(manager) == []
+        assert restoring.history(manager) == []
 
 
 def test_progress_of_another_version_is_read_or_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

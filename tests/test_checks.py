@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.core import config, run_folder, schema, shipped
 from fer_jax.core.errors import UserError
-from fer_jax.search import sweep
+from fer_jax.search import sweep_plan
 from fer_jax.training import checks, setup
 
 
@@ -40,11 +40,12 @@ def test_every_field_has_a_rule_that_its_neutral_value_obeys() -> None:
 @pytest.mark.parametrize("name", shipped.configs())
 def test_a_shipped_config_builds(name: str) -> None:
     loaded = config.load(name)
-    for variant in sweep.variants(name, loaded).values():
+    for variant in sweep_plan.variants(name, loaded).values():
         checks.check(variant)
     setup.build(loaded, steps_per_epoch=10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf, np.ones(3), len, Path("faces"), None, b"x", 1j])
 def test_a_value_that_json_cannot_hold_is_refused_by_name(value) -> None:
     for field in checks.RULES:

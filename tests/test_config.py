@@ -173,6 +173,7 @@ def write(request: pytest.FixtureRequest, tmp_path: Path):
     return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

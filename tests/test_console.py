@@ -35,6 +35,7 @@ def run(arguments: list[str], stdout: int, **environment: str) -> subprocess.Com
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_name_on_any_terminal(tmp_path: Path, csvs: tuple[Path, Path], name: str, encoding: str) -> None:

@@ -43,6 +43,7 @@ def test_photographs(astronaut: Image.Image) -> None:
     assert_one(Image.fromarray(data.camera()), CAMERAMAN, 0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [20, 40, 400, 1600])
 def test_faces_of_any_size(astronaut: Image.Image, side: int) -> None:
     factor = side / 113

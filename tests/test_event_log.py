@@ -26,6 +26,7 @@ def read(run: Path) -> EventAccumulator:
     return EventAccumulator(str(run), {"images": 0, "scalars": 0}).Reload()  # 0: all of them; few are the default
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "drawn"), [(0.5, [1, 5]), (10.0, [1, 5]), (11.0, [1, 4, 5]), (31.0, [1, 2, 3, 4, 5])]
 )
@@ -72,6 +73,7 @@ def test_train_and_valid_share_the_charts_that_come_first(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_replaces_what_was_logged_after_its_checkpoint(tmp_path: Path) -> None:
     for history, epochs in (([], (1, 2, 3)), ([record(1)], (2,))):
         events = event_log.EventLog(tmp_path, history, active=True)

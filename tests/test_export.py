@@ -1,5 +1,6 @@
 """Networks as ONNX files, evaluated by onnx's reference implementation in numpy, which is independent of JAX."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,11 +19,11 @@ from fer_jax.core import run_folder
 from fer_jax.core.errors import UserError
 from fer_jax.data import augment
 from fer_jax.data.labels import EMOTIONS
-from fer_jax.deploy import onnx_export, onnx_graph
+from fer_jax.deploy import onnx_convert, onnx_export, onnx_input
 from fer_jax.inference import weights
 from fer_jax.inference.network import Network
 from fer_jax.inference.weights import Weights
-from fer_jax.models import registry
+from fer_jax.models import pooling, registry
 from fer_jax.training.history import EpochRecord
 from fer_jax.training.network import build_network
 from tests.small_runs import tiny_config
@@ -61,12 +62,14 @@ def evaluate(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [
         {"model__name": "small"},
         {"model__name": "full", "model__antialias": True, "model__squeeze_excite": True},
         {"model__name": "emotion_cnn"},  # wide enough for Winograd's method, a variant for CPUs; LayerNorm
+        {"model__name": "small", "image__size": 64, "image__normalize": "ferplus"},  # as vgg13
     ],
 )
 def test_an_exported_network_predicts_as_the_network_does(fields: dict[str, Any], tmp_path: Path) -> None:
@@ -74,14 +77,17 @@ def test_an_exported_network_predicts_as_the_network_does(fields: dict[str, Any]
     model = onnx_export.to_onnx(restored)
     for count in (1, 3):  # any number of images
         images = noise(count)
-        inputs = augment.render(images, augment.identity(count, 48), size=48, normalize="scale")
+        size, normalize = restored.config.image.size, restored.config.image.normalize
+        inputs = augment.render(images, augment.identity(count, size), size=size, normalize=normalize)
         logits = jax.jit(partial(restored.parts.model.apply, train=False))(restored.variables, inputs)
         np.testing.assert_allclose(evaluate(model, images), jax.nn.softmax(logits), atol=2e-5)
         probabilities = evaluate(model, images)
         assert probabilities.dtype == np.float32
         assert np.ptp(probabilities) > 0.02
-    kinds = {node.op_type for node in model.graph.node}
+    kinds = operators(model)
     assert "Conv" in kinds
+    assert "Slice" not in kinds
+    assert kinds["Transpose"] <= (5 if restored.config.image.size > 48 else 2)  # of the image alone
     assert "Reciprocal" not in kinds or fields["model__name"] == "emotion_cnn"  # BatchNorm's is a constant
 
 
@@ -106,14 +112,24 @@ CASES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
+def converted(function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...] = (6, 4)) -> onnx.ModelProto:
+    image = jax.ShapeDtypeStruct(shape, np.float32)
+    return onnx_convert.convert(lambda weights, x: function(x), {}, image, ("x", "y"))
+
+
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_rule_computes_what_the_primitive_computes(name: str) -> None:
-    model = onnx_graph.convert(CASES[name], jax.ShapeDtypeStruct((6, 4), np.float32), ("x", "y"))
+    model = converted(CASES[name])
     for count in (1, 3):
         x = np.random.default_rng(count).normal(size=(count, 6, 4)).astype(np.float32)
         np.testing.assert_allclose(evaluate(model, x), CASES[name](x), rtol=1e-5, atol=1e-5)
     if name == "by platform":
-        assert {node.op_type for node in model.graph.node} == {"Mul", "Identity"}  # not the variant for CPUs
+        assert operators(model) == {"Mul": 1, "Identity": 1}  # not the variant for CPUs
 
 
 @pytest.mark.parametrize(
@@ -139,19 +155,63 @@ def test_every_rule_computes_what_the_primitive_computes(name: str) -> None:
 )
 def test_an_operation_without_a_rule_gets_one_line(function: Callable[[jax.Array], jax.Array]) -> None:
     with pytest.raises(UserError, match="cannot be exported: there is no rule for") as error:
-        onnx_graph.convert(function, jax.ShapeDtypeStruct((6, 4), np.float32), ("x", "y"))
+        converted(function)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [({"image__size": 64}, "its input has 64x64 pixels, not 48x48"), ({"image__normalize": "ferplus"}, "no rule for")],
-)
-def test_input_of_another_size_or_normalisation_gets_one_line(
-    fields: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=message):
-        onnx_export.to_onnx(network(tmp_path, model__name="small", **fields))
+def convolution(x: jax.Array) -> jax.Array:
+    kernel = jnp.sin(jnp.arange(3 * 3 * 4 * 4.0)).reshape(3, 3, 4, 4)
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+# Functions of images [N, 9, 8, 4], with the operators between the transpositions of input and output.
+numbers = np.linspace(-1, 2, 4, dtype=np.float32)
+FUSED: dict[str, tuple[Callable[[jax.Array], jax.Array], dict[str, int]]] = {
+    "normalisation": (
+        lambda x: jax.nn.relu((convolution(x) - numbers) * (numbers + 1) + numbers),
+        {"Conv": 1, "Relu": 1},
+    ),
+    "two uses of a convolution": (
+        lambda x: convolution(x) * numbers + convolution(x),
+        {"Conv": 2, "Add": 1},
+    ),
+    "a number for each pixel": (lambda x: convolution(x) + jnp.arange(8.0)[:, None], {"Conv": 1, "Add": 1}),
+    "maximum of four": (lambda x: pooling.max_pool_2x2(convolution(x)), {"Conv": 1, "MaxPool": 1}),
+    "maximum and blur": (lambda x: pooling.max_blur_pool(convolution(x)), {"Conv": 2, "MaxPool": 1, "Pad": 1}),
+    "maximum of three": (
+        lambda x: jnp.maximum(jnp.maximum((y := convolution(x))[:, :-1:2, ::2], y[:, 1::2, ::2]), y[:, :-1:2, 1::2]),
+        {"Conv": 1, "Slice": 1, "MaxPool": 1, "Max": 1},
+    ),
+    "maximum of the end": (
+        lambda x: jnp.maximum((y := convolution(x))[:, 1:-1], y[:, 2:]),
+        {"Conv": 1, "Slice": 2, "Max": 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_operations_are_joined_and_axes_keep_their_order(name: str) -> None:
+    function, expected = FUSED[name]
+    model = converted(function, (9, 8, 4))
+    x = np.random.default_rng(1).normal(size=(3, 9, 8, 4)).astype(np.float32)
+    np.testing.assert_allclose(evaluate(model, x), function(jnp.asarray(x)), rtol=1e-4, atol=1e-4)
+    assert operators(model) - Counter(Identity=1) == {"Transpose": 2, **expected}
+
+
+def test_a_dense_layer_is_one_operator_and_a_mean_too() -> None:
+    kernel = np.sin(np.arange(12, dtype=np.float32)).reshape(4, 3)
+    model = converted(lambda x: (x.mean(axis=1) @ kernel + numbers[:3]) * 2)
+    x = np.random.default_rng(1).normal(size=(3, 6, 4)).astype(np.float32)
+    np.testing.assert_allclose(evaluate(model, x), 2 * (x.mean(axis=1) @ kernel + numbers[:3]), atol=1e-5)
+    assert operators(model) == {"ReduceMean": 1, "Gemm": 1, "Identity": 1}
+
+
+@pytest.mark.parametrize("normalize", augment.NORMALIZATIONS)
+@pytest.mark.parametrize("size", [48, 64, 41])
+def test_the_input_equals_the_rendering_of_an_image_as_it_is(normalize: str, size: int) -> None:
+    images = np.concatenate([noise(3), np.sort(noise(2), axis=1), np.full((1, 48, 48), 7, np.uint8)])
+    expected = augment.render(images, augment.identity(6, size), size=size, normalize=normalize)
+    np.testing.assert_allclose(onnx_input.rendered(jnp.asarray(images), size, normalize), expected, atol=2e-5)
 
 
 def test_a_file_that_predicts_something_else_is_refused(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_every_form_of_an_image(reader: Reader, two: np.ndarray, tmp_path: Path)
         assert reader.detect(form) == expected
 
 
+@pytest.mark.slow
 def test_many_images(reader: Reader, two: np.ndarray, tmp_path: Path) -> None:
     empty = np.full((60, 80, 3), 90, np.uint8)
     assert reader.detect(empty) == []

@@ -56,6 +56,7 @@ def by_hand(network: Network, images: np.ndarray) -> np.ndarray:
     return log_softmax(pixels @ network.variables["params"]["w"].astype(np.float64), axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 7, 8])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 8, 9, 100])
 def test_every_image_is_predicted_once_and_in_order(count: int, batch_size: int) -> None:
@@ -94,6 +95,7 @@ def saved_run(run: Path) -> list[Any]:
     return states
 
 
+@pytest.mark.slow
 def test_a_network_is_restored_from_its_run_folder_alone(tmp_path: Path) -> None:
     best, latest = saved_run(tmp_path)
     for which, step, state in (("best", 4, best), ("latest", 8, latest)):

@@ -64,6 +64,7 @@ class PlainEmotionCNN(nn.Module):
         return nn.Dense(8, name="logits")(x)
 
 
+@pytest.mark.slow
 def test_emotion_cnn_equals_a_plain_flax_one() -> None:
     sizes = {"widths": (3, 4, 5, 6, 7), "dense": (8, 9)}  # smaller than the real ones
     model = EmotionCNN(**sizes)
@@ -89,6 +90,7 @@ def test_emotion_cnn_equals_a_plain_flax_one() -> None:
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_gives_float32_logits_close_to_float32_ones() -> None:
     model = registry.create_model("resnet_tiny", 0.5, "float32")
     weights = registry.init(model, 0, 48)
@@ -112,6 +114,7 @@ def test_weights_and_logits_stay_float32_in_bfloat16(name: str) -> None:
     assert (logits.shape, logits.dtype) == ((4, 8), jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registry.PARAMETERS)
 @pytest.mark.parametrize("size", [16, 24, 48, 56, 64])
 def test_sides_may_be_multiples_of_8(name: str, size: int) -> None:
@@ -122,6 +125,7 @@ def test_sides_may_be_multiples_of_8(name: str, size: int) -> None:
         assert jax.eval_shape(partial(model.apply, train=False), variables, images).shape == (2, 8)
 
 
+@pytest.mark.slow
 def test_space_to_depth_turns_a_patch_into_one_pixel() -> None:
     model = ResNet(widths=(4,), blocks=(0,))
     x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
@@ -138,6 +142,7 @@ def test_space_to_depth_turns_a_patch_into_one_pixel() -> None:
     np.testing.assert_array_equal(inputs[0][0, 1, 1], [10, 11, 14, 15])
 
 
+@pytest.mark.slow
 def test_dropout_works_in_training_only() -> None:
     model = ResNet(widths=(4,), blocks=(0,), dropout=0.5)
     weights = registry.init(model, 0, 8)
@@ -265,6 +270,7 @@ def test_the_checks_refuse_unknown_models_and_dtypes(field: str, value: str) -> 
         checks.check(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet_tiny", "emotion_cnn", "vgg13"])
 def test_absent_classes_lose_their_probability_and_the_others_keep_their_ratios(name: str) -> None:
     model = registry.create_model(name, dropout=0.0, dtype="float32")

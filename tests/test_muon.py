@@ -54,6 +54,7 @@ def test_zeros_stay_zeros() -> None:
     np.testing.assert_array_equal(step, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_steps_equal_the_orthogonalised_momentum_by_hand_and_optax(nesterov: bool) -> None:
     rng = np.random.default_rng(3)

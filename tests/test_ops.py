@@ -47,6 +47,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_conv3x3_equals_the_lax_convolution(shape):
     b, h, w, c_in, c_out = shape
@@ -65,6 +66,7 @@ def test_winograds_method_is_used_in_wide_layers_on_small_maps():
     assert (lax_convolutions(6, 128), lax_convolutions(6, 32), lax_convolutions(16, 128)) == (0, 3, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "channels"), [(24, 16), (6, 128)])
 def test_conv3x3_in_bfloat16_sums_in_float32(side, channels):
     x, kernel, dy = (
@@ -80,6 +82,7 @@ def test_conv3x3_in_bfloat16_sums_in_float32(side, channels):
     assert_close(actual, [a.astype(jnp.bfloat16) for a in expected], 2**-8)
 
 
+@pytest.mark.slow
 def test_conv3x3_inside_scan_equals_the_lax_convolution():
     x, kernels = normal(0, 4, 6, 6, 128), normal(1, 3, 3, 3, 128, 128) / 128
 
@@ -89,6 +92,7 @@ def test_conv3x3_inside_scan_equals_the_lax_convolution():
     assert_close([jax.jit(jax.grad(loss(conv3x3)))(kernels)], [jax.grad(loss(lax_conv))(kernels)], 5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "width"), [(24, 16), (12, 128)])
 def test_gradients_of_a_batch_spread_over_devices(side, width):
     assert jax.device_count() == 2  # see conftest.py
@@ -106,6 +110,7 @@ def test_gradients_of_a_batch_spread_over_devices(side, width):
     assert_close(jax.jit(gradient)(sharded, *replicated), expected, 5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
 def test_conv3x3_module_interchanges_with_linen_conv(use_bias, dtype):
@@ -127,6 +132,7 @@ def test_conv3x3_module_interchanges_with_linen_conv(use_bias, dtype):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4, 5, 8, 3), (6, 2, 1, 5)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_batch_norm_interchanges_with_linens(shape, dtype):

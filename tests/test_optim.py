@@ -77,6 +77,7 @@ PARAMS = {"kernel": jnp.array([[1.0, -2.0], [3.0, 0.5]]), "bias": jnp.array([1.0
 GRADS = {"kernel": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5, -0.5])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "reference"),
     [
@@ -123,6 +124,7 @@ def test_lion_by_hand() -> None:
         weights = weights + expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 3, 2, 5), (3, 3, 1, 12)])
 def test_muon_orthogonalises_convolutions_and_uses_adam_elsewhere(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)

@@ -248,6 +248,7 @@ def test_input_that_cannot_be_used_gets_one_line(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_folders_of_other_origin_stay(source: Path, tmp_path: Path, sample_dir: Path) -> None:
     out = tmp_path / "data"
     shutil.copytree(sample_dir, out)

@@ -21,6 +21,7 @@ def test_vectors_are_concatenated_in_the_order_of_the_tree() -> None:
     assert packed.kernels["second/kernel"] is TREE["second"]["kernel"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tree",
     [
@@ -39,6 +40,7 @@ def test_unpack_returns_the_tree(tree) -> None:
     assert jax.tree.structure(unpack(packed)) == jax.tree.structure(tree)
 
 
+@pytest.mark.slow
 def test_a_gradient_through_unpack_is_the_packed_gradient() -> None:
     def loss(tree) -> jax.Array:
         return sum(jnp.sum(jnp.sin(leaf) * (i + 1)) for i, leaf in enumerate(jax.tree.leaves(tree)))
@@ -52,6 +54,7 @@ def test_vectors_of_several_dtypes_are_an_error() -> None:
         pack({"a": jnp.zeros(2), "b": jnp.zeros(2, jnp.bfloat16)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)
 @pytest.mark.parametrize("tree", [TREE, {"kernel": jnp.ones((3, 3, 1, 2))}])
 def test_an_optimizer_changes_a_packed_network_equally(name, tree) -> None:

@@ -19,6 +19,7 @@ def value_and_gradient(function, x, dy):
     return value, *pull_back(dy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (3, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("ties", [False, True])
@@ -50,6 +51,7 @@ def test_max_blur_pool_equals_scipy(size: tuple[int, int]) -> None:
     assert jax.eval_shape(max_blur_pool, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(2, 2), (3, 6), (7, 4), (12, 12), (2, 66)])
 def test_the_gradient_of_max_blur_pool_equals_finite_differences(size: tuple[int, int]) -> None:
     # The values are far apart, so that a small difference changes no maximum.
@@ -73,6 +75,7 @@ def test_max_blur_pool_keeps_gradients_in_bfloat16() -> None:
     np.testing.assert_allclose(np.asarray(actual, np.float32), gradient(x.astype(jnp.float32)), atol=0.05)
 
 
+@pytest.mark.slow
 def test_max_blur_pool_on_a_batch_spread_over_devices() -> None:
     assert jax.device_count() == 2  # see conftest.py
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))

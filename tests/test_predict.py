@@ -63,6 +63,7 @@ def call(*arguments: object) -> None:
     assert predict.main([*map(str, arguments)]) == 0
 
 
+@pytest.mark.slow
 def test_several_networks_and_mirror_images_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two, images = network(tmp_path / "one", 1), network(tmp_path / "two", 2), faces(tmp_path / "faces", 5)
     for name in ("notes.txt", "._face0.png"):  # macOS writes the second on foreign disks

@@ -238,6 +238,7 @@ def test_an_interrupt_keeps_what_is_done(
     assert "table: " in captured.out
 
 
+@pytest.mark.slow
 def test_sigterm_keeps_what_is_done(folder: Path, tmp_path: Path) -> None:
     script = f"""
 import os, signal

@@ -11,6 +11,7 @@ from fer_jax.core import shipped
 from fer_jax.data import folders, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "first", "last"),
     [

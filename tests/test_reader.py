@@ -50,6 +50,7 @@ def blocks(count: int, channels: int = 3, side: int = 60) -> np.ndarray:
     return small.repeat(side // 6, axis=1).repeat(side // 6, axis=2)
 
 
+@pytest.mark.slow
 def test_predictions_equal_those_of_the_command(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +175,7 @@ print(json.dumps(reader.predict(sys.argv[2:]).tolist()))
 """
 
 
+@pytest.mark.slow
 def test_a_shipped_network_needs_the_base_install_alone(tmp_path: Path) -> None:
     files = [tmp_path / "a.png", tmp_path / "b.png"]
     for file, image in zip(files, blocks(2), strict=True):

@@ -58,6 +58,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_folder_holds_config_weights_and_card_only(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, out, _ = tiny
     files = contents(out)
@@ -68,6 +69,7 @@ def test_the_folder_holds_config_weights_and_card_only(tiny: tuple[Path, Path, E
     assert 4 * parameters < len(files[WEIGHTS]) < 4 * parameters + 20_000
 
 
+@pytest.mark.slow
 def test_the_card_has_the_metrics_of_an_evaluation_of_the_run(
     tiny: tuple[Path, Path, Evaluation], sample_dir: Path
 ) -> None:
@@ -198,6 +200,7 @@ def test_the_training_command_of_the_card_gives_the_config_again(config: ConfigD
     )
 
 
+@pytest.mark.slow
 def test_half_is_in_the_card_and_stays(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, out, _ = tiny
     half = out.parent / "half"

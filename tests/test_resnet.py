@@ -70,6 +70,7 @@ def test_stochastic_depth_drops_whole_branches_image_by_image() -> None:
     np.testing.assert_allclose(drawn.mean(axis=0), whole, atol=0.15 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("factor", "expected"), [(1, [0.2, 0.4, 0.6]), (2, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])])
 def test_stochastic_depth_grows_with_depth_and_ends_with_training(factor: int, expected: list[float]) -> None:
     x = uniform(2, 16, 16, 1)

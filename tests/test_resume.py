@@ -41,6 +41,7 @@ def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
     jax.tree.map(np.testing.assert_array_equal, once.tree, parts.tree)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_too(config, tmp_path: Path) -> None:
     lines: list[str] = []
 
@@ -65,6 +66,7 @@ def test_a_signal_after_the_last_step_is_returned(config, tmp_path: Path) -> Non
     assert pruned == Ending("pruned", "SIGTERM")
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_last_plot_is_drawn_is_returned(
     config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +114,7 @@ def another_vote(labels: list[str]) -> list[str]:
     return [*labels[:happy], labels[happy].replace(",0,10,0,0,0,", ",0,0,0,10,0,"), *labels[happy + 1 :]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "change"), [("FER2013Train", fewer), ("FER2013Train", another_vote), ("FER2013Valid", another_vote)]
 )
@@ -138,6 +141,7 @@ def test_a_run_without_a_digest_and_code_versions_is_resumed(
     assert train(config, tmp_path, quiet) == Ending("complete")
 
 
+@pytest.mark.slow
 def test_a_config_without_a_checkpoint_is_replaced(config, tmp_path: Path) -> None:
     config.train.epochs = 1
     (tmp_path / "config.json").write_text('{"seed": 7}')

@@ -85,6 +85,7 @@ def test_right_order_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("usage", SIZES)
 def test_wrong_order_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], usage: str, order: str) -> None:

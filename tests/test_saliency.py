@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from scipy.special import log_softmax, softmax
 
 from fer_jax import inference
@@ -31,6 +32,7 @@ def test_saliency_of_a_linear_network_by_hand() -> None:
         np.testing.assert_allclose(result.faces[c], examples.mean(axis=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_saliency_is_the_slope_of_the_log_probability(tmp_path: Path) -> None:
     saved_run(tmp_path)
     network = inference.restore(tmp_path, "best")

@@ -43,6 +43,7 @@ def test_parallel_coordinates_have_a_line_for_each_trial_and_the_best_on_top() -
     assert "30 trials" in words(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "importances", [{"optim.learning_rate": 1.0, "model.dropout": 0.0}, {f"model.f{i}": 0.1 for i in range(10)}]
 )

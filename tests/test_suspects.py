@@ -97,6 +97,7 @@ def test_each_image_is_predicted_by_a_network_that_has_not_seen_it(
         suspects_lib.out_of_fold(folds_config, 3, tmp_path, lines.append)
 
 
+@pytest.mark.slow
 def test_given_networks_list_the_images_in_files(
     sample_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from fer_jax.core import config as config_lib
 from fer_jax.core import run_folder
 from fer_jax.core.errors import DiskError, UserError
 from fer_jax.reporting import document
-from fer_jax.search import sweep, sweep_report
+from fer_jax.search import sweep, sweep_plan, sweep_report
 from fer_jax.train import Ending
 
 VARIANTS = """
@@ -210,6 +210,28 @@ def test_the_published_ablations_have_the_columns_of_results_csv() -> None:
     assert len(rows) == 68
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"variant": 3}', '{"variant": "a", "seed": 0, "checkpoint": 3}', "\udcff"])
+def test_a_damaged_result_does_not_end_the_table_of_the_others(
+    config_file, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    run, other = sweep.plan([config_file({"a": {}, "b": {}})], [], [0], tmp_path)
+    for planned in (run, other):
+        finish(planned)
+    (run.folder / run_folder.RESULT).write_text(text, errors="surrogateescape")
+    assert sweep._stored_row(run, "latest") is None  # it is evaluated again
+    assert [row["variant"] for row in sweep.gather([run, other], "latest", tmp_path)] == ["b"]
+    problem = capsys.readouterr().err
+    assert f"problem: {run.folder / run_folder.RESULT} is damaged" in problem
+    assert problem.count("\n") == 1
+
+
+def test_data_that_cannot_be_used_end_a_sweep_unless_other_runs_have_other_data(sample_dir: Path, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none")
+    with pytest.raises(UserError, match="no train data in"):
+        sweep._check_data({missing})
+    sweep._check_data({missing, str(sample_dir)})
+
+
 def test_the_result_of_a_run_is_dropped_when_another_config_takes_its_folder(config_file, tmp_path: Path) -> None:
     (run,) = sweep.plan([config_file({"a": {}})], [], [0], tmp_path)
     finish(run)  # without checkpoints, as if they had been deleted
@@ -221,7 +243,7 @@ def test_the_result_of_a_run_is_dropped_when_another_config_takes_its_folder(con
 
 def test_the_shipped_variants_load_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert next(iter(sweep.variants("ablation", config_lib.load("ablation")))) == "reference"
+    assert next(iter(sweep_plan.variants("ablation", config_lib.load("ablation")))) == "reference"
 
 
 def test_the_95_percent_interval_covers_the_difference_in_95_percent_of_samples() -> None:

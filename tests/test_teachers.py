@@ -41,6 +41,7 @@ def probabilities_by_hand(config: ConfigDict, variables: Any, images: np.ndarray
     return softmax(np.asarray(logits, np.float64), axis=1)
 
 
+@pytest.mark.slow
 def test_targets_are_votes_and_teacher_predictions_in_their_shares(config: ConfigDict, tmp_path: Path) -> None:
     config.data.update(temperature=0.7, smoothing=0.1)
     plain = training_set.training(config)
@@ -90,6 +91,7 @@ def test_a_resumed_run_needs_its_stored_predictions(config: ConfigDict, tmp_path
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_teacher_predicts_an_image_and_its_mirror_image(config: ConfigDict, tmp_path: Path) -> None:
     variables = teacher(tmp_path, config, 1)
     images = np.random.default_rng(0).integers(0, 256, (16, 48, 48), dtype=np.uint8)

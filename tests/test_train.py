@@ -18,6 +18,7 @@ from fer_jax.core import provenance
 from fer_jax.core.devices import Devices, OutOfMemoryError
 from fer_jax.core.errors import UserError
 from fer_jax.data import batching, folders, labels
+from fer_jax.inference import initial_weights
 from fer_jax.train import Ending, train
 from fer_jax.training import metrics as metrics_lib
 from fer_jax.training import setup, train_step
@@ -128,6 +129,7 @@ def test_tensorboard_gets_curves_images_and_the_config(config, finished_run: Pat
     assert any(tag.startswith("_hparams_") for tag in events.summary_metadata)
 
 
+@pytest.mark.slow
 def test_history_csv_has_a_row_for_each_epoch_of_the_checkpoint(config, tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
     for ending in (Ending("interrupted", "SIGTERM"), Ending("complete")):
@@ -142,6 +144,7 @@ def test_history_csv_has_a_row_for_each_epoch_of_the_checkpoint(config, tmp_path
     assert len(path.read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_a_history_csv_that_cannot_be_written_gets_a_line_and_stops_nothing(config, tmp_path: Path) -> None:
     config.train.epochs = 1
     (tmp_path / "history.csv").mkdir()
@@ -181,7 +184,7 @@ def test_a_run_starts_from_the_network_of_another(config, finished_run: Path, tm
     config.train.update(epochs=2, init_from=str(tmp_path / "source"))
     config.optim.update(learning_rate=0.0, ema_decay=0.0)  # the weights do not change
     source = inference.restore(finished_run, "best").variables
-    start = setup.create_train_state(config, train_lib._initial_variables(config))
+    start = setup.create_train_state(config, initial_weights.restore(config))
     jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(start), source)
     assert train(config, tmp_path / "run", interrupt()) == Ending("interrupted", "SIGTERM")
     after = train_step.eval_variables(restored(config, tmp_path / "run").tree["state"])
@@ -194,6 +197,7 @@ def test_a_run_starts_from_the_network_of_another(config, finished_run: Path, tm
     assert any(line.startswith("resuming from step") for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -221,12 +225,13 @@ def test_a_missing_source_is_noticed_before_the_folder_is_made(config, tmp_path,
 
 def test_the_average_starts_from_the_initial_network_too(config, finished_run: Path) -> None:
     config.train.init_from = str(finished_run)
-    source = train_lib._initial_variables(config)
+    source = initial_weights.restore(config)
     state = setup.create_train_state(config, source)
     assert config.optim.ema_decay
     jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(state), source)
 
 
+@pytest.mark.slow
 def test_the_dropout_key_is_made_from_the_seed_as_jax_makes_it(config) -> None:
     """The logits are the dropout stream itself, so the loss depends on the key."""
 

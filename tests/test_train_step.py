@@ -71,6 +71,7 @@ def test_one_step_by_hand() -> None:
     assert int(counted.bad_step) == metrics.NEVER
 
 
+@pytest.mark.slow
 def test_golden_step_of_the_real_network() -> None:
     """Three steps of resnet_tiny on fixed images, as first recorded.
 
@@ -108,6 +109,7 @@ def test_padded_rows_change_nothing() -> None:
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), plain, padded)
 
 
+@pytest.mark.slow
 def test_step_renders_raw_images() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4, 48, 48), np.uint8)

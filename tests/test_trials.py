@@ -15,7 +15,8 @@ from fer_jax.core.errors import UserError
 from fer_jax.search import study as study_lib
 from fer_jax.search import trials
 from fer_jax.search.space import Range, Search
-from fer_jax.train import DivergenceError, Ending
+from fer_jax.train import Ending
+from fer_jax.training.epoch import DivergenceError
 from fer_jax.training.history import EpochRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
@@ -53,6 +54,7 @@ def states(study: optuna.Study) -> list[str]:
     return [trial.state.name for trial in study.trials]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reports_again", [True, False])
 def test_a_process_whose_trial_was_declared_stale_continues_with_the_next(
     run, tmp_path: Path, reports_again: bool
@@ -72,6 +74,7 @@ def test_a_process_whose_trial_was_declared_stale_continues_with_the_next(
     assert lines.count("  another process took over this trial because this one stopped responding") == 1
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_end_of_a_trial_keeps_its_score_and_ends_the_process(run) -> None:
     lines, study = run(lambda call, stop_after: Ending("complete", "SIGTERM"), 3)
     assert states(study) == ["COMPLETE"]
@@ -79,12 +82,14 @@ def test_a_signal_at_the_end_of_a_trial_keeps_its_score_and_ends_the_process(run
     assert lines[-1] == "SIGTERM: the same command resumes from there"
 
 
+@pytest.mark.slow
 def test_a_signal_when_a_trial_is_pruned_ends_the_process(run) -> None:
     lines, study = run(lambda call, stop_after: Ending("pruned", "SIGINT"), 3)
     assert states(study) == ["PRUNED"]
     assert lines[-1] == "SIGINT: the same command resumes from there"
 
 
+@pytest.mark.slow
 def test_a_trial_that_a_signal_ends_between_two_seeds_is_retried(run) -> None:
     lines, study = run(lambda call, stop_after: Ending("complete", "SIGTERM"), 3, seeds=2)
     assert states(study) == ["FAIL", "WAITING"]
@@ -93,6 +98,7 @@ def test_a_trial_that_a_signal_ends_between_two_seeds_is_retried(run) -> None:
     assert states(study) == ["FAIL", "COMPLETE"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_is_retried(run) -> None:
     lines, study = run(lambda call, stop_after: Ending("interrupted", "SIGTERM"), 3)
     assert states(study) == ["FAIL", "WAITING"]
@@ -101,6 +107,7 @@ def test_an_interrupted_trial_is_retried(run) -> None:
     assert lines[-1] == "SIGTERM: the same command resumes from there"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("error", "crashes"), [(KeyboardInterrupt, []), (MemoryError, [0])])
 def test_a_trial_that_an_error_ends_is_retried(
     run, tmp_path: Path, error: type[BaseException], crashes: list[int]
@@ -115,6 +122,7 @@ def test_a_trial_that_an_error_ends_is_retried(
     assert study.trials[1].system_attrs[study_lib.RETRY_HISTORY] == crashes
 
 
+@pytest.mark.slow
 def test_values_that_cannot_be_combined_are_pruned_and_the_search_continues(run) -> None:
     space = {"model.depth": [0, 1], "model.squeeze_excite": [False, True]}
     lines, study = run(lambda call, stop_after: Ending("complete"), 4, space=space)
@@ -125,6 +133,7 @@ def test_values_that_cannot_be_combined_are_pruned_and_the_search_continues(run)
     assert "model.depth=0 leaves no residual block" in reason
 
 
+@pytest.mark.slow
 def test_a_trial_that_a_signal_ends_before_its_first_step_is_retried_and_did_not_crash(run) -> None:
     def train(call: int, stop_after) -> Ending:
         signal.raise_signal(signal.SIGTERM)  # while the images are read
@@ -138,6 +147,7 @@ def test_a_trial_that_a_signal_ends_before_its_first_step_is_retried_and_did_not
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_failed_trial_is_freed_before_the_next(run) -> None:
     class State:
         """In place of arrays on a device."""

@@ -29,7 +29,7 @@ from fer_jax import tune
 from fer_jax.core import config as config_lib
 from fer_jax.core.errors import UserError
 from fer_jax.search import storage
-from fer_jax.training import checkpoint
+from fer_jax.training import checkpoint, restoring
 from fer_jax.training.history import EpochRecord
 
 TWO_SEEDS = """
@@ -65,7 +65,7 @@ def wait_for(text: str, log: Path) -> None:
 
 def history(run: Path) -> list[EpochRecord]:
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
-        return checkpoint.history(manager)
+        return restoring.history(manager)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -228,6 +228,7 @@ def test_probabilities_are_smoothed_by_time() -> None:
     assert newcomer.emotions["happiness"] == 0
 
 
+@pytest.mark.slow
 def test_emotions_of_drawn_faces_change_at_the_right_times(tmp_path: Path) -> None:
     reader = fer_jax.load("base")
     times = [i / 25 for i in range(30)] + [1.2 + i / 10 for i in range(12)] + [2.4 + i / 25 for i in range(20)]

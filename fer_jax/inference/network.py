@@ -69,11 +69,11 @@ def restore(run: Path | str, which: str = "best") -> Network:
         _check_finite(run, stored.variables)
         variables = Devices().replicate(stored.variables)
         return Network(run, config, parts, predict, variables, stored.step, stored.history, stored.checkpoint)
-    from fer_jax.training import checkpoint, setup, train_step
+    from fer_jax.training import checkpoint, restoring, setup, train_step
 
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
-        saved = checkpoint.restore(manager, which, setup.checkpoint_tree(exact), Devices().replicated)
-        history = checkpoint.history(manager)
+        saved = restoring.restore(manager, which, setup.checkpoint_tree(exact), Devices().replicated)
+        history = restoring.history(manager)
     if saved is None:
         raise UserError(f"{run} has no {which} checkpoint yet; it appears after the first epoch")
     _check_best(run, which, saved.step, history)

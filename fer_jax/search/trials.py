@@ -19,9 +19,10 @@ from fer_jax.core.text import counted
 from fer_jax.search import storage
 from fer_jax.search import study as study_lib
 from fer_jax.search.space import Search
-from fer_jax.train import DivergenceError, Ending, StopAfter, train
-from fer_jax.training import checkpoint
+from fer_jax.train import Ending, StopAfter, train
+from fer_jax.training import checkpoint, restoring
 from fer_jax.training.checks import check
+from fer_jax.training.epoch import DivergenceError
 from fer_jax.training.history import EpochRecord, best_record
 
 POLL_S = 2.0  # while other processes train the last trials, or this one
@@ -212,4 +213,4 @@ def _history(run: Path, config: ConfigDict) -> list[EpochRecord]:
     if config_lib.as_json(run_folder.read_config(run)) != config_lib.as_json(config):
         return []
     with closing(checkpoint.open_manager(run, read_only=True)) as manager:
-        return checkpoint.history(manager)
+        return restoring.history(manager)
