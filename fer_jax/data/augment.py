@@ -136,16 +136,6 @@ def render_device(images: Array, params: AugmentParams, *, size: int, normalize:
     return _after_warp(_warp_device(values, matrix, size), finish, jnp, *after_warp)[..., None]
 
 
-def unmoved(images: jax.Array, *, normalize: str) -> jax.Array:
-    """Normalise images without augmentation: `render_device` of `identity` at 48, without interpolation.
-
-    u8[N, 48, 48] -> f32[N, 48, 48, 1].
-    """
-    prepare, finish = NORMALIZATIONS[normalize]
-    neutral = jnp.ones((1, 1, 1), jnp.float32)
-    return finish(prepare(images, jnp).astype(jnp.float32), neutral, neutral, None, jnp)[..., None]
-
-
 def _compress(images: np.ndarray, quality: np.ndarray) -> np.ndarray:
     compressed, rows = images.copy(), np.flatnonzero(quality)
     compressed[rows] = jpeg_lib.compress(images[rows], quality[rows], np)

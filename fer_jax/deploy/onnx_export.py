@@ -12,12 +12,13 @@ from onnx.reference import ReferenceEvaluator
 from fer_jax import inference
 from fer_jax.core import atomic
 from fer_jax.core.errors import UserError
-from fer_jax.data import augment, folders
+from fer_jax.data import folders
 from fer_jax.data.folders import SIDE
 from fer_jax.data.labels import EMOTIONS
-from fer_jax.deploy import onnx_graph
+from fer_jax.deploy import onnx_convert, onnx_input
 from fer_jax.evaluation import evaluator
 from fer_jax.inference.network import Network
+from fer_jax.training.shapes import named_leaves
 
 TRIED = 4  # images on which file and network are compared
 TOLERANCE = 1e-4  # of a probability
@@ -31,25 +32,23 @@ def to_onnx(network: Network, temperature: float | None = None) -> onnx.ModelPro
         temperature: of its calibration; goes into the metadata and leaves the probabilities as they are.
 
     Raises:
-        UserError: its input is not of 48x48 pixels, or it has an operation without a rule in `onnx_graph`.
+        UserError: it has an operation without a rule in `onnx_rules`.
     """
-    image = network.config.image
-    if image.size != SIDE:
-        size = f"{image.size}x{image.size}"
-        raise UserError(f"the network cannot be exported: its input has {size} pixels, not {SIDE}x{SIDE}")
+    image, model = network.config.image, network.parts.model
+    leaves, tree = named_leaves(network.variables), jax.tree.structure(network.variables)
 
-    def probability(images: jax.Array) -> jax.Array:
-        inputs = augment.unmoved(images, normalize=image.normalize)
-        logits: Any = network.parts.model.apply(network.variables, inputs, train=False)
-        return jax.nn.softmax(logits)
+    def logits(weights: dict[str, jax.Array], images: jax.Array) -> Any:
+        variables = jax.tree.unflatten(tree, [weights[name] for name in leaves])
+        return model.apply(variables, onnx_input.rendered(images, image.size, image.normalize), train=False)
 
+    weights = {name: np.asarray(leaf) for name, leaf in leaves.items()}
     image_type = jax.ShapeDtypeStruct((SIDE, SIDE), np.uint8)
-    model = onnx_graph.convert(probability, image_type, ("image", "probability"))
+    model_file = onnx_convert.convert(logits, weights, image_type, ("image", "probability"), softmax=True)
     facts = {"run": str(network.run), "step": str(network.step), "emotions": " ".join(EMOTIONS)}
     if temperature is not None:
         facts["temperature"] = f"{temperature:.4f}"
-    helper.set_model_props(model, facts)
-    return model
+    helper.set_model_props(model_file, facts)
+    return model_file
 
 
 def check(network: Network, model: onnx.ModelProto) -> None:
