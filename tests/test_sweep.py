@@ -210,7 +210,9 @@ def test_the_published_ablations_have_the_columns_of_results_csv() -> None:
     assert len(rows) == 68
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"variant": 3}', '{"variant": "a", "seed": 0, "checkpoint": 3}', "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"variant": 3}', '{"variant": "a", "seed": 0, "checkpoint": 3}', "\udcff", "[" * 100_000]
+)
 def test_a_damaged_result_does_not_end_the_table_of_the_others(
     config_file, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
@@ -225,7 +227,7 @@ def test_a_damaged_result_does_not_end_the_table_of_the_others(
     assert problem.count("\n") == 1
 
 
-def test_data_that_cannot_be_used_end_a_sweep_unless_other_runs_have_other_data(sample_dir: Path, tmp_path: Path) -> None:
+def test_missing_data_end_a_sweep_unless_other_runs_have_other_data(sample_dir: Path, tmp_path: Path) -> None:
     missing = str(tmp_path / "none")
     with pytest.raises(UserError, match="no train data in"):
         sweep._check_data({missing})

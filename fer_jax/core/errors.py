@@ -1,6 +1,7 @@
 """The error that a user can correct, and errors of other libraries on one line."""
 
 import errno
+from pathlib import Path
 
 LINE = 200  # characters of another library's error that are shown
 LONGEST = 290  # characters of an error that a command prints
@@ -29,11 +30,17 @@ def shortened(line: str) -> str:
     return f"{line[:half]} ... {line[-half:]}"
 
 
-def file_error(error: OSError) -> str:
-    """Return the text of an OSError: the file and the reason, and after a full or failing disk what to do."""
+def file_error(error: OSError, path: Path | None = None) -> str:
+    """Return the text of an OSError: the file and the reason, and after a full or failing disk what to do.
+
+    Args:
+        error: the error.
+        path: the file or folder to name, if the error has no name or another one.
+    """
     reason = error.strerror or one_line(error)
+    name = path or error.filename
     if error.errno in DISK_FAILURES:
-        place = f" to {error.filename}" if error.filename else ""
+        place = f" to {name}" if name else ""
         remedy = "free some space or choose another disk, then run the same command again"
         return f"cannot write{place}: {reason}; no file is half-written; {remedy}"
-    return f"{error.filename}: {reason}" if error.filename else one_line(error)
+    return f"{name}: {reason}" if name else one_line(error)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from fer_jax.core import atomic, schema, shipped
 from fer_jax.core import config as config_lib
 from fer_jax.core.cli import command
-from fer_jax.core.errors import UserError, one_line
+from fer_jax.core.errors import DISK_FAILURES, DiskError, UserError, file_error, one_line
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -124,7 +124,13 @@ def hold(run: Path) -> AbstractContextManager[Any]:
             message += f"; if none is, delete {error.lock_file}"
         raise BusyError(message) from None
     except OSError as error:
-        raise UserError(f"cannot write {run}: {error.strerror}; choose another --workdir") from None
+        raise _unwritable(run, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    if error.errno in DISK_FAILURES:
+        return DiskError(file_error(error, path))
+    return UserError(f"cannot write {path}: {error.strerror}; choose another --workdir")
 
 
 def lock_file(path: Path, timeout: float = -1) -> AbstractContextManager[Any]:
@@ -174,7 +180,7 @@ def _write_config(run: Path, config: ConfigDict, locked: bool) -> None:
         (run / RESULT).unlink(missing_ok=True)  # of the old config; its checkpoints were deleted
         write_config(run, config)
     except OSError as error:
-        raise UserError(f"cannot write {run / CONFIG}: {error.strerror}; choose another --workdir") from None
+        raise _unwritable(run / CONFIG, error) from None
 
 
 def check_same(run: Path, old: ConfigDict, new: ConfigDict) -> None:

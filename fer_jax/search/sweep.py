@@ -2,17 +2,17 @@
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from fer_jax import inference
 from fer_jax.core import atomic, run_folder
 from fer_jax.core import config as config_lib
-from fer_jax.core.errors import DiskError, UserError, one_line
+from fer_jax.core.errors import DiskError, UserError, one_line, shortened
 from fer_jax.core.run_folder import BusyError
 from fer_jax.data import folders
 from fer_jax.evaluation import evaluator
@@ -20,86 +20,13 @@ from fer_jax.evaluation.evaluator import Data
 from fer_jax.reporting import tables
 from fer_jax.reporting.write import write
 from fer_jax.search import sweep_report
+from fer_jax.search.sweep_plan import Run, chosen, plan
 from fer_jax.train import Ending, train
 from fer_jax.training.checkpoint import disk_errors
-from fer_jax.training.checks import check
 from fer_jax.training.history import train_minutes
 
 # Columns of results that older versions wrote, with their names today.
 RENAMED = {"majority_unseen": "majority_without_duplicates", "macro_f1_unseen": "macro_f1_without_duplicates"}
-
-
-class Run(NamedTuple):
-    """One training of a sweep."""
-
-    variant: str
-    seed: int
-    config: ConfigDict
-    folder: Path
-
-
-def variants(path: str, config: ConfigDict) -> dict[str, ConfigDict]:
-    """The configs of a file by name: those of its `get_variants()`, or its one config by the name of the file.
-
-    Args:
-        path: a Python file, or the name of a shipped config. Its `get_variants()` returns the fields that differ from
-            `get_config()`, by the name of the variant and by the dotted name of the field.
-        config: the result of `get_config()`, with the overrides of the command line.
-
-    Raises:
-        UserError: the variants have another form, or name a field that does not exist.
-    """
-    file = config_lib.find(path)
-    listed = config_lib.call(file, "get_variants", {file.stem: {}})
-    if not (isinstance(listed, Mapping) and listed and all(isinstance(fields, Mapping) for fields in listed.values())):
-        raise UserError(f"{path}: get_variants() must return {{name: {{field: value}}}}; see configs/ablation.py")
-    configs = {}
-    for name, changes in listed.items():
-        if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
-            raise UserError(f"{path}: {name!r} cannot be a variant's name: it cannot name a folder")
-        if sections := [field for field in changes if isinstance(changes[field], Mapping)]:
-            raise UserError(f"{path}: variant {name}: {sections[0]}: write fields by their dotted names, section.field")
-        try:
-            configs[name] = config_lib.with_values(config, changes)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: variant {name}: {one_line(error)}") from None
-    return configs
-
-
-def plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], workdir: Path) -> list[Run]:
-    """The runs in their order: every variant with the first seed, then every variant with the second seed.
-
-    Raises:
-        UserError: a config cannot be used, two variants have the same name, or a config sets the seed.
-    """
-    named: dict[str, ConfigDict] = {}
-    for path in paths:
-        default = config_lib.load(path).seed
-        for name, config in variants(path, config_lib.load(path, overrides)).items():
-            if name in named:
-                raise UserError(f"{path}: two variants are called {name}")
-            if config.seed != default:
-                raise UserError(f"{path}: {name} sets the seed, which a sweep takes from --seeds")
-            check(config)
-            named[name] = config
-    runs = []
-    for seed in seeds:
-        for name, config in named.items():
-            seeded = config_lib.with_values(config, {"seed": seed})
-            runs.append(Run(name, seed, seeded, workdir / name / f"seed{seed}"))
-    return runs
-
-
-def chosen(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
-    """The runs of the named variants; all runs where `names` is empty.
-
-    Raises:
-        UserError: no variant has that name.
-    """
-    variant_names = list(dict.fromkeys(run.variant for run in runs))
-    if missing := [name for name in names if name not in variant_names]:
-        raise UserError(f"no variant is called {missing[0]}; choose from: {', '.join(variant_names)}")
-    return [run for run in runs if not names or run.variant in names]
 
 
 def outcome(run: Run, checkpoint: str, valid: Data) -> dict[str, Any]:
@@ -143,8 +70,12 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
     with run_folder.lock_file(workdir / run_folder.LOCK):  # or a process that has read fewer rows might write later
         rows = []
         for path in sorted(workdir.glob(f"*/seed*/{run_folder.RESULT}"), key=lambda path: -path.stat().st_mtime_ns):
-            row = read_row(path)
-            config = config_lib.as_json(run_folder.read_config(path.parent)) | {"seed": None}
+            try:
+                row = read_row(path)
+                config = config_lib.as_json(run_folder.read_config(path.parent)) | {"seed": None}
+            except UserError as error:  # the others are in the table
+                print(f"  problem: {shortened(str(error))}", file=sys.stderr, flush=True)
+                continue
             if row["checkpoint"].startswith(checkpoint) and configs.setdefault(row["variant"], config) == config:
                 rows.append(dict.fromkeys(sweep_report.SHOWN) | row)  # an older row may lack metrics
         rows.sort(key=place)
@@ -155,8 +86,21 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
 
 
 def read_row(path: Path) -> dict[str, Any]:
-    """Read the row of a finished run, which this or an older version wrote."""
-    return {RENAMED.get(name, name): value for name, value in json.loads(path.read_text()).items()}
+    """Read the row of a finished run, which this or an older version wrote.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        row = {RENAMED.get(name, name): value for name, value in json.loads(path.read_text()).items()}
+        if not isinstance(row["variant"], str) or not isinstance(row["seed"], int):
+            raise TypeError("no name or no seed")
+        str.startswith(row["checkpoint"], "")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged ({one_line(error, 60)}): delete it, and run the same command again"
+        ) from None
+    return row
 
 
 def _stored_row(run: Run, checkpoint: str) -> dict[str, Any] | None:
@@ -166,7 +110,10 @@ def _stored_row(run: Run, checkpoint: str) -> dict[str, Any] | None:
         return None
     if config_lib.as_json(run_folder.read_config(run.folder)) != config_lib.as_json(run.config):
         return None
-    row = read_row(path)
+    try:
+        row = read_row(path)
+    except UserError:
+        return None
     complete = sweep_report.SHOWN.keys() <= row.keys()  # else it is older, and evaluated again if it still can be
     if row["checkpoint"].startswith(checkpoint) and (complete or not run_folder.has_checkpoint(run.folder)):
         return row
@@ -207,9 +154,7 @@ def sweep(
     """
     planned = plan(configs, overrides, seeds, workdir)
     runs = chosen(planned, variant_names)
-    for folder in {run.config.data.dir for run in runs}:
-        for split in ("train", "valid"):
-            folders.load(folder, split)  # an error in the data shows before run folders are made
+    _check_data({run.config.data.dir for run in runs})
     load = functools.cache(evaluator.load_data)  # the search for duplicates takes seconds
     tally = _Tally()
     signal_name = ""
@@ -234,6 +179,19 @@ def sweep(
     return signal_name
 
 
+def _check_data(data_dirs: Collection[str]) -> None:
+    """Raise the UserError of the data before run folders are made, unless some of the data can be used."""
+    problems = []
+    for folder in sorted(data_dirs):
+        try:
+            for split in ("train", "valid"):
+                folders.load(folder, split)
+        except UserError as error:
+            problems.append(error)
+    if problems and len(problems) == len(data_dirs):
+        raise problems[0]
+
+
 def _train_run(run: Run, checkpoint: str, load: Any, tally: _Tally) -> Ending | None:
     """Train and evaluate one run; return None where another process is training it or it failed."""
     jax.clear_caches()  # the programs of earlier variants, which would fill the memory
@@ -252,7 +210,7 @@ def _train_run(run: Run, checkpoint: str, load: Any, tally: _Tally) -> Ending | 
         raise
     except UserError as error:  # the other runs may not fail
         tally.failed.append(f"{run.folder}: {error}")
-        print(f"  error: {error}", flush=True)
+        print(f"  error: {shortened(str(error))}", flush=True)
     return None
 
 
