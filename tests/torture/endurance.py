@@ -14,6 +14,7 @@ from tests.small_runs import small_config
 
 WARM_UP = 0.2  # of the epochs: caches fill, threads start
 GROWTH_MB = 20  # from the warm-up to the end, at most
+SPREAD = 5  # threads and files between two epochs: those of saving come and go
 
 
 class Usage(NamedTuple):
@@ -64,7 +65,7 @@ def _growth(usages: list[Usage]) -> str:
     grown = [
         name
         for name in ("threads", "files")
-        if max(getattr(each, name) for each in late) > max(getattr(each, name) for each in early)
+        if max(getattr(each, name) for each in late) > max(getattr(each, name) for each in early) + SPREAD
     ]
     if min(each.memory_mb for each in late) > max(each.memory_mb for each in early) + GROWTH_MB:
         grown.append("memory_mb")
