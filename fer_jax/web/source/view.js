@@ -1,0 +1,89 @@
+// What the page shows of an image's faces: boxes in the image, and a card with eight bars for each face.
+
+import { likeliest } from "./records.js";
+
+export const SURE = 0.6; // an expression is named from this probability on; docs/browser.md has the accuracy
+
+/** The name of the face's expression, or "not sure". */
+export function nameOf(names, emotions) {
+  const { emotion, probability } = likeliest(names, emotions);
+  return probability >= SURE ? emotion : "not sure";
+}
+
+export const percent = (probability) => `${Math.round(100 * probability)} %`;
+
+/** Draw an image with the boxes of its faces. */
+export function draw(canvas, image, width, faces, names) {
+  if (canvas.width !== image.width || canvas.height !== image.height) {
+    Object.assign(canvas, { width: image.width, height: image.height });
+  }
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, image.width, image.height);
+  context.drawImage(image, 0, 0);
+  const scale = image.width / width;
+  const line = Math.max(2, Math.max(image.width, image.height) / 300);
+  const colours = getComputedStyle(document.documentElement);
+  faces.forEach(({ box, emotions, track }, i) => {
+    const [x, y, across, down] = box.map((length) => length * scale);
+    const name = nameOf(names, emotions);
+    const colour = name === "not sure" ? "#ffffff" : colours.getPropertyValue(`--${name}`);
+    context.lineWidth = 2 * line;
+    context.strokeStyle = "#000000";
+    context.strokeRect(x, y, across, down);
+    context.lineWidth = line;
+    context.strokeStyle = colour;
+    context.strokeRect(x, y, across, down);
+    label(context, `${track ?? i + 1} ${name}`, x, y, Math.max(6 * line, Math.min(9 * line, across / 6)));
+  });
+}
+
+/** A label above a box, or inside its top where the image ends. */
+function label(context, text, x, y, size) {
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  context.textBaseline = "middle";
+  const width = context.measureText(text).width + size * 0.6;
+  const height = size * 1.4;
+  const left = Math.max(0, Math.min(x, context.canvas.width - width));
+  const top = y >= height ? y - height : Math.max(y, 0);
+  context.fillStyle = "rgb(0 0 0 / 75%)";
+  context.fillRect(left, top, width, height);
+  context.fillStyle = "#ffffff";
+  context.fillText(text, left + size * 0.3, top + height / 2);
+}
+
+const make = (tag, className, text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
+
+/** Update the cards of a list; a card stays while its face does, so that the bars move. */
+export function showCards(list, faces, names) {
+  const cards = new Map([...list.children].map((card) => [card.dataset.face, card]));
+  const shown = faces.map(({ emotions, track }, i) => {
+    const number = `${track ?? i + 1}`;
+    const card = cards.get(number) ?? newCard(number, names);
+    card.querySelector(".name").textContent = nameOf(names, emotions);
+    card.querySelectorAll("li").forEach((row, j) => {
+      row.querySelector("i").style.transform = `scaleX(${emotions[j].toFixed(4)})`;
+      row.querySelector(".value").textContent = percent(emotions[j]);
+    });
+    return card;
+  });
+  if (shown.length !== list.children.length || shown.some((card, i) => card !== list.children[i])) list.replaceChildren(...shown);
+}
+
+function newCard(number, names) {
+  const card = make("li");
+  card.dataset.face = number;
+  const title = make("h3");
+  title.append(make("span", "", `Face ${number}:`), make("span", "name"));
+  const rows = make("ul");
+  for (const name of names) {
+    const row = make("li");
+    const bar = make("span", "bar");
+    bar.ariaHidden = "true";
+    bar.append(make("i"));
+    bar.firstChild.style.background = `var(--${name})`;
+    row.append(make("span", "", name), bar, make("span", "value"));
+    rows.append(row);
+  }
+  card.append(title, rows);
+  return card;
+}

@@ -1,0 +1,82 @@
+// The worker: reads the faces of one image at a time, so that the page itself never waits.
+
+import { SIDE, cut } from "./crop.js";
+import { findFaces } from "./detect.js";
+import { Network } from "./network.js";
+import { Photo, decode } from "./photo.js";
+import { round } from "./resample.js";
+import { load } from "./runtime.js";
+
+const CHUNK = 16; // faces whose maps are in memory at once
+
+const fetchBytes = async (name) => {
+  const response = await fetch(name);
+  if (!response.ok) throw new Error(`${name}: ${response.status}`);
+  return response.arrayBuffer();
+};
+
+async function start() {
+  const [{ wasm, threads }, ...files] = await Promise.all([load(), fetchBytes("yunet.bin"), fetchBytes("base.bin")]);
+  const [detector, reader] = files.map((bytes) => new Network(wasm, bytes));
+  return { detector, reader, threads };
+}
+
+const ready = start();
+ready.then(
+  ({ reader, threads }) => postMessage({ ready: true, threads, facts: reader.facts }),
+  (error) => postMessage({ failed: `${error.message ?? error}` }),
+);
+
+/** The probabilities of each crop: the mean of the crop and its mirror image. */
+function probabilities(reader, crops) {
+  const rows = [];
+  for (let start = 0; start < crops.length; start += CHUNK) {
+    const part = crops.slice(start, start + CHUNK);
+    const views = new Float32Array(2 * part.length * SIDE * SIDE);
+    part.forEach((crop, i) => {
+      for (let at = 0; at < SIDE * SIDE; at++) {
+        const mirrored = at - (at % SIDE) + SIDE - 1 - (at % SIDE);
+        views[2 * i * SIDE * SIDE + at] = crop[at];
+        views[(2 * i + 1) * SIDE * SIDE + mirrored] = crop[at];
+      }
+    });
+    const { values } = reader.run(views, [2 * part.length, SIDE, SIDE, 1]).probability;
+    const classes = values.length / part.length / 2;
+    part.forEach((_, i) => {
+      const [own, mirrored] = [2 * i, 2 * i + 1].map((row) => values.subarray(row * classes, (row + 1) * classes));
+      rows.push(Array.from(own, (value, j) => (value + mirrored[j]) / 2));
+    });
+  }
+  return rows;
+}
+
+/** The faces in a photograph, from left to right: { box, found, emotions, crop }. */
+function read({ detector, reader }, photo) {
+  const faces = findFaces(detector, photo).map(({ x, y, width, height, confidence }) => ({
+    box: [x, y, width, height].map(round),
+    found: confidence,
+  }));
+  const crops = faces.map(({ box: [x, y, width, height] }) => cut(photo, { x, y, width, height }));
+  return probabilities(reader, crops).map((emotions, i) => ({ ...faces[i], emotions, crop: crops[i] }));
+}
+
+self.onmessage = async ({ data: { id, file, bitmap } }) => {
+  const networks = await ready;
+  const begin = performance.now();
+  let photo;
+  try {
+    photo = new Photo(bitmap ?? (await decode(file)));
+  } catch {
+    postMessage({ id, error: "unreadable" });
+    return;
+  }
+  try {
+    const faces = read(networks, photo);
+    const image = file ? await photo.copy() : bitmap;
+    if (file) photo.bitmap.close();
+    const ms = performance.now() - begin;
+    postMessage({ id, faces, image, width: photo.width, height: photo.height, ms }, [image]);
+  } catch (error) {
+    postMessage({ id, error: `${error.message ?? error}` });
+  }
+};
