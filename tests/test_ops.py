@@ -40,10 +40,10 @@ SHAPES = {
     "odd size": (3, 9, 7, 5, 6),
     "smaller than the kernel": (2, 1, 2, 3, 4),
     # The shapes below are wide enough for Winograd's method.
-    "12 px, one image": (1, 12, 8, 128, 128),
-    "6 px": (7, 6, 6, 128, 256),
-    "3 px": (9, 3, 3, 256, 128),
-    "wide and odd": (3, 11, 7, 128, 130),
+    "24 px, one image": (1, 24, 20, 128, 128),
+    "6 px": (16, 6, 6, 128, 256),
+    "3 px": (32, 3, 3, 256, 128),
+    "wide and odd": (16, 11, 7, 128, 130),
 }
 
 
@@ -57,22 +57,22 @@ def test_conv3x3_equals_the_lax_convolution(shape):
     assert_close(actual, expected, 5e-5)
 
 
-def test_winograds_method_is_used_in_wide_layers_on_small_maps():
-    def lax_convolutions(side: int, channels: int) -> int:
-        x, kernel = normal(0, 2, side, side, channels), normal(1, 3, 3, channels, channels)
+def test_winograds_method_is_used_in_wide_layers_of_several_images():
+    def lax_convolutions(batch: int, side: int, channels: int) -> int:
+        x, kernel = normal(0, batch, side, side, channels), normal(1, 3, 3, channels, channels)
         both = jax.jit(lambda x, kernel: value_and_gradients(conv3x3, x, kernel, dy=x))
         return both.lower(x, kernel).compile().as_text().count(" convolution(")
 
-    assert (lax_convolutions(6, 128), lax_convolutions(6, 32), lax_convolutions(16, 128)) == (0, 3, 3)
+    assert (lax_convolutions(16, 6, 128), lax_convolutions(16, 6, 32), lax_convolutions(1, 6, 128)) == (0, 3, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("side", "channels"), [(24, 16), (6, 128)])
 def test_conv3x3_in_bfloat16_sums_in_float32(side, channels):
     x, kernel, dy = (
-        normal(0, 8, side, side, channels),
+        normal(0, 16, side, side, channels),
         normal(1, 3, 3, channels, channels),
-        normal(2, 8, side, side, channels),
+        normal(2, 16, side, side, channels),
     )
     narrow = [a.astype(jnp.bfloat16) for a in (x, kernel, dy)]
     actual = value_and_gradients(conv3x3, *narrow[:2], dy=narrow[2])
@@ -84,7 +84,7 @@ def test_conv3x3_in_bfloat16_sums_in_float32(side, channels):
 
 @pytest.mark.slow
 def test_conv3x3_inside_scan_equals_the_lax_convolution():
-    x, kernels = normal(0, 4, 6, 6, 128), normal(1, 3, 3, 3, 128, 128) / 128
+    x, kernels = normal(0, 16, 6, 6, 128), normal(1, 3, 3, 3, 128, 128) / 128
 
     def loss(conv):
         return lambda k: jnp.sum(lax.scan(lambda y, k: (jnp.tanh(conv(y, k)), None), x, k)[0] ** 2)

@@ -25,12 +25,21 @@ def _lax_kernel_gradient(x: Array, dy: Array) -> Array:
 def _winograd_tile(shape: tuple[int, ...], c_out: int) -> int:
     """Return the side of Winograd's output tiles, or 0 where lax is faster.
 
-    Winograd's method pays in wide layers on small maps. Elsewhere the transforms cost more than the saved products.
+    Winograd's method saves products and adds transforms. These cost much in narrow layers, and the transform of the
+    kernels costs much if the images are few. The weights are fitted to times of the layers of `registry.MODELS`.
     """
-    _, height, width, c_in = shape
-    if not (3 <= height <= 12 and 3 <= width <= 12) or min(c_in, c_out) < 64 or c_in * c_out < 128 * 128:
+    batch, height, width, c_in = shape
+    if not (3 <= height <= 48 and 3 <= width <= 48) or min(c_in, c_out) < 64:
         return 0
-    return 4 if height % 4 == 0 and width % 4 == 0 else 3
+
+    def cost(tile: int) -> float:
+        """The time for one image, in products."""
+        values = (tile + 2) ** 2  # of a transformed tile
+        tiles = -(-height // tile) * -(-width // tile)
+        return values * (tiles * (c_in * c_out + 70 * (c_in + c_out)) + 24 * c_in * c_out / batch)
+
+    tile = min((3, 4), key=cost)
+    return tile if cost(tile) < 0.85 * 9 * height * width * c_in * c_out else 0
 
 
 def _winograd_matrices(tile: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
