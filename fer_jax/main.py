@@ -7,10 +7,12 @@ config can be overridden; fer_jax/core/schema.py explains all fields.
 SIGTERM and Ctrl-C save first; the exit status is then 143 or 130.
 """
 
+import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from fer_jax.core import cli, run_folder
+from fer_jax.core import cli, run_folder, supervisor
 from fer_jax.core import config as config_lib
 
 EXAMPLES = [
@@ -38,13 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     cli.add_overrides(parser, "sets a field, for example --config.train.epochs=3")
     args, overrides = parser.parse_known_args(argv)
-    config = config_lib.load(args.config, overrides)  # a mistyped field shows before jax is imported
-    run = args.workdir or run_folder.default_workdir(args.config)
+    if supervisor.is_needed():
+        return supervisor.supervise("main", argv)
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        from fer_jax.core import processes  # it imports jax
+
+        return processes.together(partial(_train, args.config, overrides, args.workdir))
+    return _train(args.config, overrides, args.workdir)
+
+
+def _train(name: str, overrides: Sequence[str], workdir: Path | None) -> int:
+    config = config_lib.load(name, overrides)  # a mistyped field shows before jax is imported
+    run = workdir or run_folder.default_workdir(name)
 
     from fer_jax.core import runtime
     from fer_jax.train import train
 
-    runtime.start(distributed=True)
+    runtime.start()
     ending = train(config, run)
     if ending.finished and runtime.is_first_process():
         print(f"run folder: {run}; evaluate it with: {cli.command('evaluate')} --run {run} --split valid")

@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from fer_jax.core import atomic, provenance, run_folder
+from fer_jax.core import atomic, processes, provenance, run_folder
 from fer_jax.core import config as config_lib
 from fer_jax.core.devices import Devices, memory_errors
 from fer_jax.core.errors import UserError
@@ -26,7 +26,7 @@ from fer_jax.data.training_set import Inputs
 from fer_jax.inference import initial_weights, teachers
 from fer_jax.models import registry
 from fer_jax.reporting.event_log import EventLog
-from fer_jax.training import checkpoint, early_stopping, restoring, setup, train_step
+from fer_jax.training import agreement, checkpoint, early_stopping, restoring, setup, train_step
 from fer_jax.training import history as history_lib
 from fer_jax.training import metrics as metrics_lib
 from fer_jax.training import progress as progress_lib
@@ -108,11 +108,10 @@ def train(config: ConfigDict, folder: Path, say: Say = _print, stop_after: StopA
         DiskError: the disk is full.
         UserError: config, data or folder cannot be used.
     """
-    devices = _check(config, folder)
-    with ThreadPoolExecutor(1) as pool:  # compiling the initial state takes as long as reading the images
-        initializing = pool.submit(setup.create_train_state, config)
-        inputs = training_set.read(config)
-        initial = initializing.result()
+    check(config)
+    if not run_folder.has_checkpoint(folder):  # a resumed run does without its sources
+        check_sources(config)
+    devices, inputs, initial = _read(config, folder)
     parts = setup.build(config, inputs.steps_per_epoch)
     if not devices.first:  # one process speaks for all
         say = _drop
@@ -130,14 +129,18 @@ def _drop(line: str) -> None:
     pass
 
 
-def _check(config: ConfigDict, folder: Path) -> Devices:
-    """The devices of the run; a UserError before the data are read and the folder is made."""
-    check(config)
+def _read(config: ConfigDict, folder: Path) -> tuple[Devices, Inputs, TrainState]:
+    """The devices, the data, and the state before the first step. Several processes agree on them first."""
+    if processes.several():  # the first use of a device waits for the others: only after they have agreed
+        inputs = training_set.read(config)
+        agreement.check(config, folder, inputs)
     devices = Devices()
     devices.check_batch_size(config.train.batch_size)
-    if not run_folder.has_checkpoint(folder):  # a resumed run does without its sources
-        check_sources(config)
-    return devices
+    with ThreadPoolExecutor(1) as pool:  # compiling the initial state takes as long as reading the images
+        initializing = pool.submit(setup.create_train_state, config)
+        if not processes.several():
+            inputs = training_set.read(config)
+        return devices, inputs, initializing.result()
 
 
 def _first_position(run: _Run, tree: dict[str, Any]) -> _Position:

@@ -1,4 +1,4 @@
-"""Settings of the process: speed on CPUs, the cache of compiled programs, other processes, stop signals."""
+"""Settings of the process: speed on CPUs, the cache of compiled programs, stop signals."""
 
 import ctypes
 import os
@@ -13,49 +13,19 @@ import jax
 import jaxlib
 from jax.experimental import multihost_utils
 
-from fer_jax.core.errors import UserError, one_line
-
 # Tested with 0.10.2, 0.11.2 and 0.12.0. A jaxlib without the flag of `tune_cpu` would abort.
 KNOWN_JAXLIB = ("0.10.", "0.11.", "0.12.")
 
 
-def start(distributed: bool = False) -> None:
-    """Set jax up for a command, before it is used.
-
-    Args:
-        distributed: join the other processes of the run, if the environment names them.
-
-    Raises:
-        UserError: the other processes were not found.
-    """
+def start() -> None:
+    """Set jax up for a command, before it is used."""
     tune_cpu()
-    if distributed:
-        _join()
     _cache_compilations()
 
 
 def is_first_process() -> bool:
     """Return True in the process that prints for all processes of a run."""
     return jax.process_index() == 0
-
-
-def _join() -> None:
-    """Join the other processes of a run if JAX_COORDINATOR_ADDRESS is set.
-
-    The number of this process comes from the cluster's environment (SLURM, Open MPI, ...) or from JAX_NUM_PROCESSES
-    and JAX_PROCESS_ID.
-
-    Raises:
-        UserError: the other processes were not found.
-    """
-    if "JAX_COORDINATOR_ADDRESS" not in os.environ:
-        return
-    numbers = [os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")]
-    try:
-        count, index = (None if number is None else int(number) for number in numbers)
-        jax.distributed.initialize(num_processes=count, process_id=index)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"cannot join the processes at JAX_COORDINATOR_ADDRESS: {one_line(error)}") from None
 
 
 def exit_status(signal_name: str) -> int:
