@@ -10,18 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from fer_jax import inference
 from fer_jax.core import run_folder
 from fer_jax.core.errors import UserError
 from fer_jax.data import augment
+from fer_jax.inference import log_probs as log_probs_lib
 from fer_jax.inference.network import Network
 from fer_jax.training import checkpoint, setup, train_step
 from fer_jax.training import metrics as metrics_lib
 from fer_jax.training.checkpoint import Progress
 from fer_jax.training.history import EpochRecord
-from fer_jax.training.network import build_network, predict_step
+from fer_jax.training.network import build_network
 from tests.small_runs import tiny_config
 
 SIDE = 48
@@ -41,7 +42,7 @@ def linear(batch_size: int = 8, renderer: str = "host") -> Network:
     config.train.eval_batch_size = batch_size
     config.augment.renderer = renderer
     parts = build_network(config)._replace(model=Linear())
-    predict = jax.jit(partial(predict_step, model=parts.model, render=parts.render_device))
+    predict = jax.jit(partial(parts.model.apply, train=False))
     w = np.random.default_rng(1).normal(size=(SIDE * SIDE, 8)).astype(np.float32) / SIDE
     return Network(Path("run"), config, parts, predict, {"params": {"w": w}}, 1, [])
 
@@ -67,11 +68,35 @@ def test_every_image_is_predicted_once_and_in_order(count: int, batch_size: int)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, rtol=1e-12)
 
 
-def test_images_rendered_on_the_device_and_mirrored_views_are_predicted_too() -> None:
+def test_the_renderer_of_the_training_does_not_matter_and_mirrored_views_are_predicted_too() -> None:
     images = noise(5)[:, :, ::-1]  # a view, as flip averaging makes
     host, device = (inference.log_probabilities(linear(4, renderer), images) for renderer in ("host", "device"))
     np.testing.assert_allclose(host, by_hand(linear(), images), atol=1e-4)
     np.testing.assert_allclose(device, host, atol=1e-4)
+
+
+def test_few_sizes_are_compiled_whatever_the_number_of_images() -> None:
+    sizes = []
+
+    def traced(variables: Any, x: jax.Array) -> jax.Array:
+        sizes.append(len(x))
+        return network.parts.model.apply(variables, x, train=False)
+
+    network = linear(256)
+    network = network._replace(predict=jax.jit(traced))
+    for count in (1, 2, 3, 5, 8, 9, 31, 33, 129, 300, 1, 7):
+        np.testing.assert_allclose(
+            inference.log_probabilities(network, noise(count)), by_hand(network, noise(count)), atol=1e-4
+        )
+    assert sizes == [2, 8, 32, 128, 256]  # on two devices, which share a batch
+
+
+def test_averages_of_log_probabilities_are_those_of_scipy() -> None:
+    logits = np.random.default_rng(0).normal(0, 300, (5, 8))
+    log_probs = log_probs_lib.log_softmax(logits)
+    np.testing.assert_allclose(log_probs, log_softmax(logits, axis=1), rtol=1e-13)
+    mean = inference.average([log_probs, log_probs[::-1]])
+    np.testing.assert_allclose(mean, logsumexp([log_probs, log_probs[::-1]], axis=0, b=0.5), rtol=1e-13)
 
 
 def saved_run(run: Path) -> list[Any]:

@@ -21,7 +21,7 @@ from fer_jax.inference import weights
 from fer_jax.inference.weights import Weights
 from fer_jax.models import registry
 from fer_jax.training.history import EpochRecord
-from fer_jax.training.network import build_network, predict_step
+from fer_jax.training.network import build_network
 from tests.small_runs import tiny_config
 
 
@@ -112,19 +112,19 @@ def test_no_face_gives_no_row(reader: Reader) -> None:
 def test_many_faces_are_read_in_chunks_of_few_compiled_sizes(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    def traced(variables: Any, batch: Any) -> jax.Array:
-        sizes.append(len(batch.image))
-        return predict_step(variables, batch, model=network.parts.model, render=network.parts.render_device)
+    def traced(variables: Any, x: jax.Array) -> jax.Array:
+        sizes.append(len(x))
+        return network.parts.model.apply(variables, x, train=False)
 
     network = inference.restore(runs[0])
     reader, faces = Reader([network._replace(predict=jax.jit(traced))]), blocks(11)
     expected = reader.predict(faces)
     for count in (9, 16, 10):
         reader.predict(blocks(count))
-    assert sizes == [16]
+    assert sizes == [32]
     monkeypatch.setattr(reader_lib, "CHUNK", 4)
     np.testing.assert_allclose(reader.predict(faces), expected, atol=1e-6)
-    assert sizes == [16, 4]
+    assert sizes == [32, 8]
 
 
 @pytest.mark.parametrize(

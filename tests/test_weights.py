@@ -23,7 +23,7 @@ from fer_jax.inference.weights import Weights
 from fer_jax.models import registry
 from fer_jax.models.ops import Conv3x3
 from fer_jax.training.history import EpochRecord, as_json
-from fer_jax.training.network import build_network, predict_step
+from fer_jax.training.network import build_network
 from tests.small_runs import TINY, tiny_config
 
 HISTORY = [
@@ -81,7 +81,7 @@ def test_a_network_comes_back_with_the_same_logits(tmp_path: Path, model: dict[s
     jax.tree.map(np.testing.assert_array_equal, network.variables, variables)
     images = np.random.default_rng(1).integers(0, 256, (3, 48, 48), dtype=np.uint8)
     parts = build_network(config)
-    predict = jax.jit(partial(predict_step, model=parts.model, render=parts.render_device))
+    predict = jax.jit(partial(parts.model.apply, train=False))
     original = Network(tmp_path, config, parts, predict, variables, 4, [])
     log_probs = inference.log_probabilities(network, images)
     np.testing.assert_array_equal(log_probs, inference.log_probabilities(original, images))

@@ -1,5 +1,6 @@
 """A trained network from its run folder, and its predictions."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -9,20 +10,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.special import log_softmax, logsumexp
 from tqdm import tqdm
 
 from fer_jax.core import run_folder
 from fer_jax.core.devices import Devices, memory_errors
 from fer_jax.core.errors import UserError
-from fer_jax.data import batching
-from fer_jax.data.batching import Batch, Examples
+from fer_jax.data import augment
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.inference import weights
+from fer_jax.inference.log_probs import average, log_softmax
 from fer_jax.models import registry
 from fer_jax.training.checks import check_network
 from fer_jax.training.history import EpochRecord, best_record
-from fer_jax.training.network import NetworkParts, build_network, predict_step
+from fer_jax.training.network import NetworkParts, build_network
 from fer_jax.training.shapes import named_leaves
 
 
@@ -32,14 +32,24 @@ class Network(NamedTuple):
     run: Path
     config: ConfigDict
     parts: NetworkParts
-    predict: Callable[[Any, Batch], jax.Array]  # compiled (variables, batch) -> logits f32[B, 8]
+    predict: Callable[[Any, Any], jax.Array]  # compiled (variables, f32[B, S, S, 1]) -> logits f32[B, 8]
     variables: Any  # {"params", "batch_stats"}: the moving average where the run kept one
     step: int
     history: list[EpochRecord]  # all epochs of the run so far, also those after this step
     checkpoint: str = "best"  # or "latest"
     code: Sequence[Mapping[str, Any]] = ()  # versions of fer_jax that trained it; see checkpoint.Progress
 
+    @property
+    def label_mode(self) -> str:
+        """The label mode of the training."""
+        return self.config.data.label_mode
 
+    def log_probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Return `log_probabilities` of this network."""
+        return log_probabilities(self, images)
+
+
+BATCH_SIZES = (1, 2, 8, 32, 128)  # of few images; of more it is the config's
 MEMORY = "end other programs that use it, or set JAX_PLATFORMS=cpu"
 
 
@@ -63,7 +73,7 @@ def restore(run: Path | str, which: str = "best") -> Network:
     exact = config.copy_and_resolve_references()
     exact.model.dtype = "float32"  # in which weights are stored, and CPUs are slow in bfloat16
     parts = build_network(exact)
-    predict = jax.jit(partial(predict_step, model=parts.model, render=parts.render_device))
+    predict = jax.jit(partial(parts.model.apply, train=False))
     if run_folder.is_released(run):  # this needs neither orbax nor the optimizer
         stored = weights.load(run, jax.eval_shape(partial(registry.init, parts.model, 0, exact.image.size)))
         _check_finite(run, stored.variables)
@@ -111,31 +121,35 @@ def log_probabilities(network: Network, images: np.ndarray, flip: bool = False) 
 def _predict(network: Network, images: np.ndarray) -> np.ndarray:
     devices = Devices()
     batch_size = devices.round_up(_batch_size(len(images), network.config.train.eval_batch_size))
-    examples = Examples(images, np.zeros((len(images), len(EMOTIONS)), np.float32))
-    logits = []
-    batches = batching.eval_batches(examples, network.parts.render, batch_size=batch_size)
+    render, params = network.parts.render, augment.identity(batch_size, network.parts.render.size)
+    logits = np.empty((len(images), len(EMOTIONS)))
+    running: deque[tuple[int, jax.Array]] = deque()  # batches whose results are not read yet
     bar = tqdm(
         total=len(images), desc=f"predicting with {network.run.name}", unit="img", leave=False, disable=None, delay=1
     )
-    with bar, closing(batching.prefetch(batches, devices.shard)) as ready:
-        for batch in ready:
-            logits.append(np.asarray(network.predict(network.variables, batch)))
-            bar.update(min(batch_size, len(images) - bar.n))
-    return log_softmax(np.concatenate(logits)[: len(images)].astype(np.float64), axis=1)
+
+    def finish(count: int) -> None:
+        """Read results until `count` batches are running."""
+        while len(running) > count:
+            start, result = running.popleft()
+            rows = logits[start : start + batch_size]
+            rows[:] = np.asarray(result)[: len(rows)]
+            bar.update(len(rows))
+
+    with bar:
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            batch = np.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0)))
+            inputs = augment.render(batch, params, size=render.size, normalize=render.normalize)
+            running.append((start, network.predict(network.variables, devices.shard(inputs))))
+            finish(1)
+        finish(0)
+    return log_softmax(logits)
 
 
 def _batch_size(images: int, largest: int) -> int:
-    """The next power of two, at most `largest`: the program is compiled for a few sizes, not for every number."""
-    return min(1 << (images - 1).bit_length(), largest)
+    """The first of 1, 2, 8, 32, 128, ... that holds the images, at most `largest`.
 
-
-def average(log_probs: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the logarithm of the mean probability, f64[N, 8].
-
-    Args:
-        log_probs: log probabilities of the same images, float[N, 8] each: one per network or view.
-
-    Raises:
-        ValueError: the list is empty, or shapes differ.
+    The program is compiled for these few sizes, not for every number.
     """
-    return logsumexp(np.stack(log_probs).astype(np.float64), axis=0) - np.log(len(log_probs))
+    return min(next((size for size in BATCH_SIZES if size >= images), largest), largest)
