@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fer_jax.core import atomic
+from fer_jax.core.errors import DiskError
 
 
 def test_a_file_is_replaced_at_the_end_and_nothing_else_remains(tmp_path: Path) -> None:
@@ -44,3 +45,12 @@ def test_an_error_names_the_file_and_not_its_partial_copy(tmp_path: Path) -> Non
     with pytest.raises(FileNotFoundError) as error, atomic.replacing(path) as partial:
         partial.write_text("complete")
     assert error.value.filename == str(path)
+
+
+@pytest.mark.parametrize("context", [atomic.replacing, atomic.writing])
+def test_a_full_disk_is_named_by_the_output(tmp_path: Path, context) -> None:
+    path = tmp_path / "metrics.csv"
+    with pytest.raises(DiskError) as error, context(path), open("/dev/full", "wb", buffering=0) as full:
+        full.write(b"x")
+    assert str(error.value).startswith(f"cannot write to {path}: No space left on device; no file is half-written; ")
+    assert list(tmp_path.iterdir()) == []

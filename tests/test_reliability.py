@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_jax import evaluate, inference
+from fer_jax import evaluate, export, import_data, inference, predict, release, repeats, tune
 from fer_jax.core import cli
 from fer_jax.core.errors import UserError
 from fer_jax.reporting.event_log import PLOT, _read
@@ -205,3 +206,48 @@ def test_a_full_disk_gets_one_line_and_the_run_goes_on_with_more_space(small_dis
     assert "resuming from step 4" in resumed.stdout
     assert "complete" in resumed.stdout
     assert set(tags(run).values()) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["evaluate", "export", "release", "predict", "repeats", "import", "tune"])
+def test_a_full_disk_gets_one_line_in_every_command(
+    command: str,
+    small_disk: Path,
+    finished_run: Path,
+    sample_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "")
+    out, data = small_disk / "out", str(sample_dir)
+    storage = f"sqlite:///{out}.db"
+    for number, image in enumerate(sorted((sample_dir / "FER2013Valid").glob("*.png"))[:40]):
+        copy = tmp_path / "own" / ("happy", "sad")[number % 2] / image.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image, copy)
+    main, *arguments = {
+        "evaluate": (evaluate.main, "--run", str(finished_run), "--out", str(out)),
+        "export": (export.main, "--run", str(finished_run), "--out", str(out)),
+        "release": (release.main, "--run", str(finished_run), "--out", str(out)),
+        "predict": (predict.main, "--run", str(finished_run), str(tmp_path / "own" / "happy"), "--csv", str(out)),
+        "repeats": (repeats.main, "--data", data, "--sheet", str(out.with_suffix(".png"))),
+        "import": (import_data.main, str(tmp_path / "own"), "--out", str(out)),
+        "tune": (
+            tune.main,
+            "--config",
+            "tests/quick_tune.py",
+            "--storage",
+            f"sqlite:///{out}.db",
+            f"--config.data.dir={data}",
+        ),
+    }[command]
+    (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - 4096))
+    (small_disk / "last").write_bytes(b"x")  # takes the last page
+    assert cli.status(lambda: main(arguments)) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert len(line) <= 300
+    assert str(out) in line
+    assert re.search("No space left on device; no file is half-written; free some space|disk is full; free some", line)
+    assert not out.exists() or not any(out.iterdir())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fer_jax.core.errors import DISK_FAILURES
+from fer_jax.core.errors import DISK_FAILURES, DiskError, file_error
 
 
 @contextmanager
@@ -14,6 +14,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a path next to `path` to write to. It replaces `path` at the end, and is deleted after an error.
 
     Raises:
+        DiskError: the disk is full; the error names `path`.
         OSError: the file cannot be written; the error names `path`.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # two machines may share a process number
@@ -21,9 +22,25 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        # A write to a full disk gives no name.
-        if str(error.filename) == str(partial) or (error.filename is None and error.errno in DISK_FAILURES):
+        if error.errno in DISK_FAILURES:
+            raise DiskError(file_error(error, path)) from None
+        if str(error.filename) == str(partial):
             error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Name `folder` in the error of a full disk in the block: the system gives no name.
+
+    Raises:
+        DiskError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FAILURES:
+            raise DiskError(file_error(error, folder)) from None
+        raise

@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fer_generator import all_or_nothing, png
+from fer_jax.core import atomic
 from fer_jax.core.errors import UserError
 from fer_jax.core.text import printable
 from fer_jax.curation import groups, listing
@@ -166,7 +167,7 @@ def _refuse_foreign(out: Path) -> None:
 
 def _write(out: Path, faces: Faces, splits: dict[str, np.ndarray], left_out: Sequence[LeftOut]) -> None:
     try:
-        with all_or_nothing.staging_folder(out) as staging:
+        with atomic.writing(out), all_or_nothing.staging_folder(out) as staging:
             _refuse_foreign(out)
             number = 0
             for split, rows in splits.items():

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import inference
 from fer_jax.core import config as config_lib
-from fer_jax.core import run_folder, shipped
+from fer_jax.core import atomic, run_folder, shipped
 from fer_jax.core.errors import UserError
 from fer_jax.core.run_folder import CARD, CONFIG, WEIGHTS
 from fer_jax.deploy import model_card
@@ -49,7 +49,7 @@ def release(
     half = half or weights.is_half(run)  # rounded kernels stay rounded
     valid = evaluator.load_data(data_dir, "valid")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".release-", dir=out.parent) as scratch:
+    with atomic.writing(out), tempfile.TemporaryDirectory(prefix=".release-", dir=out.parent) as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()
         shutil.copyfile(run / CONFIG, new / CONFIG)

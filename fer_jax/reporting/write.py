@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fer_jax.core import atomic
 from fer_jax.evaluation.result import Evaluation
 from fer_jax.reporting import document, tables
 from fer_jax.reporting.document import Block
 
 
 def write(folder: Path, title: str, blocks: Sequence[Block], facts: Mapping[str, Any]) -> None:
-    """Write report.html, report.md, their images and metrics.json (`facts`) to a folder."""
+    """Write report.html, report.md, their images and metrics.json (`facts`) to a folder.
+
+    Raises:
+        DiskError: the disk is full.
+    """
     files = {
         **{f"{block.name}.png": block.png for block in blocks if isinstance(block, document.ImageBlock)},
         "report.md": document.to_markdown(title, blocks).encode(),
@@ -21,7 +26,7 @@ def write(folder: Path, title: str, blocks: Sequence[Block], facts: Mapping[str,
         "metrics.json": (json.dumps(tables.without_nan(dict(facts)), indent=1) + "\n").encode(),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as scratch:
+    with atomic.writing(folder), tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as scratch:
         for name, content in files.items():
             Path(scratch, name).write_bytes(content)
         for name in files:

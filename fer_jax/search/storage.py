@@ -161,6 +161,11 @@ def address(study: optuna.Study) -> str:
 
 def storage_error(error: BaseException | None) -> str:
     """Return the database's error text on one line, if a database error caused this error; else ""."""
+    reason = _innermost(error)
+    return f"{reason}; free some space" if reason == "database or disk is full" else reason
+
+
+def _innermost(error: BaseException | None) -> str:
     reason = ""
     while error:  # Optuna wraps it
         if isinstance(error, SQLAlchemyError):

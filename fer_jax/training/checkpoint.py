@@ -5,7 +5,6 @@ TrainState, the metrics of the unfinished epoch, and a JSON item: `Progress`, wi
 `fer_jax.training.restoring` reads them.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -21,13 +20,12 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from fer_jax.core import run_folder
-from fer_jax.core.errors import DiskError, UserError, one_line
+from fer_jax.core.errors import DISK_FAILURES, DiskError, UserError, one_line
 from fer_jax.training import packing
 from fer_jax.training.history import EpochRecord, as_json
 from fer_jax.training.shapes import named_leaves
 
 LOG = "checkpoints.log"  # in the run folder: errors of orbax
-_DISK_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 class Progress(NamedTuple):
@@ -141,7 +139,7 @@ def disk_errors(run: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # orbax and TensorStore raise errors of many types
-        failures = [text for text in map(os.strerror, _DISK_FAILURES) if text in f"{error} {error.__context__}"]
+        failures = [text for text in map(os.strerror, DISK_FAILURES) if text in f"{error} {error.__context__}"]
         if not failures:
             raise
         steps = [
