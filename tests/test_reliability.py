@@ -233,14 +233,7 @@ def test_a_full_disk_gets_one_line_in_every_command(
         "predict": (predict.main, "--run", str(finished_run), str(tmp_path / "own" / "happy"), "--csv", str(out)),
         "repeats": (repeats.main, "--data", data, "--sheet", str(out.with_suffix(".png"))),
         "import": (import_data.main, str(tmp_path / "own"), "--out", str(out)),
-        "tune": (
-            tune.main,
-            "--config",
-            "tests/quick_tune.py",
-            "--storage",
-            f"sqlite:///{out}.db",
-            f"--config.data.dir={data}",
-        ),
+        "tune": (tune.main, "--config", "tests/quick_tune.py", f"--config.data.dir={data}", "--storage", storage),
     }[command]
     (small_disk / "filler").write_bytes(bytes(shutil.disk_usage(small_disk).free - 4096))
     (small_disk / "last").write_bytes(b"x")  # takes the last page

@@ -9,8 +9,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from fer_jax import inference
-from fer_jax.core import config as config_lib
 from fer_jax.core import atomic, run_folder, shipped
+from fer_jax.core import config as config_lib
 from fer_jax.core.errors import UserError
 from fer_jax.core.run_folder import CARD, CONFIG, WEIGHTS
 from fer_jax.deploy import model_card
