@@ -165,7 +165,8 @@ def _fail(error: BaseException) -> None:
         _leave(f"the connection to the other processes was lost ({one_line(error, 100)}); {AGAIN}")
     _ended.acquire()
     if global_state.client is not None and not isinstance(error, DisagreementError):
-        reason = one_line(error) if isinstance(error, UserError | OSError) else type(error).__name__
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = "it was interrupted" if interrupted else one_line(error) or type(error).__name__
         with suppress(jax.errors.JaxRuntimeError):  # another one failed before
             _store().key_value_set(_ERROR, f"process {global_state.process_id} ended: {reason}")
 
