@@ -1,12 +1,18 @@
-"""The evaluation of runs: predictions, metrics, a report of each, and a comparison of several."""
+"""The evaluation of runs: predictions, metrics, a report of each, and a comparison of several.
+
+Reports need matplotlib's drawing, which takes more than a second to import. It is imported in a thread while XLA
+compiles and predicts, so the functions that write reports import their modules themselves.
+"""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+import matplotlib  # noqa: F401  # where the extra is missing, the error comes before the predictions
 import numpy as np
 
 from fer_jax import inference
@@ -18,7 +24,8 @@ from fer_jax.evaluation.evaluator import Data, Model
 from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference import saliency
 from fer_jax.inference.network import Network
-from fer_jax.reporting import comparison_report, document, report, robustness_report, tables
+from fer_jax.inference.saliency import Saliency
+from fer_jax.reporting import document, tables
 from fer_jax.reporting.write import write, write_evaluation
 
 COMPARISON = Path("experiments/comparison")
@@ -59,12 +66,18 @@ def evaluate_runs(
     """
     data_dir = data_dir or _data_dir(runs)
     problems: list[str] = []
-    with ThreadPoolExecutor(1) as pool:  # the data are read and compared while networks are restored
+    with ThreadPoolExecutor(2) as pool:  # the data are read and compared while networks are restored
         loading = pool.submit(evaluator.load_data, data_dir, split)
+        pool.submit(import_module, "fer_jax.reporting.report")
         networks = _usable(runs, lambda run: inference.restore(run, checkpoint), problems)
         data = loading.result()
-    names = dict(zip(networks, evaluator.model_names([*networks], flip), strict=True))
-    models = _usable([*networks], lambda run: evaluator.predict_splits(names[run], networks[run], data, flip), problems)
+        # In a thread: one program is compiled on one core, and here are two.
+        drawn = {run: pool.submit(_saliency, network, data, protocol) for run, network in networks.items()}
+        names = dict(zip(networks, evaluator.model_names([*networks], flip), strict=True))
+        models = _usable(
+            [*networks], lambda run: evaluator.predict_splits(names[run], networks[run], data, flip), problems
+        )
+    maps = [drawn[run].result() for run in models]
     evaluated = [networks[run] for run in models]
     corrupted = [
         _predict_corrupted(network, data, protocol, flip) if with_robustness else None for network in evaluated
@@ -72,12 +85,13 @@ def evaluate_runs(
     facts = {"flip": flip, "data": data_dir}
     if len(runs) == 1:
         folder = out or _report_folder(evaluated[0].run)
-        result = _evaluate_network(evaluated[0], models[runs[0]], corrupted[0], data, protocol, folder, facts)
+        result = _evaluate_network(evaluated[0], models[runs[0]], corrupted[0], maps[0], data, protocol, folder, facts)
         _print_tables(result)
         print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
         return [result]
     usable = [*models.values()]
-    results = _evaluate_several(evaluated, usable, corrupted, data, protocol, out or COMPARISON, ensemble, facts)
+    out = out or COMPARISON
+    results = _evaluate_several(evaluated, usable, corrupted, maps, data, protocol, out, ensemble, facts)
     if problems:
         raise UserError(f"{len(problems)} of {len(runs)} runs were not evaluated; the first: {problems[0]}")
     return results
@@ -123,6 +137,7 @@ def _evaluate_several(
     networks: Sequence[Network],
     models: Sequence[Model],
     corrupted: Sequence[np.ndarray | None],
+    maps: Sequence[Saliency],
     data: Data,
     protocol: str,
     out: Path,
@@ -131,9 +146,9 @@ def _evaluate_several(
 ) -> list[Evaluation]:
     """Write a comparison with a report of each model; the runs' own reports stay as they are."""
     results = []
-    for network, model, log_probs in zip(networks, models, corrupted, strict=True):
+    for network, model, log_probs, saliency_maps in zip(networks, models, corrupted, maps, strict=True):
         folder = _subfolder(out, model.name)
-        results.append(_evaluate_network(network, model, log_probs, data, protocol, folder, facts))
+        results.append(_evaluate_network(network, model, log_probs, saliency_maps, data, protocol, folder, facts))
     if ensemble and len(models) > 1:
         folder = _subfolder(out, "ensemble")
         results.append(_evaluate_ensemble(networks, models, corrupted, data, protocol, folder, facts))
@@ -156,22 +171,27 @@ def _predict_corrupted(network: Network, data: Data, protocol: str, flip: bool) 
     return robustness.predict(network, data.split.images[kept], flip, lambda line: print(f"{name}: {line}", flush=True))
 
 
+def _saliency(network: Network, data: Data, protocol: str) -> Saliency:
+    target, kept = labels.targets(data.split.votes, protocol)
+    return saliency.saliency(network, data.split.images[kept], target[kept].argmax(axis=1))
+
+
 def _evaluate_network(
     network: Network,
     model: Model,
     corrupted: np.ndarray | None,
+    maps: Saliency,
     data: Data,
     protocol: str,
     folder: Path,
     facts: dict[str, Any],
 ) -> Evaluation:
-    target, kept = labels.targets(data.split.votes, protocol)
-    with ThreadPoolExecutor(1) as pool:  # XLA computes while numpy counts
-        maps = pool.submit(saliency.saliency, network, data.split.images[kept], target[kept].argmax(axis=1))
-        result = evaluator.evaluate(model, data, protocol)
+    from fer_jax.reporting import report
+
+    result = evaluator.evaluate(model, data, protocol)
     if corrupted is not None:
         result = robustness.add(result, corrupted, data.subsets)
-    blocks = report.page(result, data.split, network.history, maps.result(), _about(network, data.name, facts["data"]))
+    blocks = report.page(result, data.split, network.history, maps, _about(network, data.name, facts["data"]))
     facts = {"run": str(network.run), "step": network.step, "checkpoint": network.checkpoint, **facts}
     write_evaluation(folder, result, blocks, facts)
     print(tables.verdict(result), flush=True)
@@ -187,6 +207,8 @@ def _evaluate_ensemble(
     folder: Path,
     facts: dict[str, Any],
 ) -> Evaluation:
+    from fer_jax.reporting import report
+
     result = evaluator.evaluate(evaluator.ensemble(models, facts["flip"]), data, protocol)
     if log_probs := [values for values in corrupted if values is not None]:
         result = robustness.add(result, inference.average(log_probs), data.subsets)
@@ -201,6 +223,8 @@ def _evaluate_ensemble(
 def _print_tables(result: Evaluation) -> None:
     printed = [tables.main_table(result), tables.duplicates_table(result), tables.class_table(result)]
     if result.robustness is not None:
+        from fer_jax.reporting import robustness_report
+
         blocks = robustness_report.section(result, result.robustness)
         printed += [block for block in blocks if isinstance(block, document.Table)]
     for table in printed:
@@ -209,6 +233,8 @@ def _print_tables(result: Evaluation) -> None:
 
 
 def _compare(results: Sequence[Evaluation], out: Path, facts: dict[str, Any]) -> None:
+    from fer_jax.reporting import comparison_report
+
     pairs = comparison_report.compare_pairs(results)
     facts = {**facts, "models": [tables.as_json(result) for result in results]}
     title = f"{len(results)} models on the {tables.SPLITS[results[0].split]} split"
