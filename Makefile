@@ -4,6 +4,7 @@
 # make test    linters, type checker and all tests: under ten minutes on two cores, with the installation
 # make bench   speed beside PyTorch's on this machine, everything that needs no GPU (some 15 minutes on two cores)
 # make torture kills, odd inputs and endurance: an hour or two on an idle machine; python -m tests.torture has the parts
+# make page    builds the browser page of fer_jax/web; needs Node.js and its package manager npm
 # make clean   removes what the others have made
 # Where .venv is missing they make it, and install some 1 GB of packages into it.
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --no-compile
 COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 
 .NOTPARALLEL:
-.PHONY: demo sample check test lint bench torture clean
+.PHONY: demo sample check test lint bench torture page clean
 
 demo: sample
 	$(BIN)/python -m fer_jax.main --config configs/sample.py
@@ -47,6 +48,14 @@ torture: .venv/installed-dev .venv/project
 	$(BIN)/python -m tests.torture kills
 	$(BIN)/python -m tests.torture inputs
 	$(BIN)/python -m tests.torture endurance
+
+page: .venv/installed-dev .venv/project fer_jax/web/source/node_modules
+	$(BIN)/python -m fer_jax.web.build
+
+# The page's parts, as pinned; the only step that needs a network.
+fer_jax/web/source/node_modules: fer_jax/web/source/package-lock.json
+	npm ci --prefix fer_jax/web/source --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

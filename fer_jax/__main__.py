@@ -21,6 +21,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "predict": Command("fer_jax.predict", "predict the expressions in photographs and films"),
     "webcam": Command("fer_jax.webcam", "show the expressions before a camera"),
+    "demo": Command("fer_jax.demo", "serve a page that reads faces in the browser"),
     "train": Command("fer_jax.main", "train a network, or resume a run"),
     "evaluate": Command("fer_jax.evaluate", "evaluate runs: metrics with intervals, plots, a report"),
     "sweep": Command("fer_jax.sweep", "train several configs with several seeds, one table"),

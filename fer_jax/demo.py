@@ -1,7 +1,8 @@
 """Serve a page that finds faces and names their expressions in the browser, on this computer.
 
-The page reads photographs and the webcam. The browser computes everything: no image leaves the page,
-and no connection to the internet is needed. --write copies the page to a folder for any static host.
+The page reads photographs and the webcam. The browser computes everything: no image leaves the
+page, and no connection to the internet is needed. --write copies the page to a folder for any
+static host.
 
 The emotions are the names that people would give the expression, not what the person feels. The
 network's model card says how often it is wrong and what it must not be used for.

@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,14 @@ from typing import Any
 import pytest
 
 PATIENCE_S = 60  # that a page is waited for
+# The browser reads from file descriptor 3 and writes to 4.
+ON_3_AND_4 = """
+import os, sys
+reading, writing = (os.dup(os.dup(int(number))) for number in sys.argv[1:3])
+os.dup2(reading, 3)
+os.dup2(writing, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -61,9 +70,9 @@ class Browser:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait(self, expression: str) -> Any:
+    def wait(self, expression: str, patience_s: float = PATIENCE_S) -> Any:
         """Return the value of an expression once it is true."""
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience_s
         while not (value := self.run(expression)):
             assert time.monotonic() < end, f"never true: {expression}; {self.run('document.body.innerText')}"
             time.sleep(0.02)
@@ -90,9 +99,7 @@ class Browser:
 
     def resize(self, width: int, height: int) -> None:
         """Give the page a size in pixels."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
 
 def program() -> str:
@@ -110,9 +117,8 @@ def browser(profile: Path, *options: str) -> Iterator[Browser]:
     command = [program(), "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
     command += ["--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}", *options]
     process = subprocess.Popen(
-        ["sh", "-c", 'exec "$@" 3<&"$0" 4>&"$FROM"', str(to_browser[0]), *command],
+        [sys.executable, "-c", ON_3_AND_4, str(to_browser[0]), str(from_browser[1]), *command],
         pass_fds=(to_browser[0], from_browser[1]),
-        env={**os.environ, "FROM": str(from_browser[1])},
         stderr=subprocess.DEVNULL,
     )
     os.close(to_browser[0])

@@ -27,7 +27,7 @@ LAYERS = [
     {"reporting"},
     {"train"},
     {"search", "deploy", "faces"},
-    {"curation"},
+    {"curation", "web"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ALIASES = {"search_space": {"search"}}  # public names of old: what they may import

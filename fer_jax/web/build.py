@@ -17,7 +17,7 @@ from fer_jax import inference
 from fer_jax.core import shipped
 from fer_jax.core.errors import UserError, one_line
 from fer_jax.data.labels import EMOTIONS
-from fer_jax.deploy import onnx_export
+from fer_jax.deploy import onnx_model
 from fer_jax.web import convert
 
 FOLDER = Path(__file__).parent
@@ -61,7 +61,7 @@ def build(folder: Path) -> None:
     done = subprocess.run(["node", SOURCE / "build.mjs", folder], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"the page cannot be built: {one_line(done.stderr)}")
-    reader = onnx_export.to_onnx(inference.restore(NETWORK))
+    reader = onnx_model.to_onnx(inference.restore(NETWORK))
     (folder / f"{NETWORK}.bin").write_bytes(convert.convert(reader, {"emotions": EMOTIONS}))
     given = inputs()
     detector = onnx.load(given["yunet.onnx"])

@@ -103,7 +103,7 @@ def _convolution(page: _Page, node: onnx.NodeProto, attributes: Attributes) -> N
     bias = page.constants[node.input[2]] if len(node.input) > 2 else np.zeros(len(kernel), np.float32)
     groups = attributes.get("group", 1)
     depthwise = groups > 1
-    if depthwise and not groups == len(kernel) or (depthwise and kernel.shape[1] != 1):
+    if (depthwise and not groups == len(kernel)) or (depthwise and kernel.shape[1] != 1):
         raise ValueError("a convolution of groups of several channels has no rule")
     page.add(
         "conv",

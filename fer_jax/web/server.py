@@ -78,7 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def log_message(self, format: str, *values: object) -> None:
         """Stay silent."""
@@ -92,7 +93,7 @@ def server(port: int) -> ThreadingHTTPServer:
     """
     files = {f"/{path.relative_to(STATIC).as_posix()}": _read(path) for path in STATIC.rglob("*") if path.is_file()}
     try:
-        return ThreadingHTTPServer((HOST, port), partial(_Handler, files))  # type: ignore[arg-type]  # a factory
+        return ThreadingHTTPServer((HOST, port), partial(_Handler, files))
     except OSError as error:
         raise UserError(f"port {port} cannot be used ({error.strerror}): name another one with --port") from None
 

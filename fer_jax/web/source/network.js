@@ -1,6 +1,6 @@
 // A small interpreter of converted networks (see convert.py), on the kernels of TensorFlow.js's wasm backend.
 
-const RELU = 2; // as in FusableActivation of tfjs-backend-wasm
+const RELU = 1; // as in FusableActivation of tfjs-backend-wasm
 const LINEAR = 0;
 const FLOAT32 = 0; // as in its CppDType
 const REFLECT = 0; // as in its MirrorPaddingMode

@@ -8,7 +8,9 @@ import { openWebcam } from "./webcam.js";
 const SAVES = ["save-image", "save-json", "save-csv"];
 
 const element = (id) => document.getElementById(id);
-const worker = new Worker("worker.js");
+// A core is left to the page: with as many threads as cores, all of them wait for the one that shares its core.
+const threads = Math.max(1, Math.min(4, navigator.hardwareConcurrency - 1));
+const worker = new Worker("worker.js", { name: `${threads}` });
 const waiting = new Map(); // the answers that are waited for, by number
 
 let names = [];

@@ -106,6 +106,8 @@ function meanOfBlock(image, left, top, across, down, target, at) {
  */
 export function resize(photo, size, filter, box, gap) {
   const [left, top, right, bottom] = box;
+  const whole = box.every(Number.isInteger) && right - left === size[0] && bottom - top === size[1];
+  if (whole) return photo.read(...box);
   const scale = [(right - left) / size[0], (bottom - top) / size[1]];
   const factor = scale.map((ratio) => Math.trunc(ratio / gap) || 1);
   const margin = scale.map((ratio) => (filter.support - (Math.max(...factor) > 1 ? 0.5 : 0)) * Math.max(1, ratio));

@@ -7,7 +7,7 @@ const MIRROR_PAD = ["number", "array", "number", "number", "array", "array", "nu
 
 /** Load the module, and its number of threads. */
 export async function load() {
-  const threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
+  const threads = self.crossOriginIsolated ? Number(self.name) || 1 : 1; // the page names its worker by their number
   const name = threads > 1 ? "tfjs-backend-wasm-threaded-simd" : "tfjs-backend-wasm";
   importScripts(`${FOLDER}${name}.js`);
   const make = threads > 1 ? self.WasmBackendModuleThreadedSimd : self.WasmBackendModule;

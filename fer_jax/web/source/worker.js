@@ -1,7 +1,7 @@
 // The worker: reads the faces of one image at a time, so that the page itself never waits.
 
 import { SIDE, cut } from "./crop.js";
-import { findFaces } from "./detect.js";
+import { findFaces, findFacesInFrame } from "./detect.js";
 import { Network } from "./network.js";
 import { Photo, decode } from "./photo.js";
 import { round } from "./resample.js";
@@ -51,8 +51,8 @@ function probabilities(reader, crops) {
 }
 
 /** The faces in a photograph, from left to right: { box, found, emotions, crop }. */
-function read({ detector, reader }, photo) {
-  const faces = findFaces(detector, photo).map(({ x, y, width, height, confidence }) => ({
+function read({ detector, reader }, photo, find) {
+  const faces = find(detector, photo).map(({ x, y, width, height, confidence }) => ({
     box: [x, y, width, height].map(round),
     found: confidence,
   }));
@@ -71,7 +71,7 @@ self.onmessage = async ({ data: { id, file, bitmap } }) => {
     return;
   }
   try {
-    const faces = read(networks, photo);
+    const faces = read(networks, photo, file ? findFaces : findFacesInFrame);
     const image = file ? await photo.copy() : bitmap;
     if (file) photo.bitmap.close();
     const ms = performance.now() - begin;
