@@ -22,7 +22,7 @@ from tests.small_runs import restored
 
 slow = pytest.mark.slow
 LIMIT_S = 180
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4  # of float32 parameters after five steps; measured: 2e-5 at most
 
 
 def free_port() -> int:
@@ -93,13 +93,12 @@ def facts(**changes: object) -> dict:
         ),
         (
             {"config": {"seed": 0, "data.dir": "/b"}, "data": "3", "images": 9},
-            "has other data (data.dir='/b', 9 training images) than process 0 (data.dir='/a', 10 training images); "
+            "has other data (data.dir=/b, 9 training images) than process 0 (data.dir=/a, 10 training images); "
             "give all the same",
         ),
         (
             {"config": {"seed": 0, "data.dir": "/b"}},
-            "has another config (data.dir='/b') than process 0 (data.dir='/a'); "
-            "the data must have the same path on all",
+            "has another config (data.dir=/b) than process 0 (data.dir=/a); the data must have the same path on all",
         ),
         (
             {"checkpoint": 4},
@@ -143,7 +142,7 @@ def test_processes_with_other_votes_or_without_data_end_with_one_line_each(sampl
     differ = outcomes(start(arguments(sample_dir, run), arguments(other, run)))
     for status, _, errors in differ:
         assert (status, errors.count("\n")) == (1, 1), errors
-        assert errors.startswith(f"error: process 1 has other data (data.dir='{other}', ")
+        assert errors.startswith(f"error: process 1 has other data (data.dir={other}, ")
     missing = outcomes(start(arguments(sample_dir, run), arguments(tmp_path / "none", run)))
     for (status, _, errors), beginning in zip(
         missing, ("process 1 ended: no train data", "no train data"), strict=True
@@ -194,4 +193,4 @@ def test_two_processes_take_the_steps_of_one(sample_dir: Path, tmp_path: Path) -
     one = start(arguments(sample_dir, tmp_path / "one", *fields))
     assert [status for status, _, _ in outcomes(one)] == [0]
     for mine, theirs in zip(*(parameters(tmp_path / name, *fields) for name in ("one", "both")), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=TOLERANCE * max(np.abs(mine).max(), 1e-2))
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=TOLERANCE)

@@ -49,7 +49,7 @@ def difference(theirs: dict[str, Any], first: dict[str, Any]) -> str:
         values = [f"{fields[0]}={config_lib.shown(each.get(fields[0]))}" for each in (other, config)]
         more = f", and {len(fields) - 1} more" * (len(fields) > 1)
         return f"has another config ({values[0]}) than process 0 ({values[1]}{more}); give all the same"
-    shown = [f"data.dir={config_lib.shown(each['config']['data.dir'])}" for each in (theirs, first)]
+    shown = [f"data.dir={each['config']['data.dir']}" for each in (theirs, first)]
     counts = [f"{each['images']} training images" for each in (theirs, first)]
     if theirs["data"] != first["data"]:
         return f"has other data ({shown[0]}, {counts[0]}) than process 0 ({shown[1]}, {counts[1]}); give all the same"
