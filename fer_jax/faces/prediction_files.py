@@ -13,7 +13,7 @@ from typing import NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from fer_jax.core.errors import UserError
+from fer_jax.core.errors import UserError, shortened
 from fer_jax.core.text import counted, printable
 from fer_jax.data import images
 from fer_jax.data.folders import SIDE
@@ -65,7 +65,7 @@ def predict_files(paths: Sequence[Path], reader: Reader, settings: Settings, out
     def skip(problem: str) -> None:
         problems.append(problem)
         if len(given.files) > 1 or len(paths) > 1:
-            _note(f"problem: {problem}")
+            _note(f"problem: {shortened(problem)}")
 
     for problem in given.problems:
         skip(problem)
