@@ -248,18 +248,24 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
         lines = [
             f"{console.escaped(images)}: {sum(sizes.values())} images ({counts})",
             f"{console.escaped(votes)}: ten votes for each image",
-            f"Next: {generator_command(args.out / 'data', images, votes)}",
+            f"Next: {generator_command(args.out / 'data', images, votes, prog)}",
         ]
         return "\n".join(lines)
 
     return console.status(command, "run the same command again", (str(args.out),))
 
 
-def generator_command(out_dir: Path, fer_csv: Path, ferplus_csv: Path) -> str:
-    """The command line that turns both files into image folders, quoted for this system's shell."""
+def generator_command(out_dir: Path, fer_csv: Path, ferplus_csv: Path, prog: str | None = None) -> str:
+    """The command line that turns both files into image folders, quoted for this system's shell.
+
+    Args:
+        out_dir, fer_csv, ferplus_csv: arguments of the command.
+        prog: the name of this command as the user typed it, for example "fer-jax sample".
+    """
+    program, _, name = (prog or "").rpartition(" ")
+    start = f"{program} generate" if name == "sample" else "python -m fer_generator.generate_training_data"
     paths = ["-d", str(out_dir), "-fer", str(fer_csv), "-ferplus", str(ferplus_csv)]
-    command = ["python", "-m", "fer_generator.generate_training_data", *paths]
-    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+    return f"{start} {subprocess.list2cmdline(paths) if os.name == 'nt' else shlex.join(paths)}"
 
 
 if __name__ == "__main__":

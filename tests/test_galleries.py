@@ -86,6 +86,16 @@ def test_predictions_show_each_face_with_its_name_and_probabilities() -> None:
     check(figure)
 
 
+def test_gallery_shows_names_where_they_are_given() -> None:
+    images, votes, probabilities, label = drawn(3)
+    names = ["face.png", "a" * 40 + "b.png", "c.jpg"]
+    figure: Any = galleries.gallery(images, votes, probabilities, label, "doubtful", names)
+    texts = words(figure)
+    assert f"label {EMOTIONS[label[0]]}\nmodel {EMOTIONS[probabilities[0].argmax()]}\n" in texts
+    assert {"face.png", f"...{'a' * 16}b.png", "c.jpg"} < {*texts.split("\n")}
+    check(figure)
+
+
 def test_gallery_writes_the_probability_of_the_prediction() -> None:
     images, votes, _, label = drawn(2)
     probabilities = np.full((2, 8), 0.01)

@@ -155,9 +155,12 @@ def test_errors_are_one_line(
 
 
 def test_printed_command_quotes_paths() -> None:
-    command = generator_command(Path("my data/out"), Path("my data/fer2013.csv"), Path("fer2013new.csv"))
-    start = "python -m fer_generator.generate_training_data -d "
-    assert command == f"{start}'my data/out' -fer 'my data/fer2013.csv' -ferplus fer2013new.csv"
+    files = Path("my data/out"), Path("my data/fer2013.csv"), Path("fer2013new.csv")
+    arguments = "-d 'my data/out' -fer 'my data/fer2013.csv' -ferplus fer2013new.csv"
+    assert generator_command(*files) == f"python -m fer_generator.generate_training_data {arguments}"
+    # the form that the user typed
+    assert generator_command(*files, "fer-jax sample") == f"fer-jax generate {arguments}"
+    assert generator_command(*files, "python -m fer_jax sample") == f"python -m fer_jax generate {arguments}"
 
 
 def test_votes_are_for_a_clear_emotion_and_neutral_for_a_weak_one() -> None:

@@ -15,6 +15,7 @@ from fer_jax.curation.suspects import Ranking
 from fer_jax.data import folders
 from fer_jax.data.folders import FOLDERS
 from fer_jax.data.labels import EMOTIONS
+from fer_jax.faces.timeline_plot import drawable
 from fer_jax.reporting import document, galleries, plots
 from fer_jax.reporting.document import Table
 
@@ -66,7 +67,12 @@ def write(ranking: Ranking, files: Mapping[str, str], csv_file: Path | None, she
         shown = slice(SHEET)
         title = "Images whose votes contradict the predictions most"
         figure = galleries.gallery(
-            ranking.images[shown], ranking.votes[shown], ranking.probabilities[shown], ranking.label[shown], title
+            ranking.images[shown],
+            ranking.votes[shown],
+            ranking.probabilities[shown],
+            ranking.label[shown],
+            title,
+            [drawable(files.get(str(name), str(name))) for name in ranking.names[shown]],
         )
         with atomic.replacing(sheet) as partial:
             partial.write_bytes(plots.png(figure))

@@ -67,6 +67,7 @@ class Writers:
         self._more_rows = self._faces = self._annotated = 0
         self._plots: list[Path] = []
         self._on_sheet: list[tuple[np.ndarray, Face, str]] = []
+        self._found_on_sheet = False
 
     def add(self, seen: Seen) -> None:
         """Write the faces of an image or frame."""
@@ -92,7 +93,9 @@ class Writers:
         """Write what is written after the last file; the other files are complete once `stack` is left."""
         self._end_film()
         if self._outputs.sheet:
-            _draw_sheet(self._on_sheet, self._title, self._outputs.sheet)
+            # detection always averages two views, cut-out faces have two with --flip only
+            views = "; found faces averaged with their mirror images" if self._found_on_sheet else ""
+            _draw_sheet(self._on_sheet, self._title + views, self._outputs.sheet)
 
     def lines(self) -> Iterator[str]:
         """The table of the first rows, the limits, and the names of the outputs."""
@@ -144,6 +147,7 @@ class Writers:
         name = printable(Path(seen.file.path.name))
         if seen.time_s is not None:
             name = f"{name} {clock(seen.time_s)}"
+        self._found_on_sheet |= bool(seen.faces) and not seen.cropped
         for number, face in enumerate(seen.faces[: SHEET - len(self._on_sheet)]):
             pixels = crop.grey_square(seen.image) if seen.cropped else crop.cut(seen.image, face.box)
             self._on_sheet.append((pixels, face, name if len(seen.faces) == 1 else f"{name} face {number}"))

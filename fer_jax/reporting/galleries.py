@@ -21,7 +21,14 @@ MARGIN = 0.1  # inches
 NAME = 24  # characters of an image's name that fit under it
 
 
-def gallery(images: np.ndarray, votes: np.ndarray, probabilities: np.ndarray, label: np.ndarray, title: str) -> Figure:
+def gallery(
+    images: np.ndarray,
+    votes: np.ndarray,
+    probabilities: np.ndarray,
+    label: np.ndarray,
+    title: str,
+    names: Sequence[str] = (),
+) -> Figure:
     """Draw faces in two columns, each with its label, the prediction, and bars of votes and probabilities.
 
     Args:
@@ -30,6 +37,7 @@ def gallery(images: np.ndarray, votes: np.ndarray, probabilities: np.ndarray, la
         probabilities: f[K, 8].
         label: i[K], 0..7.
         title: names the selection of images.
+        names: of each image, for the captions; none by default. A long name loses its start.
     """
     fractions = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
     captions = [
@@ -37,7 +45,7 @@ def gallery(images: np.ndarray, votes: np.ndarray, probabilities: np.ndarray, la
         for emotion, prediction in zip(label, probabilities.argmax(axis=1), strict=True)
     ]
     bars = {"votes of the annotators": (ORANGE, fractions), "probability by the model": (BLUE, probabilities)}
-    return _faces(images, captions, VOTES, bars, _with_count(title, len(images)))
+    return _faces(images, captions, VOTES, bars, _with_count(title, len(images)), [_short(name) for name in names])
 
 
 def predictions(images: np.ndarray, probabilities: np.ndarray, names: Sequence[str], title: str) -> Figure:
@@ -49,8 +57,7 @@ def predictions(images: np.ndarray, probabilities: np.ndarray, names: Sequence[s
         names: of each image; a long name loses its start.
         title: names the selection of images.
     """
-    short = [name if len(name) <= NAME else f"...{name[3 - NAME :]}" for name in names]
-    captions = [f"{name}\n{EMOTIONS[c]}" for name, c in zip(short, probabilities.argmax(axis=1), strict=True)]
+    captions = [f"{_short(name)}\n{EMOTIONS[c]}" for name, c in zip(names, probabilities.argmax(axis=1), strict=True)]
     return _faces(images, captions, EMOTIONS, {"probability by the model": (BLUE, probabilities)}, title)
 
 
@@ -60,13 +67,15 @@ def _faces(
     classes: Sequence[str],
     bars: Mapping[str, tuple[str, np.ndarray]],
     title: str,
+    names: Sequence[str] = (),
 ) -> Figure:
     """Draw faces in two columns with captions below them and bars next to them.
 
     Bars are f[K, classes] by name, with a colour. They can be of the first classes only. The longest bar of the last
-    name has its percentage at the end.
+    name has its percentage at the end. `names` go below captions of two lines and the bars, where they have room.
     """
-    cell, side, left, full, pitch = 1.68, 1.15, 2.1, 0.95, 0.148  # inches: row, face, start and 100% of bars, bar pair
+    side, left, full, pitch = 1.15, 2.1, 0.95, 0.148  # inches: face, start and 100% of bars, bar pair
+    cell = 1.68 + 0.17 * bool(names)  # inches: row
     rows = -(-len(images) // 2)
     figure, axes, top = _canvas(title, max(cell * rows, 0.2) + 0.35)
     if not len(images):
@@ -84,6 +93,8 @@ def _faces(
         face = x[i] + MARGIN
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(face, face + side, y[i] + side, y[i]))
         axes.text(face, y[i] + side + 0.04, captions[i], va="top", fontsize=SMALL, parse_math=False)
+        if names:
+            axes.text(face, y[i] + side + 0.37, names[i], va="top", fontsize=SMALL, parse_math=False)
         for j, name in enumerate(classes):
             axes.text(x[i] + left - 0.06, y[i] + middle[j], name, ha="right", va="center_baseline", fontsize=TINY)
         end, longest = x[i] + left + full + 0.04, last[i].argmax()
@@ -97,6 +108,11 @@ def _faces(
         axes.hlines(level, start, start + full, color=PALE, linewidth=72 * 0.38 * pitch)
         axes.hlines(level, start, start + full * values.ravel(), color=colour, linewidth=72 * 0.38 * pitch)
     return figure
+
+
+def _short(name: str) -> str:
+    """The name without its start if it is long."""
+    return name if len(name) <= NAME else f"...{name[3 - NAME :]}"
 
 
 def saliency(maps: np.ndarray, mean_faces: np.ndarray, counts: np.ndarray, title: str, quantity: str) -> Figure:

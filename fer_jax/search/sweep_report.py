@@ -101,7 +101,7 @@ def table(rows: Sequence[Row], fields: Sequence[str] = tuple(SHOWN)) -> Table:
         if field in COMPARED:
             columns.append((f"from {reference}", [_difference(reference, values, name) for name in groups]))
     header, cells = zip(*[(title, column) for title, column in columns if any(column)], strict=True)
-    caption = "validation; mean"
+    caption = "validation accuracy; mean"  # other metrics have their names above them
     if len(rows) > len(groups):
         caption += " (standard deviation) over seeds"
     if len(groups) > 1:
