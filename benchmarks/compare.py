@@ -7,9 +7,9 @@
 Training step, pipeline and whole epoch are measured in rounds: each round runs each of their scripts once, PyTorch's in
 a separate virtual environment. A ratio compares with the best PyTorch variant of the same round; the table shows the
 median over the rounds and the value of each. All others (batch sizes, several CPU devices, the convolutions alone,
-start, generator) run once, after the rounds. Every record is also written to experiments/bench.jsonl, with its round
-and the machine's load at that time. It takes some 15 minutes on two cores, which should be idle otherwise. With
---device cuda, PyTorch and a jax that is installed for it use the GPU for step and epoch, in larger batches and
+start, inference, generator) run once, after the rounds. Every record is also written to experiments/bench.jsonl, with
+its round and the machine's load at that time. It takes some 15 minutes on two cores, which should be idle otherwise.
+With --device cuda, PyTorch and a jax that is installed for it use the GPU for step and epoch, in larger batches and
 bfloat16.
 """
 
@@ -73,6 +73,7 @@ def once(csvs: str, seconds: float) -> dict[str, list[Command]]:
         ],
         "convolutions": [[PYTHON, "benchmarks/convolutions.py"]],
         "start": [[PYTHON, "benchmarks/start.py"]],
+        "inference": [[PYTHON, "benchmarks/inference.py", "--seconds", str(seconds)]],
         "generator": [[PYTHON, "benchmarks/generator.py", csvs]],
     }
 

@@ -26,7 +26,7 @@ def test_all_scripts_run_by_path_from_the_root_and_have_a_help() -> None:
         )
         for script in SCRIPTS
     }
-    assert len(helps) == 11
+    assert len(helps) == 12
     for script, process in helps.items():
         text, _ = process.communicate(timeout=120)
         assert process.returncode == 0, script
