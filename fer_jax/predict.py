@@ -63,18 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="average each face over some seconds (default: 0)",
     )
     args = parser.parse_args(argv)
-    runs = options.run_folders(args.run)
+    networks = options.load_reader(args)
 
-    from fer_jax.core import runtime
-    from fer_jax.faces import prediction_files, reader
+    from fer_jax.faces import prediction_files
 
-    runtime.start()
     title = f"{' and '.join(args.run or ['best'])}{', flip' * args.flip}"
     settings = prediction_files.Settings(
         args.faces == "cropped", args.recursive, args.every, args.smooth, args.prior, title
     )
     outputs = prediction_files.Outputs(args.csv, args.json, args.annotate, args.timeline, args.sheet)
-    networks = reader.load(*runs, checkpoint=args.checkpoint, flip=args.flip)
     return prediction_files.predict_files(args.paths, networks, settings, outputs)
 
 

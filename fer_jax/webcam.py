@@ -37,13 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--no-window needs --csv FILE: else nothing would be seen")
     if args.camera < 0:
         parser.error("--camera must be 0 or more")
-    runs = options.run_folders(args.run)
+    networks = options.load_reader(args)
 
-    from fer_jax.core import runtime
-    from fer_jax.faces import live, reader
+    from fer_jax.faces import live
 
-    runtime.start()
-    networks = reader.load(*runs, checkpoint=args.checkpoint, flip=args.flip)
     source = args.camera if args.source is None else args.source
     live.watch(networks, source, args.csv, not args.no_window, args.every, args.smooth, args.prior)
     return 0

@@ -19,7 +19,7 @@ from fer_jax.core import run_folder
 from fer_jax.core.errors import UserError
 from fer_jax.data import augment
 from fer_jax.data.labels import EMOTIONS
-from fer_jax.deploy import onnx_convert, onnx_export, onnx_input
+from fer_jax.deploy import onnx_convert, onnx_export, onnx_input, onnx_model
 from fer_jax.inference import weights
 from fer_jax.inference.network import Network
 from fer_jax.inference.weights import Weights
@@ -74,7 +74,7 @@ def evaluate(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
 )
 def test_an_exported_network_predicts_as_the_network_does(fields: dict[str, Any], tmp_path: Path) -> None:
     restored = network(tmp_path, **fields)
-    model = onnx_export.to_onnx(restored)
+    model = onnx_model.to_onnx(restored)
     for count in (1, 3):  # any number of images
         images = noise(count)
         size, normalize = restored.config.image.size, restored.config.image.normalize
@@ -216,7 +216,7 @@ def test_the_input_equals_the_rendering_of_an_image_as_it_is(normalize: str, siz
 
 def test_a_file_that_predicts_something_else_is_refused(tmp_path: Path) -> None:
     restored = network(tmp_path, model__name="small")
-    model = onnx_export.to_onnx(restored)
+    model = onnx_model.to_onnx(restored)
     onnx_export.check(restored, model)
     for constant in model.graph.initializer:
         if len(constant.dims) == 2:  # the last layer's kernel

@@ -163,8 +163,8 @@ def test_a_network_that_does_not_exist_gets_one_line() -> None:
 
 # What the base install lacks, or only training needs.
 ABSENT = (
-    "filelock", "matplotlib", "onnx", "optax", "optuna", "orbax", "pandas", "sklearn", "tensorboard", "tensorboardX",
-    "threadpoolctl",
+    "filelock", "matplotlib", "onnx", "onnxruntime", "optax", "optuna", "orbax", "pandas", "sklearn", "tensorboard",
+    "tensorboardX", "threadpoolctl",
 )  # fmt: skip
 SCRIPT = """
 import json, sys

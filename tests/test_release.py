@@ -62,7 +62,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_folder_holds_config_weights_and_card_only(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, out, _ = tiny
     files = contents(out)
-    assert files.keys() == {"config.json", WEIGHTS, "README.md"}
+    assert files.keys() == {"config.json", WEIGHTS, "network.onnx", "README.md"}
     assert files["config.json"] == (run / "config.json").read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
     parameters = registry.count_parameters(inference.restore(run, "best").variables)

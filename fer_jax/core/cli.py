@@ -23,6 +23,8 @@ EXTRAS = {
     "psycopg": "tune",
     "sqlalchemy": "tune",
     "onnx": "export",
+    "flatbuffers": "export",
+    "onnxruntime": "onnx",
     "av": "faces",
     "cv2": "faces",
 }

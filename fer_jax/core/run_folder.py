@@ -19,6 +19,7 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 WEIGHTS = "weights.safetensors"  # of a released network, instead of checkpoints; see fer_jax.inference.weights
 RESULT = "result.json"  # the metrics of a finished run of a sweep; see fer_jax.search.sweep
+GRAPH = "network.onnx"  # of a released network, for onnxruntime; see fer_jax.inference.onnx_network
 CARD = "README.md"  # the model card of a released network
 REPORTS = Path("experiments/reports")  # of released networks: their folders stay unchanged
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -204,5 +205,5 @@ def check_replaceable(out: Path) -> None:
     names = {path.name for path in out.iterdir()}
     if names and WEIGHTS not in names:
         raise UserError(f"{out} exists and holds no released network; choose another --out")
-    if others := names - {CONFIG, WEIGHTS, CARD, "report"}:
+    if others := names - {CONFIG, WEIGHTS, GRAPH, CARD, "report"}:
         raise UserError(f"{out} would be replaced, but also holds {min(others)}; move it away or choose another --out")

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -12,7 +13,7 @@ from fer_jax import inference
 from fer_jax.core import atomic, run_folder, shipped
 from fer_jax.core import config as config_lib
 from fer_jax.core.errors import UserError
-from fer_jax.core.run_folder import CARD, CONFIG, WEIGHTS
+from fer_jax.core.run_folder import CARD, CONFIG, GRAPH, WEIGHTS
 from fer_jax.deploy import model_card
 from fer_jax.evaluation import evaluator, robustness
 from fer_jax.evaluation.result import Evaluation
@@ -55,6 +56,7 @@ def release(
         shutil.copyfile(run / CONFIG, new / CONFIG)
         facts = trained.checkpoint, trained.step, trained.config.seed, trained.history
         weights.save(new, weights.Weights(trained.variables, *facts), half)
+        _write_graph(new, out.name)
 
         network = inference.restore(new, which)._replace(run=out)  # the released files are evaluated
         model = evaluator.predict_splits(out.name, network, valid, flip=False)
@@ -77,6 +79,14 @@ def release(
                 os.replace(old, out)
             raise
     return result
+
+
+def _write_graph(folder: Path, name: str) -> None:
+    """Write the graph for onnxruntime, if onnx is installed."""
+    if find_spec("onnx"):
+        from fer_jax.deploy import onnx_model  # onnx is an extra
+
+        onnx_model.write_graph(folder, name)
 
 
 def commands(run: Path, out: Path, config: ConfigDict, checkpoint: str) -> str:
@@ -115,3 +125,5 @@ def release_and_print(
     print(f"{document.to_text(tables.main_table(result))}\n")
     size = (out / WEIGHTS).stat().st_size
     print(f"released: {out} ({size / 1e6:.1f} MB of weights; the card is {out / CARD})")
+    if not (out / GRAPH).exists():
+        print(f"without {GRAPH}, for onnxruntime: it needs the extra export")

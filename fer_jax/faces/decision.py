@@ -1,11 +1,16 @@
 """Options of a reader that change its probabilities: calibration, and less of the training prior."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy.special import log_softmax
 
 from fer_jax.core import run_folder, shipped
 from fer_jax.core.errors import UserError
-from fer_jax.inference import Network
+from fer_jax.inference.log_probs import log_softmax
+from fer_jax.inference.onnx_network import OnnxNetwork
+
+if TYPE_CHECKING:
+    from fer_jax.inference import Network
 
 # The mean target of FER+'s training images under each label mode, in the order of EMOTIONS.
 _VOTES = (0.33781, 0.26907, 0.12430, 0.13644, 0.08682, 0.00846, 0.02823, 0.00886)
@@ -22,7 +27,7 @@ PRIORS = {
 TEMPERATURES = {"best": 0.854, "base": 0.856}
 
 
-def adjust(log_probs: np.ndarray, network: Network, calibrated: bool, prior: float) -> np.ndarray:
+def adjust(log_probs: np.ndarray, network: "Network | OnnxNetwork", calibrated: bool, prior: float) -> np.ndarray:
     """Return the log probabilities of a network, f64[N, 8], changed as a reader's options demand.
 
     Args:
@@ -37,11 +42,11 @@ def adjust(log_probs: np.ndarray, network: Network, calibrated: bool, prior: flo
     if calibrated:
         log_probs = log_probs / _temperature(network)
     if prior:
-        log_probs = log_probs - prior * np.log(PRIORS[network.config.data.label_mode])
-    return log_softmax(log_probs, axis=1) if calibrated or prior else log_probs
+        log_probs = log_probs - prior * np.log(PRIORS[network.label_mode])
+    return log_softmax(log_probs) if calibrated or prior else log_probs
 
 
-def _temperature(network: Network) -> float:
+def _temperature(network: "Network | OnnxNetwork") -> float:
     for name, folder in shipped.networks().items():
         if name in TEMPERATURES and run_folder.is_released(network.run) and folder.samefile(network.run):
             return TEMPERATURES[name]

@@ -1,10 +1,12 @@
 """Command-line options of the programs that read faces."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax.core import run_folder
+from fer_jax.faces import reader
+from fer_jax.faces.reader import Reader
+from fer_jax.inference import onnx_network
 
 
 def seconds(text: str) -> float:
@@ -43,9 +45,14 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "--run",
         action="append",
         metavar="RUN",
-        help="a run folder, or the name of a shipped network (default: best); repeat it to average several",
+        help="a run folder, an exported file, or the name of a shipped network (default: best); several are averaged",
     )
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
+    parser.add_argument(
+        "--runtime",
+        choices=onnx_network.RUNTIMES,
+        help="what computes the network (default: onnxruntime, if it is installed, for released and exported networks)",
+    )
     parser.add_argument(
         "--flip",
         action="store_true",
@@ -60,9 +67,15 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_folders(names: Sequence[str] | None) -> list[Path]:
-    """Return the run folders of --run; a missing run is reported before jax is imported."""
-    runs = [run_folder.find(run) for run in names or ["best"]]
+def load_reader(args: argparse.Namespace) -> Reader:
+    """Return the reader of the options of `add_network`; a missing run is reported before jax is imported."""
+    runs = [run_folder.find(run) for run in args.run or [reader.DEFAULT]]
+    runtimes = {onnx_network.choose(run, args.runtime) for run in runs}
     for run in runs:
-        run_folder.read_config(run)
-    return runs
+        if run.suffix != ".onnx":
+            run_folder.read_config(run)
+    if "jax" in runtimes:
+        from fer_jax.core import runtime  # imports jax
+
+        runtime.start()
+    return reader.load(*runs, checkpoint=args.checkpoint, flip=args.flip, runtime=args.runtime)

@@ -29,6 +29,7 @@ def _winograd_tile(shape: tuple[int, ...], c_out: int) -> int:
     kernels costs much if the images are few. The weights are fitted to times of the layers of `registry.MODELS`.
     """
     batch, height, width, c_in = shape
+    batch = batch if isinstance(batch, int) else 32  # jax.export leaves it open
     if not (3 <= height <= 48 and 3 <= width <= 48) or min(c_in, c_out) < 64:
         return 0
 

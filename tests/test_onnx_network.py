@@ -1,0 +1,182 @@
+"""Networks in ONNX files, computed by onnxruntime, against the same networks computed by JAX."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_python
+from PIL import Image
+
+import fer_jax
+from fer_jax import export, inference
+from fer_jax.core import shipped
+from fer_jax.core.errors import UserError
+from fer_jax.data.folders import load
+from fer_jax.deploy import onnx_model, onnx_precision
+from fer_jax.inference import onnx_network
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def faces(count: int) -> np.ndarray:
+    """Smooth images: their probabilities differ more than those of noise."""
+    noise = np.random.default_rng(count).integers(0, 256, (count, 6, 6), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(image).resize((48, 48))) for image in noise])
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("export") / "base.onnx"
+    out.write_bytes(onnx_model.to_onnx(inference.restore("base")).SerializeToString())
+    return out
+
+
+@pytest.mark.parametrize("name", ["base", pytest.param("best", marks=pytest.mark.slow)])
+def test_a_shipped_network_predicts_the_same_with_both_runtimes(name: str) -> None:
+    images = faces(100 if name == "base" else 1000)
+    readers = [fer_jax.load(name, runtime=runtime) for runtime in onnx_network.RUNTIMES]
+    jax_probabilities, onnx_probabilities = (reader.predict(images, prior=0.3, calibrated=True) for reader in readers)
+    np.testing.assert_allclose(onnx_probabilities, jax_probabilities, atol=1e-4)
+    assert np.ptp(jax_probabilities, axis=0).max() > 0.2
+    assert [type(reader.networks[0]).__name__ for reader in readers] == ["Network", "OnnxNetwork"]
+
+
+def test_onnxruntime_is_the_choice_where_it_can_read_the_network(exported: Path, tmp_path: Path) -> None:
+    assert onnx_network.choose(shipped.networks()["base"], None) == "onnx"
+    assert onnx_network.choose(exported, None) == "onnx"
+    assert onnx_network.choose(tmp_path, None) == "jax"
+    with pytest.raises(UserError, match=r"has no network\.onnx: release or export the network first"):
+        onnx_network.choose(tmp_path, "onnx")
+    with pytest.raises(UserError, match="is an ONNX file, which jax cannot read"):
+        onnx_network.choose(exported, "jax")
+    with pytest.raises(ValueError, match="runtime='tflite' must be 'jax' or 'onnx'"):
+        fer_jax.load("base", runtime="tflite")
+
+
+def test_an_exported_file_is_read_as_a_network(exported: Path) -> None:
+    images = faces(5)
+    np.testing.assert_allclose(fer_jax.load(exported).predict(images), fer_jax.load("base").predict(images), atol=1e-6)
+
+
+def test_batches_of_any_size(exported: Path) -> None:
+    session = onnxruntime.InferenceSession(exported)
+    images = faces(257)
+    (expected,) = session.run(None, {"image": images})
+    for count in (0, 1, 3):
+        (probabilities,) = session.run(None, {"image": images[:count]})
+        assert probabilities.shape == (count, 8)
+        np.testing.assert_allclose(probabilities, expected[:count], atol=1e-6)
+    assert np.abs(expected.sum(axis=1) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((1, 48, 48), np.float32), "Unexpected input data type"),
+        (np.zeros((48, 48), np.uint8), "Invalid rank for input: image"),
+        (np.zeros((1, 64, 64), np.uint8), "Got invalid dimensions for input: image"),
+    ],
+)
+def test_a_wrong_input_is_onnxruntimes_error(exported: Path, images: np.ndarray, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        onnxruntime.InferenceSession(exported).run(None, {"image": images})
+
+
+def test_opencv_reads_the_file(exported: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    images = faces(3)
+    net = cv2.dnn.readNetFromONNX(str(exported))
+    net.setInput(images)
+    (expected,) = onnxruntime.InferenceSession(exported).run(None, {"image": images})
+    np.testing.assert_allclose(net.forward(), expected, atol=1e-4)
+
+
+def test_the_metadata_describe_the_network(exported: Path) -> None:
+    facts = onnxruntime.InferenceSession(exported).get_modelmeta().custom_metadata_map
+    assert facts["emotions"].split() == [*fer_jax.EMOTIONS]
+    assert facts["fer_jax"] == fer_jax.__version__
+    assert float(facts["valid_accuracy"]) == pytest.approx(0.8715, abs=1e-4)  # of the model card
+    assert "48x48" in facts["crop"]
+
+
+def test_a_graph_of_other_weights_or_a_damaged_one_gets_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(shipped.networks()["base"], folder)
+    weights = bytearray((folder / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match=r"network\.onnx was made for other weights"):
+        onnx_network.load(folder)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(UserError, match="or its weights cannot be read") as error:
+        onnx_network.load(folder)
+    assert len(str(error.value)) < 300
+    (folder / "network.onnx").write_bytes(b"no graph")
+    with pytest.raises(UserError, match="cannot be read"):
+        onnx_network.load(folder)
+    with pytest.raises(UserError, match="does not exist"):
+        onnx_network.load(tmp_path / "none.onnx")
+
+
+SCRIPT = """
+import json, sys
+import fer_jax
+reader = fer_jax.load("base")
+print(json.dumps([reader.predict(sys.argv[1]).tolist(), "jax" in sys.modules]))
+"""
+
+
+def test_jax_is_not_imported(tmp_path: Path) -> None:
+    file = tmp_path / "face.png"
+    Image.fromarray(faces(1)[0]).save(file)
+    process = run_python("-c", SCRIPT, str(file))
+    assert process.returncode == 0, process.stderr
+    probabilities, has_jax = json.loads(process.stdout)
+    assert not has_jax
+    np.testing.assert_allclose(probabilities, fer_jax.load("base", runtime="jax").predict(str(file)), atol=1e-4)
+
+
+def test_float16_halves_the_file(exported: Path) -> None:
+    import onnx
+
+    model = onnx.load(exported)
+    half = onnx_precision.halved(model).SerializeToString()
+    assert len(half) < 0.51 * exported.stat().st_size
+    images = faces(20)
+    expected = fer_jax.load(exported).networks[0].log_probabilities(images)
+    np.testing.assert_allclose(
+        np.exp(onnx_network.of_bytes(half).log_probabilities(images)), np.exp(expected), atol=2e-3
+    )
+
+
+@pytest.mark.slow
+def test_int8_is_a_quarter_and_prints_its_accuracy(
+    sample_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "int8.onnx"
+    command = ["--run", "base", "--out", str(out), "--precision", "int8", "--data", str(sample_dir)]
+    assert export.main(command) == 0
+    assert "accuracy on validation" in capsys.readouterr().out
+    assert out.stat().st_size < 0.3 * 4 * 1_941_320
+    images = load(sample_dir, "valid").images[:50]
+    probabilities = fer_jax.load(out).predict(images)
+    assert np.abs(probabilities - fer_jax.load("base").predict(images)).mean() < 0.02
+
+
+@pytest.mark.parametrize(("loss", "warns"), [(0.004, False), (0.006, True)])
+def test_a_loss_of_more_than_half_a_point_is_said(loss: float, warns: bool) -> None:
+    assert ("MORE THAN HALF A POINT" in onnx_precision.comparison(0.9, 0.9 - loss)) == warns
+
+
+@pytest.mark.slow
+def test_stablehlo_predicts_as_the_network_does(tmp_path: Path) -> None:
+    pytest.importorskip("flatbuffers")
+    import jax
+
+    out = tmp_path / "base.stablehlo"
+    assert export.main(["--run", "base", "--out", str(out), "--format", "stablehlo"]) == 0
+    images = faces(3)
+    program = jax.export.deserialize(bytearray(out.read_bytes()))
+    np.testing.assert_allclose(program.call(images), fer_jax.load("base").predict(images), atol=1e-4)
