@@ -131,15 +131,18 @@ def _results(pool: Executor, function: Callable[[int], np.ndarray], count: int) 
 
 
 def _check_names(folder: Path, names: np.ndarray) -> None:
-    """Raise UserError if no image exists, or if a name leads out of the folder: changes there would not be noticed."""
-    existing = set(os.listdir(folder))
-    if not existing.intersection(names):
+    """Raise UserError if no image exists, or if a relative name leads out of the folder.
+
+    The folds of fer_jax.curation.suspects name images of another data folder by absolute paths.
+    """
+    elsewhere = [os.path.isabs(name) for name in names]
+    if not any(elsewhere) and not set(os.listdir(folder)).intersection(names):
         raise UserError(
             f"{folder} has a label.csv without images, as in a clone of FERPlus: run 'fer-jax generate' with both CSV "
             "files, and -d for a new folder; then give that one"
         )
     for row, name in enumerate(names, start=1):
-        if name != os.path.basename(name):
+        if name != os.path.basename(name) and not elsewhere[row - 1]:  # a change of its file would not be noticed
             raise UserError(f"{folder / 'label.csv'}, row {row}: {one_line(name, 60)} is a path, not a name; {_REMEDY}")
 
 
