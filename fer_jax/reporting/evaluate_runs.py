@@ -61,8 +61,7 @@ def evaluate_runs(
         with_robustness: evaluate on corrupted images too.
 
     Raises:
-        UserError: the data or the run cannot be read. One of several runs that cannot be used is named on stderr; the
-            error comes after the others are evaluated.
+        UserError: the data or a run cannot be read. Of several runs the others are evaluated first.
     """
     data_dir = data_dir or _data_dir(runs)
     problems: list[str] = []
@@ -77,8 +76,7 @@ def evaluate_runs(
         models = _usable(
             [*networks], lambda run: evaluator.predict_splits(names[run], networks[run], data, flip), problems
         )
-    maps = [drawn[run].result() for run in models]
-    evaluated = [networks[run] for run in models]
+    evaluated, maps = [networks[run] for run in models], [drawn[run].result() for run in models]
     corrupted = [
         _predict_corrupted(network, data, protocol, flip) if with_robustness else None for network in evaluated
     ]
@@ -89,9 +87,8 @@ def evaluate_runs(
         _print_tables(result)
         print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
         return [result]
-    usable = [*models.values()]
     out = out or COMPARISON
-    results = _evaluate_several(evaluated, usable, corrupted, maps, data, protocol, out, ensemble, facts)
+    results = _evaluate_several(evaluated, [*models.values()], corrupted, maps, data, protocol, out, ensemble, facts)
     if problems:
         raise UserError(f"{len(problems)} of {len(runs)} runs were not evaluated; the first: {problems[0]}")
     return results
