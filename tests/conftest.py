@@ -20,7 +20,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/configs from the recipes")
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden configs and the notebook's outputs")
 
 
 @pytest.fixture(scope="session", autouse=True)
