@@ -39,12 +39,12 @@ worker.onmessage = ({ data }) => {
 };
 worker.onerror = (event) => say(`The networks could not be loaded (${event.message}): reload the page.`, true);
 
-/** Ask the worker for the faces of { file } or { bitmap }. */
+/** Ask the worker for the faces of { file } or { frame }. */
 function ask(request) {
   const id = ++count;
   return new Promise((resolve) => {
     waiting.set(id, resolve);
-    worker.postMessage({ id, ...request }, request.bitmap ? [request.bitmap] : []);
+    worker.postMessage({ id, ...request }, request.frame ? [request.frame.data.buffer] : []);
   });
 }
 
@@ -58,8 +58,11 @@ function sentence(faces) {
   return `${found}: ${readings.join(", ")}.`;
 }
 
+/** Give the memory of the last photograph back. */
+const release = () => latest?.image.close?.();
+
 function show(file, { image, width, ms }, faces) {
-  latest?.image.close();
+  release();
   latest = { file, faces, image };
   element("stage").classList.remove("empty");
   draw(element("canvas"), image, width, faces, names);
@@ -73,7 +76,7 @@ function show(file, { image, width, ms }, faces) {
 
 /** Show no image: the last one must not pass for one that cannot be read. */
 function clear() {
-  latest?.image.close();
+  release();
   latest = null;
   const canvas = element("canvas");
   canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
@@ -113,19 +116,19 @@ async function startWebcam() {
   element("webcam").ariaPressed = "true";
   const tracks = new Tracks();
   while (webcam === opened) {
-    const bitmap = await opened.frame();
-    if (!bitmap) {
+    const frame = await opened.frame();
+    if (!frame) {
       stopWebcam();
       return say("The webcam stopped.", true);
     }
-    const answer = await ask({ bitmap });
-    if (webcam !== opened) return answer.image?.close();
+    const answer = await ask({ frame });
+    if (webcam !== opened) return;
     if (answer.error) {
       stopWebcam();
       return say(`The webcam's image could not be read: ${answer.error}`, true);
     }
     const faces = tracks.update(performance.now() / 1000, answer.faces);
-    show("webcam", answer, faces);
+    show("webcam", { ...answer, image: opened.image }, faces);
     say(faces.length ? `Webcam: ${faces.length === 1 ? "one face" : `${faces.length} faces`} found.` : "Webcam: no face found.");
   }
 }

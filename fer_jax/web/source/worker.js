@@ -3,7 +3,7 @@
 import { SIDE, cut } from "./crop.js";
 import { findFaces, findFacesInFrame } from "./detect.js";
 import { Network } from "./network.js";
-import { Photo, decode } from "./photo.js";
+import { Pixels, copy, decode, photographOf } from "./photo.js";
 import { round } from "./resample.js";
 import { load } from "./runtime.js";
 
@@ -60,22 +60,29 @@ function read({ detector, reader }, photo, find) {
   return probabilities(reader, crops).map((emotions, i) => ({ ...faces[i], emotions, crop: crops[i] }));
 }
 
-self.onmessage = async ({ data: { id, file, bitmap } }) => {
+/** The faces of an image file, and a copy to show. */
+async function readFile(networks, file) {
+  const bitmap = await decode(file).catch(() => null);
+  if (!bitmap) return { error: "unreadable" };
+  const { width, height } = bitmap;
+  const faces = read(networks, photographOf(bitmap), findFaces);
+  const image = await copy(bitmap);
+  bitmap.close();
+  return { faces, image, width, height };
+}
+
+const readFrame = (networks, frame) => ({
+  faces: read(networks, new Pixels(frame), findFacesInFrame),
+  width: frame.width,
+  height: frame.height,
+});
+
+self.onmessage = async ({ data: { id, file, frame } }) => {
   const networks = await ready;
   const begin = performance.now();
-  let photo;
   try {
-    photo = new Photo(bitmap ?? (await decode(file)));
-  } catch {
-    postMessage({ id, error: "unreadable" });
-    return;
-  }
-  try {
-    const faces = read(networks, photo, file ? findFaces : findFacesInFrame);
-    const image = file ? await photo.copy() : bitmap;
-    if (file) photo.bitmap.close();
-    const ms = performance.now() - begin;
-    postMessage({ id, faces, image, width: photo.width, height: photo.height, ms }, [image]);
+    const answer = file ? await readFile(networks, file) : readFrame(networks, frame);
+    postMessage({ id, ...answer, ms: performance.now() - begin }, answer.image ? [answer.image] : []);
   } catch (error) {
     postMessage({ id, error: `${error.message ?? error}` });
   }
