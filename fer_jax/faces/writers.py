@@ -55,6 +55,8 @@ class Writers:
         self.count = 0  # files
         self._outputs, self._copies, self._title = outputs, copies, title
         self._records = []
+        if outputs.sheet or outputs.timeline:
+            import matplotlib  # noqa: F401  # an extra: an error comes before the work
         if outputs.csv:
             self._records.append(self.stack.enter_context(records.csv_file(outputs.csv)))
         if outputs.json:
