@@ -21,7 +21,7 @@ from fer_jax.core.errors import UserError
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("pretrained/*/README.md"), ROOT / "experiments/README.md"]
 )
-LANGUAGES = {"sh", "bash", "powershell", "python", "cpp", "text", "yaml", "bibtex"}
+LANGUAGES = {"sh", "bash", "powershell", "python", "cpp", "js", "text", "yaml", "bibtex"}
 PROGRAMS = {"pip", "make", "tensorboard", "source", "python3", "py", "ruff", "mypy", "createdb", "git", "cd", "docker"}
 HISTORY = {"CHANGELOG.md"}  # names files of older versions
 
