@@ -39,20 +39,31 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log", "DOM"):
             self.call(f"{domain}.enable")
+        # Workers wait until their requests are listened to.
+        self.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Return the result of a method of the protocol."""
-        self._count += 1
-        message = {"id": self._count, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
+        number = self._send(method, params, self._session)
         while True:
             answer = self._receive()
-            if answer.get("id") == self._count:
+            if answer.get("id") == number:
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 return answer["result"]
-            self.events.append(answer)
+            if answer.get("method") == "Target.attachedToTarget" and self._session:
+                worker = answer["params"]["sessionId"]
+                self._send("Network.enable", {}, worker)
+                self._send("Runtime.runIfWaitingForDebugger", {}, worker)
+            if "method" in answer:
+                self.events.append(answer)
+
+    def _send(self, method: str, params: dict[str, Any], session: str | None) -> int:
+        self._count += 1
+        message = {"id": self._count, "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        return self._count
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
