@@ -239,6 +239,15 @@ def test_without_an_undamaged_checkpoint_a_run_starts_again_and_nothing_is_delet
     assert {path.name for path in (tmp_path / "damaged").iterdir()} == {"step_1", "step_2", "step_2_2"}
 
 
+def test_a_checkpoint_that_a_killed_process_left_half_deleted_is_deleted(tmp_path: Path) -> None:
+    save_all(tmp_path, {1: 0.9, 3: 0.5})
+    checkpoints = tmp_path / "checkpoints"
+    shutil.copytree(checkpoints / "step_3", checkpoints / "step_2")
+    shutil.rmtree(checkpoints / "step_2" / "metrics")
+    assert resume(tmp_path) == (3, [])
+    assert {path.name for path in checkpoints.iterdir()} == {"step_1", "step_3"}
+
+
 def test_a_checkpoint_of_another_network_is_not_moved(tmp_path: Path) -> None:
     save_all(tmp_path, {1: 0.9, 2: 0.5})
     with pytest.raises(UserError, match="bias is missing; if another version"):

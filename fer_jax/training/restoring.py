@@ -44,7 +44,9 @@ def resume(run: Path, like: Any, sharding: Sharding, say: Say) -> tuple[ocp.Chec
         try:
             manager = open_manager(run)
             try:
-                return manager, restore(manager, "latest", like, sharding)
+                saved = restore(manager, "latest", like, sharding)
+                _delete_superseded(manager)
+                return manager, saved
             except BaseException:
                 manager.close()
                 raise
@@ -52,6 +54,12 @@ def resume(run: Path, like: Any, sharding: Sharding, say: Say) -> tuple[ocp.Chec
             aside = _move_aside(run, error.folder)
             step = error.folder.name
             say(f"checkpoint {step} is damaged ({error.reason}): moved to {aside}; the one before it is tried")
+
+
+def _delete_superseded(manager: ocp.CheckpointManager) -> None:
+    """Delete checkpoints that are neither the latest nor the best: a process was killed while it deleted them."""
+    for step in set(manager.all_steps()) - {manager.latest_step(), manager.best_step()}:
+        manager.delete(step)
 
 
 def _move_aside(run: Path, folder: Path) -> Path:
