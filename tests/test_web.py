@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -127,6 +129,17 @@ def test_the_licences_of_all_parts_are_there() -> None:
 def test_a_port_that_is_taken() -> None:
     with server.server(0) as http, pytest.raises(UserError, match=r"port .* cannot be used .*--port"):
         server.server(http.server_port)
+
+
+def test_a_browser_that_leaves_in_the_middle_of_an_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    with server.server(0) as http:
+        http.daemon_threads = False  # the end of the block waits for the answer
+        with socket.create_connection(http.server_address[:2]) as browser:
+            browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+            browser.sendall(b"GET /base.bin HTTP/1.1\r\n\r\n")
+            http.handle_request()
+            browser.recv(1)
+    assert capfd.readouterr().err == ""
 
 
 def test_the_page_is_written_to_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

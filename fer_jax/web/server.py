@@ -1,12 +1,14 @@
 """The server of the page: the files of a folder, compressed, for this computer alone."""
 
 import gzip
+import os
 import shutil
+import sys
 import webbrowser
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fer_jax.core.errors import UserError
 
@@ -85,15 +87,25 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay silent."""
 
 
+class _Server(ThreadingHTTPServer):
+    allow_reuse_address = os.name != "nt"  # Windows would let a second server take the port of the first
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay silent when the browser leaves in the middle of an answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def server(port: int) -> ThreadingHTTPServer:
     """Return a server of the page that listens on a port of this computer; 0 for any free one.
 
     Raises:
         UserError: the port is taken, or not allowed.
     """
-    files = {f"/{path.relative_to(STATIC).as_posix()}": _read(path) for path in STATIC.rglob("*") if path.is_file()}
+    served = [path for path in STATIC.rglob("*") if path.suffix in TYPES]  # not those of file managers, as .DS_Store
+    files = {f"/{path.relative_to(STATIC).as_posix()}": _read(path) for path in served}
     try:
-        return ThreadingHTTPServer((HOST, port), partial(_Handler, files))
+        return _Server((HOST, port), partial(_Handler, files))
     except OSError as error:
         raise UserError(f"port {port} cannot be used ({error.strerror}): name another one with --port") from None
 
