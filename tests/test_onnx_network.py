@@ -55,6 +55,12 @@ def test_onnxruntime_is_the_choice_where_it_can_read_the_network(exported: Path,
         fer_jax.load("base", runtime="tflite")
 
 
+def test_a_file_that_was_exported_to_a_run_folder_is_not_the_graph_of_the_run(exported: Path, tmp_path: Path) -> None:
+    shutil.copyfile(exported, tmp_path / "network.onnx")
+    assert onnx_network.choose(tmp_path, None) == "jax"
+    assert onnx_network.choose(tmp_path / "network.onnx", None) == "onnx"
+
+
 def test_an_exported_file_is_read_as_a_network(exported: Path) -> None:
     images = faces(5)
     np.testing.assert_allclose(fer_jax.load(exported).predict(images), fer_jax.load("base").predict(images), atol=1e-6)

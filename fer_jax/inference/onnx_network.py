@@ -57,7 +57,8 @@ def choose(run: Path, runtime: str | None) -> str:
     Raises:
         UserError: the runtime cannot read the network.
     """
-    exported, has_graph = run.suffix == ".onnx", (run / GRAPH).is_file()
+    exported = run.suffix == ".onnx"
+    has_graph = run_folder.is_released(run) and (run / GRAPH).is_file()  # not a file that was exported to a run folder
     if runtime is None:
         return "onnx" if exported or (has_graph and find_spec("onnxruntime")) else "jax"
     if runtime == "jax" and exported:
