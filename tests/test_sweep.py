@@ -227,6 +227,17 @@ def test_a_damaged_result_does_not_end_the_table_of_the_others(
     assert problem.count("\n") == 1
 
 
+def test_a_damaged_config_does_not_end_the_table_of_the_others(
+    config_file, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = sweep.plan([config_file({"a": {}, "b": {}})], [], [0], tmp_path)
+    for planned in (run, other):
+        finish(planned)
+    (run.folder / run_folder.CONFIG).write_text("{")
+    assert [row["variant"] for row in sweep.gather([run, other], "latest", tmp_path)] == ["b"]
+    assert capsys.readouterr().err.startswith(f"  problem: {run.folder / run_folder.CONFIG} cannot be read")
+
+
 def test_missing_data_end_a_sweep_unless_other_runs_have_other_data(sample_dir: Path, tmp_path: Path) -> None:
     missing = str(tmp_path / "none")
     with pytest.raises(UserError, match="no train data in"):

@@ -18,7 +18,8 @@ from fer_jax.core.runtime import recorded_signals
 MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 MEMORY_FRACTION = 0.9  # of a GPU, for all processes together; jax would give three quarters to the first one
 POLL_S = 0.2
-STOPPED = (0, -signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)  # exit statuses that are no failure
+# Exit statuses that are no failure. The negative ones are those of a process that was still importing its modules.
+STOPPED = (0, -signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 Say = Callable[[str], None]
 

@@ -108,11 +108,11 @@ def _stored_row(run: Run, checkpoint: str) -> dict[str, Any] | None:
     path = run.folder / run_folder.RESULT
     if not (path.is_file() and (run.folder / run_folder.CONFIG).is_file()):
         return None
-    if config_lib.as_json(run_folder.read_config(run.folder)) != config_lib.as_json(run.config):
-        return None
     try:
+        if config_lib.as_json(run_folder.read_config(run.folder)) != config_lib.as_json(run.config):
+            return None
         row = read_row(path)
-    except UserError:
+    except UserError:  # training names it, if it is still there, and the other runs go on
         return None
     complete = sweep_report.SHOWN.keys() <= row.keys()  # else it is older, and evaluated again if it still can be
     if row["checkpoint"].startswith(checkpoint) and (complete or not run_folder.has_checkpoint(run.folder)):
