@@ -157,7 +157,7 @@ def _exit(status: int) -> None:
 
 
 def _fail(error: BaseException) -> None:
-    """Tell the others of an error, print it as any command does, and end this process."""
+    """Send an error to the others, print it as any command does, and end this process."""
     if not isinstance(error, UserError | KeyboardInterrupt | SystemExit) and (
         any(symptom in str(error).lower() for symptom in _SYMPTOMS)
     ):

@@ -76,20 +76,20 @@ def maximum(graph: Graph, a: Tensor, b: Tensor) -> str:
 def _pooling(graph: Graph, windows: Windows) -> str | None:
     source, starts, steps, dims = windows
     sizes = [max(start[axis] for start in starts) + 1 for axis in range(len(dims))]
-    whole = starts == {*product(*map(range, sizes))} and len(dims) == 4 and sizes[:2] == [1, 1]
+    complete = starts == {*product(*map(range, sizes))} and len(dims) == 4 and sizes[:2] == [1, 1]
     fits = all(
         (length - size) // step + 1 == count
         for length, size, step, count in zip(source.dims, sizes, steps, dims, strict=True)
     )
-    if not (whole and fits):
+    if not (complete and fits):
         return None
     kernel, name = sizes[2:], source.name
-    before = graph.producer(source, "MaxPool")
-    if before is not None and steps == (1, 1, 1, 1):
-        values = {attribute.name: [*attribute.ints] for attribute in before.attribute}
+    pooling = graph.producer(source, "MaxPool")
+    if pooling is not None and steps == (1, 1, 1, 1):
+        values = {attribute.name: [*attribute.ints] for attribute in pooling.attribute}
         if values["strides"] == [1, 1]:  # one pooling of the larger window
             kernel = [a + b - 1 for a, b in zip(kernel, values["kernel_shape"], strict=True)]
-            name = before.input[0]
+            name = pooling.input[0]
     return graph.node("MaxPool", name, kernel_shape=kernel, strides=[*steps[2:]])
 
 

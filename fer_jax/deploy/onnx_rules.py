@@ -71,12 +71,12 @@ def _fused(graph: Graph, operator: str, values: Sequence[Value], tensors: Sequen
 
 
 def _cast(graph: Graph, equation: JaxprEqn, x: Tensor) -> Tensor:
-    to = helper.np_dtype_to_tensor_dtype(np.dtype(equation.params["new_dtype"]))
-    return x._replace(name=graph.node("Cast", x.name, to=to))
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(equation.params["new_dtype"]))
+    return x._replace(name=graph.node("Cast", x.name, to=dtype))
 
 
-def _select(graph: Graph, equation: JaxprEqn, condition: Tensor, no: Value, yes: Value) -> Tensor:
-    tensors = [graph.arranged(value, condition.order) for value in (condition, yes, no)]
+def _select(graph: Graph, equation: JaxprEqn, condition: Tensor, if_false: Value, if_true: Value) -> Tensor:
+    tensors = [graph.arranged(value, condition.order) for value in (condition, if_true, if_false)]
     dims = np.broadcast_shapes(*(tensor.dims for tensor in tensors))
     return Tensor(graph.node("Where", *(tensor.name for tensor in tensors)), dims, condition.order)
 

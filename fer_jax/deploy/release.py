@@ -70,12 +70,12 @@ def release(
         blocks = model_card.page(network, result, size, origin, half)
         (new / CARD).write_text(document.to_markdown(f"Model card: {out.name}", blocks))
         run_folder.check_replaceable(out)  # again, since the evaluation took a while
-        if out.exists():
-            os.replace(out, old)
         try:
+            if out.exists():
+                os.replace(out, old)
             os.replace(new, out)
-        except OSError:
-            if old.exists():
+        except BaseException:  # a signal too: the scratch folder is deleted
+            if old.exists() and not out.exists():
                 os.replace(old, out)
             raise
     return result

@@ -145,12 +145,12 @@ def saliency(maps: np.ndarray, mean_faces: np.ndarray, counts: np.ndarray, title
         axes.text(x, y - 0.06, f"maximum {highest:.2g}", fontsize=TINY)
         level = smooth / (highest or 1)
         face = Normalize()(mean_faces[i])
-        over, below = (x, x + side, y + side, y), (x, x + side, y + 2 * side + 0.06, y + side + 0.06)
+        blended, alone = (x, x + side, y + side, y), (x, x + side, y + 2 * side + 0.06, y + side + 0.06)
         blend = 0.6 * level[..., None]
-        axes.imshow((1 - blend) * face[..., None] + blend * colours(level)[..., :3], extent=over)
+        axes.imshow((1 - blend) * face[..., None] + blend * colours(level)[..., :3], extent=blended)
         if level.min() < 0.75 < level.max():
-            axes.contour(level, levels=[0.75], colors="white", linewidths=1.2, extent=over, origin="upper")
-        axes.imshow(level, cmap=colours, vmin=0, vmax=1, extent=below, interpolation="bilinear")
+            axes.contour(level, levels=[0.75], colors="white", linewidths=1.2, extent=blended, origin="upper")
+        axes.imshow(level, cmap=colours, vmin=0, vmax=1, extent=alone, interpolation="bilinear")
     height = figure.get_figheight()
     bar = figure.add_axes((0.2, 0.5 / height, 0.6, 0.12 / height))
     figure.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=bar, orientation="horizontal", format=percent)

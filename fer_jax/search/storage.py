@@ -22,7 +22,7 @@ from fer_jax.core.errors import UserError
 HEARTBEAT_S, GRACE_S = 10, 60
 BUSY_S = 1.0  # SQLite itself waits so long for a lock; signals are not noticed meanwhile
 LOCKED_S = 600  # a database that is locked for longer is an error
-NOTE_S = 30  # after which the user is told
+NOTE_S = 30  # after which a line is printed
 
 Retry = Callable[[optuna.Study, FrozenTrial], None]
 

@@ -172,7 +172,7 @@ class _Worker:
             raise optuna.TrialPruned from None
 
     def _report(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Say the trial's result and the study's progress."""
+        """Print the trial's result and the study's progress."""
         best = study_lib.ranking(study)[0]
         epochs = counted(len(trial.intermediate_values), "epoch")
         result = f"{trial.value:.2%}" if trial.state == TrialState.COMPLETE else f"pruned after {epochs}"
