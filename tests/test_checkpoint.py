@@ -351,3 +351,11 @@ def test_half_written_checkpoints_are_not_seen(tmp_path: Path) -> None:
     assert restore(tmp_path, "latest").step == 1
     save_all(tmp_path, {3: 0.5})
     assert not partial.exists()
+
+
+def test_a_checkpoint_that_is_still_being_written_is_not_read(tmp_path: Path) -> None:
+    metrics = tmp_path / "checkpoints" / "step_4.orbax-checkpoint-tmp" / "metrics" / "metrics"
+    metrics.parent.mkdir(parents=True)
+    metrics.touch()  # no JSON yet
+    with closing(checkpoint.open_manager(tmp_path, read_only=True)) as manager:
+        assert manager.latest_step() is None

@@ -72,7 +72,6 @@ def facts(**changes: object) -> dict:
         "version": "fer_jax 1.0",
         "data": "2",
         "images": 10,
-        "folder": "/run",
         "checkpoint": None,
     }
     return {**same, **changes}
@@ -82,7 +81,6 @@ def facts(**changes: object) -> dict:
     ("changes", "line"),
     [
         ({}, ""),
-        ({"folder": "/other"}, ""),  # it may be mounted elsewhere
         (
             {"code": "3", "version": "fer_jax 2.0"},
             "has other code (fer_jax 2.0) than process 0 (fer_jax 1.0); install the same on all",

@@ -61,6 +61,17 @@ def test_a_run_folder_belongs_to_one_process_until_it_ends(tmp_path: Path) -> No
         pass
 
 
+def test_a_first_checkpoint_that_a_killed_process_left_incomplete_is_none(tmp_path: Path) -> None:
+    with run_folder.claim(tmp_path, base()):
+        pass
+    (tmp_path / run_folder.CHECKPOINTS / "step_3.orbax-checkpoint-tmp").mkdir(parents=True)
+    assert not run_folder.has_checkpoint(tmp_path)
+    with run_folder.claim(tmp_path, base(optim={"b1": 0.5})):  # there is nothing to keep
+        assert run_folder.read_config(tmp_path).optim.b1 == 0.5
+    train_a_little(tmp_path)
+    assert list(run_folder.checkpoints(tmp_path)) == [3]
+
+
 def test_a_file_system_without_locks_is_used_too_and_a_killed_process_leaves_it_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,13 @@ def is_released(run: Path) -> bool:
 
 def has_checkpoint(run: Path) -> bool:
     """Return True if training has saved a checkpoint."""
-    return any((run / CHECKPOINTS).glob("step_*"))
+    return bool(checkpoints(run))
+
+
+def checkpoints(run: Path) -> dict[int, Path]:
+    """Return the folders of a run's checkpoints by step, without those that are incomplete: their names are longer."""
+    named = ((path.name.removeprefix("step_"), path) for path in (run / CHECKPOINTS).glob("step_*"))
+    return {int(step): path for step, path in named if step.isdigit()}
 
 
 def default_workdir(config_path: str) -> Path:

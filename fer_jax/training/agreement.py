@@ -27,15 +27,13 @@ def check(config: ConfigDict, folder: Path, inputs: Inputs) -> None:
 def facts(config: ConfigDict, folder: Path, inputs: Inputs) -> dict[str, Any]:
     """Return what must be the same in all processes, as JSON."""
     version = provenance.code_version()
-    steps = [path.name[5:] for path in (folder / run_folder.CHECKPOINTS).glob("step_*") if path.name[5:].isdigit()]
     return {
         "config": config_lib.flatten(config_lib.as_json(config)),
         "code": _code_digest(),
         "version": f"fer_jax {version['version']} {version['commit']}".strip() + f", jax {jax.__version__}",
         "data": inputs.digest,
         "images": len(inputs.training.images),
-        "folder": str(folder.absolute()),
-        "checkpoint": max(map(int, steps), default=None),
+        "checkpoint": max(run_folder.checkpoints(folder), default=None),
     }
 
 

@@ -63,13 +63,13 @@ def open_manager(run: Path, read_only: bool = False) -> ocp.CheckpointManager:
     """
     folder = (run / run_folder.CHECKPOINTS).absolute()
     _redirect_log(None if read_only else run / LOG)
-    for metrics in sorted(folder.glob("step_*/metrics/metrics")):  # orbax reads them all
+    for _, saved in sorted(run_folder.checkpoints(run.absolute()).items()):  # orbax reads the metrics of all
         try:
-            _rank(json.loads(metrics.read_text()))
-        except FileNotFoundError:  # another process has just deleted it
+            _rank(json.loads((saved / "metrics" / "metrics").read_text()))
+        except (FileNotFoundError, NotADirectoryError):  # without metrics, or just deleted
             pass
         except (ValueError, KeyError, TypeError):
-            raise DamagedError(metrics.parents[1], "its metrics are unreadable") from None
+            raise DamagedError(saved, "its metrics are unreadable") from None
     keep = [
         LatestN(1),
         BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False),
@@ -142,9 +142,7 @@ def disk_errors(run: Path) -> Iterator[None]:
         failures = [text for text in map(os.strerror, DISK_FAILURES) if text in f"{error} {error.__context__}"]
         if not failures:
             raise
-        steps = [
-            int(path.name[5:]) for path in (run / run_folder.CHECKPOINTS).glob("step_*") if path.name[5:].isdigit()
-        ]
+        steps = run_folder.checkpoints(run)
         saved = f"step {max(steps)} is saved" if steps else "no checkpoint is saved yet"
         remedy = "free some space, then the same command resumes from there"
         raise DiskError(f"cannot write to {run}: {failures[0]}; {saved}; {remedy}") from None
