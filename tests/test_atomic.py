@@ -1,5 +1,6 @@
 """Files that are written completely or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,30 @@ def test_a_full_disk_is_named_by_the_output(tmp_path: Path, context) -> None:
         full.write(b"x")
     assert str(error.value).startswith(f"cannot write to {path}: No space left on device; no file is half-written; ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with atomic.replacing(pipe) as path:
+        path.write_text("metrics")
+    assert os.read(reading, 100) == b"metrics"
+    os.close(reading)
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    file, link = tmp_path / "folder" / "file", tmp_path / "link"
+    file.parent.mkdir()
+    file.write_text("older")
+    try:
+        link.symlink_to(file)
+    except OSError:
+        pytest.skip("links are not permitted")
+    with atomic.replacing(link) as path:
+        path.write_text("new")
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+    assert [path.name for path in file.parent.iterdir()] == ["file"]

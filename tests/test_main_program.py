@@ -37,7 +37,7 @@ def test_version(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_command_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["trian", "--config", "base"]) == 2
-    assert capsys.readouterr().err.startswith("error: no command 'trian': choose one of predict, webcam, train, ")
+    assert capsys.readouterr().err.startswith("error: no command 'trian': choose one of predict, webcam, demo, train, ")
 
 
 @pytest.mark.parametrize("name", program.COMMANDS)

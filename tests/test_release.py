@@ -1,6 +1,7 @@
 """Releases: the files of the folder, the card's text and metrics, what is refused."""
 
 import shlex
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fer_jax import inference
 from fer_jax.core import config as config_lib
 from fer_jax.core import run_folder, shipped
 from fer_jax.core.errors import UserError
-from fer_jax.core.run_folder import WEIGHTS
+from fer_jax.core.run_folder import GRAPH, WEIGHTS
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.deploy import model_card
 from fer_jax.deploy.release import commands, release
@@ -211,9 +212,8 @@ def test_half_is_in_the_card_and_stays(tiny: tuple[Path, Path, Evaluation]) -> N
     assert "--checkpoint best --half" in card
     assert weights.is_half(half)
     assert not weights.is_half(out)
-    for folder in (half / "README.md", half / "config.json", half / WEIGHTS):
-        folder.unlink()
-    half.rmdir()
+    assert {path.name for path in half.iterdir()} == {"README.md", "config.json", WEIGHTS, GRAPH}
+    shutil.rmtree(half)
 
 
 def test_the_card_names_the_origin_of_the_weights(tiny: tuple[Path, Path, Evaluation]) -> None:

@@ -79,13 +79,17 @@ def test_files(wheel: Path) -> None:
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA")).removesuffix("/METADATA")
     files = [path for name in ("fer_jax", "fer_generator") for path in (ROOT / name).rglob("*") if path.is_file()]
     left_out = (".pyc", ".csv")  # compiled code, and the data that users put into fer_generator
-    packages = {path.relative_to(ROOT).as_posix() for path in files if not path.name.endswith(left_out)}
+    packages = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if not path.name.endswith(left_out) and "node_modules" not in path.parts
+    }
     assert {"fer_jax/py.typed", "fer_generator/py.typed"} <= packages
     configs = {f"fer_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     networks = {
         f"fer_jax/pretrained/{network}/{name}"
         for network in ("base", "best")
-        for name in ("config.json", "weights.safetensors", "README.md")
+        for name in ("config.json", "weights.safetensors", "network.onnx", "README.md")
     }
     assert configs
     about = {name for name in names if name.startswith(metadata)}

@@ -13,14 +13,20 @@ from fer_jax.core.errors import DISK_FAILURES, DiskError, file_error
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path next to `path` to write to. It replaces `path` at the end, and is deleted after an error.
 
+    A link stays, and the file that it names is replaced. A device or a pipe, such as /dev/stdout, is written to itself.
+
     Raises:
         DiskError: the disk is full; the error names `path`.
         OSError: the file cannot be written; the error names `path`.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # two machines may share a process number
+    special = path.exists() and not path.is_file() and not path.is_dir()
+    target = path.resolve() if path.is_symlink() and not special else path
+    # two machines may share a process number
+    partial = path if special else target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         yield partial
-        os.replace(partial, path)
+        if not special:
+            os.replace(partial, target)
     except OSError as error:
         if error.errno in DISK_FAILURES:
             raise DiskError(file_error(error, path)) from None
@@ -28,7 +34,8 @@ def replacing(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        if not special:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -43,7 +43,9 @@ def _ranks(images: jax.Array) -> jax.Array:
     """The number of an image's pixels that are no brighter, for each pixel; augment counts them by a histogram."""
     flat = images.reshape(len(images), -1).astype(np.int32)
     no_brighter = (flat[:, None, :] <= np.arange(256, dtype=np.int32)[:, None]).astype(np.float32).sum(axis=2)
-    return jnp.take_along_axis(no_brighter, flat, axis=1, mode="promise_in_bounds").reshape(images.shape)
+    # one gather: take_along_axis adds the length to indices below zero in some versions of jax
+    ranks = jax.vmap(lambda table, index: table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False))
+    return ranks(no_brighter, flat).reshape(images.shape)
 
 
 def _standardize(x: jax.Array) -> jax.Array:

@@ -38,7 +38,6 @@ def watch(
         UserError: no camera, no display, or a film that cannot be read.
     """
     detect = partial(reader.detect, prior=prior)
-    frames = video.read(source, detect, every, smooth, images=True, warn=print, chunk=1)
     name = printable(source) if isinstance(source, Path) else f"camera {source}"
     count = faces = 0
     time_s = 0.0
@@ -46,6 +45,8 @@ def watch(
         shown = Window(f"{name} - fer_jax") if window else None
         if shown is not None:
             stack.callback(shown.close)
+        # after the window: a film that is opened and never read stays open
+        frames = video.read(source, detect, every, smooth, images=True, warn=print, chunk=1)
         table = stack.enter_context(open(csv_file, "w", newline="", encoding="utf-8")) if csv_file else None
         if table is not None:
             csv.writer(table).writerow(records.HEADER)
