@@ -172,7 +172,7 @@ def set_byte(name: str, position: int, byte: int) -> Callable[[Path], None]:
         (edit("9,1,0", "9,2000000000,0"), r"label\.csv, row 2: a vote is above 1,000,000"),
         (edit("(0, 0, 48, 48)", "(" * 9000), r"row 1: the box '\(\(\(.{,70}'"),
         (edit("fer0000002.png", "../fer0000002.png"), r"row 3: \.\./fer0000002\.png is a path, not a name"),
-        (lambda f: [path.unlink() for path in f.glob("*.png")], "has a label.csv without images, as in a clone of FERPlus"),
+        (lambda f: [path.unlink() for path in f.glob("*.png")], "has a label.csv without images, as in a clone of"),
         (edit("(0, 0, 48, 48)", "48"), r"row 1: the box '48'"),
         (edit("(0, 0, 48, 48)", "(0, 0, 48.5, 48)"), r"row 1: the box '\(0, 0, 48\.5, 48\)'"),
         (edit("(0, 0, 48, 48)", "(0, 0, 48, 49)"), r"row 1: the box .* does not fit into .*, which is 48x48"),
