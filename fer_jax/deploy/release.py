@@ -68,7 +68,7 @@ def release(
         size = (new / WEIGHTS).stat().st_size
         origin = commands(run, out, trained.config, trained.checkpoint) + (" --half" if half else "")
         blocks = model_card.page(network, result, size, origin, half)
-        (new / CARD).write_text(document.to_markdown(f"Model card: {out.name}", blocks))
+        (new / CARD).write_text(document.to_markdown(f"Model card: {out.name}", blocks), encoding="utf-8")
         run_folder.check_replaceable(out)  # again, since the evaluation took a while
         try:
             if out.exists():

@@ -54,9 +54,9 @@ def write(folder: Path, study: optuna.Study, search: Search, config: ConfigDict,
     if complete:
         whole = config_lib.with_values(config, values)
         with atomic.replacing(tuned) as partial:
-            partial.write_text(tuned_config(whole, [*values], best, f"Study {summary}.", command))
+            partial.write_text(tuned_config(whole, [*values], best, f"Study {summary}.", command), encoding="utf-8")
     with atomic.replacing(folder / "trials.csv") as partial:
-        partial.write_text(as_csv(ranked, search))
+        partial.write_text(as_csv(ranked, search), encoding="utf-8")
     say(f"report: {folder / 'report.html'} (report.md, trials.csv and the plots are next to it)")
     say(f"curves and HParams: tensorboard --logdir {folder}")
 

@@ -80,7 +80,7 @@ def gather(runs: Sequence[Run], checkpoint: str, workdir: Path) -> list[dict[str
                 rows.append(dict.fromkeys(sweep_report.SHOWN) | row)  # an older row may lack metrics
         rows.sort(key=place)
         with atomic.replacing(workdir / "results.csv") as partial:
-            partial.write_text(sweep_report.csv(rows))
+            partial.write_text(sweep_report.csv(rows), encoding="utf-8")
         write(workdir, "Sweep", sweep_report.page(rows, checkpoint), {"runs": rows})
     return rows
 
