@@ -13,7 +13,7 @@ import pytest
 
 import fer_jax
 from fer_jax.__main__ import COMMANDS
-from fer_jax.core import cli
+from fer_jax.core.extras import EXTRAS
 
 ROOT = Path(__file__).parent.parent
 # An import may only point upwards. The three of one line do not import each other.
@@ -191,12 +191,12 @@ def third_party(path: Path) -> set[str]:
 
 def test_a_missing_package_is_answered_with_an_extra_that_has_it() -> None:
     extras = requirements()
-    assert {package: extra for package, extra in cli.EXTRAS.items() if package.lower() not in extras[extra]} == {}
+    assert {package: extra for package, extra in EXTRAS.items() if package.lower() not in extras[extra]} == {}
     uses = defaultdict(set)
     for path in sources("fer_jax", "fer_generator"):
         for package in third_party(path):
             uses[package].add(str(path.relative_to(ROOT)))
-    known = extras[""] | {package.lower() for package in cli.EXTRAS} | {"jaxlib"}  # jaxlib comes with jax
+    known = extras[""] | {package.lower() for package in EXTRAS} | {"jaxlib"}  # jaxlib comes with jax
     assert {package: files for package, files in uses.items() if package not in known} == {}
 
 
@@ -215,4 +215,4 @@ def test_the_version_has_one_place() -> None:
 
 def test_the_base_install_and_the_extras_do_not_overlap() -> None:
     extras = requirements()
-    assert not extras[""] & {package.lower() for package in cli.EXTRAS}
+    assert not extras[""] & {package.lower() for package in EXTRAS}

@@ -31,7 +31,7 @@ def get_search():
 # The command with the packages of the base install alone.
 WITHOUT_EXTRAS = """
 import sys
-from fer_jax.core.cli import EXTRAS
+from fer_jax.core.extras import EXTRAS
 sys.modules |= dict.fromkeys(EXTRAS)
 from fer_jax.__main__ import main
 sys.exit(main())

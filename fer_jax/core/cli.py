@@ -7,27 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fer_jax.core import extras
 from fer_jax.core.errors import UserError, file_error, shortened
 from fer_jax.core.output import outliving_reader
 from fer_jax.core.termination import TerminatedError, termination
-
-# The packages outside the base install, with the extra that has each.
-EXTRAS = {
-    "filelock": "train",
-    "pandas": "train",
-    "tensorboardX": "train",
-    "threadpoolctl": "train",
-    "matplotlib": "report",
-    "sklearn": "report",
-    "optuna": "tune",
-    "psycopg": "tune",
-    "sqlalchemy": "tune",
-    "onnx": "export",
-    "flatbuffers": "export",
-    "onnxruntime": "onnx",
-    "av": "faces",
-    "cv2": "faces",
-}
 
 WIDTH = 100  # columns of --help at most
 
@@ -125,11 +108,8 @@ def _status(main: Callable[[], int | None]) -> int:
     except UserError as error:
         line = str(error)
     except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if package not in EXTRAS:
+        if not (line := extras.advice(error)):
             raise
-        extra = f"[{EXTRAS[package]}]'"
-        line = f"{package} is not installed: pip install 'fer_jax{extra} (in a clone: pip install -e '.{extra})"
     except OSError as error:
         line = file_error(error)
     except KeyboardInterrupt as error:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from fer_jax.core import extras
 from fer_jax.faces import crop
 
 SURE = 0.54  # confidence from which a candidate is a face
@@ -176,6 +177,7 @@ def _without_overlaps(faces: np.ndarray) -> np.ndarray:
 
 @cache
 def _network() -> Any:
-    import cv2  # an extra: reading cut-out faces does not need it
+    with extras.named():
+        import cv2  # reading cut-out faces does not need it
 
     return cv2.dnn.readNetFromONNX(np.frombuffer(files("fer_jax.faces").joinpath("yunet.onnx").read_bytes(), np.uint8))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fer_jax.core import atomic
+from fer_jax.core import atomic, extras
 
 CLOCK = 90_000  # ticks a second
 
@@ -23,7 +23,8 @@ def film_file(path: Path, size: tuple[int, int]) -> Iterator[Callable[[float, Im
         ModuleNotFoundError: the extra `faces` is not installed.
         OSError: the file cannot be written.
     """
-    import av  # an extra: images are read without it
+    with extras.named():
+        import av  # images are read without it
 
     even = max(size[0] // 2 * 2, 2), max(size[1] // 2 * 2, 2)
     h264 = "libx264" in av.codecs_available

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from fer_jax.core import extras
 from fer_jax.core.errors import UserError, one_line
 from fer_jax.core.text import counted, printable
 from fer_jax.faces.face import Face
@@ -46,7 +47,8 @@ class Film:
             ModuleNotFoundError: the extra `faces` is not installed.
             UserError: the file is missing, is no film, or has no video stream.
         """
-        import av  # an extra: images are read without it
+        with extras.named():
+            import av  # images are read without it
 
         self.name = printable(Path(fspath(path)))
         self.damaged = 0  # packets that could not be decoded
@@ -127,7 +129,8 @@ class Camera:
             ModuleNotFoundError: the extra `faces` is not installed.
             UserError: the camera cannot be opened.
         """
-        import cv2  # an extra: images are read without it
+        with extras.named():
+            import cv2  # images are read without it
 
         cv2.utils.logging.setLogLevel(0)  # it would print a line for each kind of camera that it tries
         self.name = f"camera {number}"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fer_jax.core import run_folder
+from fer_jax.core import extras, run_folder
 from fer_jax.core.errors import UserError, one_line
 from fer_jax.core.run_folder import GRAPH, WEIGHTS
 from fer_jax.data.labels import EMOTIONS
@@ -75,7 +75,8 @@ def load(run: Path) -> OnnxNetwork:
         ModuleNotFoundError: onnxruntime is not installed.
         UserError: a file is missing, damaged, or not fer_jax's.
     """
-    import onnxruntime  # an extra
+    with extras.named():
+        import onnxruntime
 
     path = run if run.suffix == ".onnx" else run / GRAPH
     if not path.is_file():
@@ -93,7 +94,8 @@ def load(run: Path) -> OnnxNetwork:
 
 def of_bytes(content: bytes) -> OnnxNetwork:
     """Return the network of an exported file's content."""
-    import onnxruntime  # an extra
+    with extras.named():
+        import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return OnnxNetwork(Path("exported"), session.get_modelmeta().custom_metadata_map["label_mode"], session)
