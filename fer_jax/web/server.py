@@ -4,12 +4,14 @@ import gzip
 import os
 import shutil
 import sys
+import uuid
 import webbrowser
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fer_jax.core import atomic
 from fer_jax.core.errors import UserError
 
 STATIC = Path(__file__).parent / "static"
@@ -132,12 +134,24 @@ def serve(port: int, in_browser: bool) -> None:
 
 
 def write(folder: Path) -> None:
-    """Copy the page to a folder, for any static host.
+    """Copy the page to a folder, for any static host: all of it or nothing.
 
     Raises:
+        DiskError: the disk is full.
         UserError: the folder exists and holds something.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: name a new or an empty folder")
-    shutil.copytree(STATIC, folder, dirs_exist_ok=True)
+    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        for path in sorted(path for path in STATIC.rglob("*") if path.suffix in TYPES):
+            copy = staging / path.relative_to(STATIC)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with atomic.writing(folder):
+                shutil.copyfile(path, copy)
+        if folder.is_dir():
+            folder.rmdir()
+        os.replace(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     print(f"the page: {folder / 'index.html'}; browsers run it from a server, not from the file")
