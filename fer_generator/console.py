@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 LINE = 300  # characters of a message at most
 PATH = 24  # characters of a path at least, in a message that would be too long
@@ -16,6 +17,15 @@ PATH = 24  # characters of a path at least, in a message that would be too long
 
 class UserError(Exception):
     """An error that the user can put right; its text is one line: what, where, what to do."""
+
+
+class Parser(ArgumentParser):
+    """argparse's parser with errors on one line, and no usage before them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        print_line(f"error: {message}; {self.prog} --help explains the arguments")
+        self.exit(2)
 
 
 class Terminated(BaseException):

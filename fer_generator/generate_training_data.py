@@ -310,7 +310,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
 
 
 def _parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog=prog,
         description=DESCRIPTION,
         epilog=EPILOG.format(

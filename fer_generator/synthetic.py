@@ -217,7 +217,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
         argv: the command line's arguments; by default those of this process.
         prog: the name of the command in --help, for a program that calls this one.
     """
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         prog=prog,
         description=DESCRIPTION,
         epilog=EPILOG.format(command=prog or "python -m fer_generator.synthetic"),

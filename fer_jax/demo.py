@@ -10,7 +10,6 @@ network's model card says how often it is wrong and what it must not be used for
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from fer_jax.core import cli
 from fer_jax.web import server
@@ -29,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("demo", __doc__, EXAMPLES)
     parser.add_argument("--port", type=_port, default=8000, help="the port (default: 8000); 0 takes any free one")
     parser.add_argument("--open", action="store_true", help="open the page in the default browser")
-    parser.add_argument("--write", type=Path, metavar="DIR", help="write the page to a new folder, and do not serve it")
+    parser.add_argument(
+        "--write", type=cli.output_folder, metavar="DIR", help="write the page to a new folder, and serve nothing"
+    )
     args = parser.parse_args(argv)
     if args.write:
         server.write(args.write)

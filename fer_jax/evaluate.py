@@ -14,6 +14,7 @@ A protocol selects images and labels; each selected image is counted exactly onc
   argmax    every image; the class with the most votes
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,13 @@ EXAMPLES = [
     "--run base --run best --checkpoint latest --ensemble --flip",
     "--run base --robustness",
 ]
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file: name a folder")
+    return path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_folder,
         metavar="DIR",
         help="the folder for the report (default: <run>/report), or for the comparison of several runs (default: "
         "experiments/comparison)",

@@ -31,7 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser("export", __doc__, EXAMPLES)
     parser.add_argument("--run", required=True, metavar="RUN", help="a run folder, or the name of a shipped network")
     parser.add_argument(
-        "--out", type=cli.output_file, required=True, metavar="FILE", help="the file to write or replace"
+        "--out",
+        type=cli.output_file(".onnx", ".stablehlo"),
+        required=True,
+        metavar="FILE",
+        help="the file to write or replace",
     )
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
     parser.add_argument("--data", metavar="DIR", help="the data folder, for the calibration temperature and int8")
@@ -42,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--precision int8 needs --data DIR: training images give the ranges of activations")
     if args.format == "stablehlo" and (args.precision != "float32" or args.data):
         parser.error("--precision and --data are for ONNX files")
+    if not cli.is_device(args.out) and args.out.suffix != f".{args.format}":
+        parser.error(f"--format {args.format} writes a .{args.format} file, and --out names {args.out.name}")
     run = run_folder.find(args.run)
+    if run_folder.is_released(run):
+        cli.check_outputs(parser, {"--out": args.out}, [run / run_folder.GRAPH])
     run_folder.read_config(run)  # a missing run is reported before jax is imported
 
     from fer_jax.core import runtime

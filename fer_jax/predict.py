@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax.core import cli
-from fer_jax.faces import options
+from fer_jax.faces import inputs, options
 
 EXAMPLES = [
     "photo.jpg",
@@ -40,14 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="find the faces in each image (default), or take each image for one cut-out face",
     )
     parser.add_argument("--recursive", action="store_true", help="read the sub-folders of folders too")
-    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write a row for each face to a .csv file")
-    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write the faces of each image and frame")
     parser.add_argument(
-        "--annotate", type=options.output_folder, metavar="DIR", help="write images and films with boxes"
+        "--csv", type=cli.output_file(".csv"), metavar="FILE", help="write a row for each face to a .csv file"
     )
-    parser.add_argument("--sheet", type=cli.output_png, metavar="FILE", help="draw the first 48 faces to a .png file")
+    parser.add_argument(
+        "--json", type=cli.output_file(".json"), metavar="FILE", help="write the faces of each image and frame"
+    )
+    parser.add_argument("--annotate", type=cli.output_folder, metavar="DIR", help="write images and films with boxes")
+    parser.add_argument(
+        "--sheet", type=cli.output_file(".png"), metavar="FILE", help="draw the first 48 faces to a .png file"
+    )
     films = parser.add_argument_group("films")
-    films.add_argument("--timeline", type=cli.output_png, metavar="FILE", help="draw a film's emotions to a .png file")
+    films.add_argument(
+        "--timeline", type=cli.output_file(".png"), metavar="FILE", help="draw a film's emotions to a .png file"
+    )
     films.add_argument(
         "--every",
         type=options.seconds,
@@ -63,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="average each face over some seconds (default: 0)",
     )
     args = parser.parse_args(argv)
+    files = {"--csv": args.csv, "--json": args.json, "--sheet": args.sheet, "--timeline": args.timeline}
+    cli.check_outputs(parser, files, [file.path for file in inputs.find(args.paths, args.recursive).files])
     networks = options.load_reader(args)
 
     from fer_jax.faces import prediction_files

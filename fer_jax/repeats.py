@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", default="data", metavar="DIR", help="the data folder (default: data)")
     parser.add_argument(
         "--sheet",
-        type=cli.output_png,
+        type=cli.output_file(".png"),
         metavar="FILE",
         help=f"draw up to {SHEET} near-duplicates, the lowest correlations first",
     )

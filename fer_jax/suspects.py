@@ -41,8 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="RUN",
         help="a run folder or a shipped network to predict with, instead of folds; repeat it to average several",
     )
-    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write the whole list to a .csv file")
-    parser.add_argument("--sheet", type=cli.output_png, metavar="FILE", help="draw the first images to a .png file")
+    parser.add_argument(
+        "--csv", type=cli.output_file(".csv"), metavar="FILE", help="write the whole list to a .csv file"
+    )
+    parser.add_argument(
+        "--sheet", type=cli.output_file(".png"), metavar="FILE", help="draw the first images to a .png file"
+    )
     cli.add_overrides(parser, "sets a field of the folds' config, for example --config.train.epochs=3")
     args, overrides = parser.parse_known_args(argv)
     if args.folds < 2:

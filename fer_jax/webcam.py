@@ -24,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources.add_argument("--camera", type=int, default=0, metavar="N", help="the number of the camera (default: 0)")
     sources.add_argument("--source", type=Path, metavar="FILE", help="a film instead of a camera")
     options.add_network(parser)
-    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write a row for each face and frame")
+    parser.add_argument(
+        "--csv", type=cli.output_file(".csv"), metavar="FILE", help="write a row for each face and frame"
+    )
     parser.add_argument("--no-window", action="store_true", help="only write the table")
     parser.add_argument(
         "--every", type=options.seconds, default=0.0, metavar="S", help="seconds between frames (default: 0, all)"
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--no-window needs --csv FILE: else nothing would be seen")
     if args.camera < 0:
         parser.error("--camera must be 0 or more")
+    cli.check_outputs(parser, {"--csv": args.csv}, [args.source] if args.source else [])
     networks = options.load_reader(args)
 
     from fer_jax.faces import live

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fer_jax import __main__ as program
-from fer_jax.core import cli
+from fer_jax.core import cli, run_folder
 from fer_jax.core.errors import UserError, one_line
 from fer_jax.core.runtime import exit_status
 
@@ -102,16 +102,96 @@ def test_one_line() -> None:
 
 
 def test_a_file_to_write_is_checked(tmp_path: Path) -> None:
-    assert cli.output_file(str(tmp_path / "new.csv")) == tmp_path / "new.csv"
-    assert cli.output_png(str(tmp_path / "new.png")) == tmp_path / "new.png"
+    table = cli.output_file(".csv")
+    assert table(str(tmp_path / "new.csv")) == tmp_path / "new.csv"
+    assert cli.output_file(".onnx", ".stablehlo")(str(tmp_path / "a.onnx")) == tmp_path / "a.onnx"
+    assert cli.output_folder(str(tmp_path / "new")) == tmp_path / "new"
+    assert not any(tmp_path.iterdir())
+    for device in ("/dev/stdout", "/dev/null"):
+        assert table(device) == Path(device)
+    (tmp_path / "photo.jpg").write_bytes(b"pixels")
     for function, name, message in (
-        (cli.output_file, str(tmp_path), "is a folder: name a file"),
-        (cli.output_file, "", "is a folder: name a file"),
-        (cli.output_file, str(tmp_path / "none" / "new.csv"), "the parent folder does not exist"),
-        (cli.output_png, str(tmp_path / "new.jpg"), r"name a \.png file"),
+        (table, str(tmp_path), "is a folder: name a file"),
+        (table, "", "is a folder: name a file"),
+        (table, str(tmp_path / "none" / "new.csv"), "the parent folder does not exist"),
+        (table, str(tmp_path / "photo.jpg"), r"name a \.csv file"),
+        (cli.output_file(".onnx", ".stablehlo"), str(tmp_path / "a"), r"name a \.onnx or \.stablehlo file"),
+        (cli.output_folder, str(tmp_path / "photo.jpg"), "is a file: name a folder"),
+        (cli.output_folder, str(tmp_path / "none" / "new"), "the parent folder does not exist"),
     ):
         with pytest.raises(argparse.ArgumentTypeError, match=message):
             function(name)
+
+
+def test_an_output_is_no_input_and_no_other_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = cli.parser("predict", "Predict.", [])
+    photo, link, new = tmp_path / "photo.png", tmp_path / "link.png", tmp_path / "new.png"
+    photo.write_bytes(b"pixels")
+    link.symlink_to(photo)
+    roundabout = tmp_path / "none" / ".." / "new.png"
+    for outputs, message in (
+        ({"--sheet": photo}, "--sheet .*photo.png is an input too"),
+        ({"--sheet": link}, "--sheet .*link.png is an input too"),
+        ({"--timeline": new, "--sheet": new}, "--sheet .*new.png is the file of --timeline too"),
+        ({"--timeline": new, "--sheet": roundabout}, "--sheet .*new.png is the file of --timeline too"),
+    ):
+        with pytest.raises(SystemExit) as exit_status:
+            cli.check_outputs(parser, outputs, [photo])
+        assert exit_status.value.code == 2
+        assert re.search(message, capsys.readouterr().err)
+    device = Path("/dev/null")
+    cli.check_outputs(parser, {"--csv": device, "--json": device, "--sheet": new, "--timeline": None}, [photo, device])
+
+
+# For each command that writes named files: arguments that would replace a photograph, a film or a table.
+CARELESS = [
+    ("predict", ["--csv", "a.jpg", "b.jpg"], "name a .csv file"),  # --csv *.jpg
+    ("predict", ["a.jpg", "--json", "clip.mp4"], "name a .json file"),
+    ("predict", ["z.png", "--sheet", "z.png"], "is an input too"),
+    ("predict", [".", "--timeline", "./z.png"], "is an input too"),
+    ("predict", ["a.jpg", "--timeline", "y.png", "--sheet", "y.png"], "is the file of --"),
+    ("predict", ["a.jpg", "--annotate", "clip.mp4"], "is a file: name a folder"),
+    ("webcam", ["--source", "clip.mp4", "--csv", "clip.mp4"], "name a .csv file"),
+    ("webcam", ["--source", "film.csv", "--csv", "film.csv"], "is an input too"),
+    ("repeats", ["--sheet", "a.jpg"], "name a .png file"),
+    ("suspects", ["--csv", "a.jpg"], "name a .csv file"),
+    ("suspects", ["--sheet", "a.jpg"], "name a .png file"),
+    ("evaluate", ["--run", "base", "--out", "a.jpg"], "is a file: name a folder"),
+    ("export", ["--run", "base", "--out", "a.jpg"], "name a .onnx or .stablehlo file"),
+    ("export", ["--run", "base", "--out", "a.stablehlo"], "--format onnx writes a .onnx file"),
+    pytest.param(
+        *("export", ["--run", "base", "--out", "/proc/a.onnx"], "no file can be written in this folder"),
+        marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder that nobody can write to"),
+    ),
+    ("export", ["--run", "mine", "--out", "mine/network.onnx"], "is an input too"),
+    ("demo", ["--write", "none/page"], "the parent folder does not exist"),
+    ("demo", ["--write", "a.jpg"], "is a file: name a folder"),
+]
+
+
+@pytest.mark.parametrize(("module", "arguments", "message"), CARELESS)
+def test_no_command_replaces_a_file_that_was_named_by_mistake(
+    module: str,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [tmp_path / name for name in ("a.jpg", "b.jpg", "z.png", "clip.mp4", "film.csv")]
+    files += [tmp_path / "mine" / name for name in (run_folder.WEIGHTS, run_folder.GRAPH)]  # a released network
+    (tmp_path / "mine").mkdir()
+    for file in files:
+        file.write_bytes(b"my only copy")
+    main = __import__(f"fer_jax.{module}", fromlist=["main"]).main
+    with pytest.raises(SystemExit) as exit_status:
+        main(arguments)
+    line = capsys.readouterr().err
+    assert (exit_status.value.code, line.count("\n")) == (2, 1)
+    assert message in line
+    assert {file.read_bytes() for file in files} == {b"my only copy"}
+    assert len([*tmp_path.rglob("*")]) == len(files) + 1
 
 
 def test_commands_are_named_as_the_user_typed_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +221,7 @@ def test_help_has_an_example_and_100_columns(
 
 WITHOUT_JAX = """
 import contextlib, importlib, io, sys
-from fer_jax.core import cli
+from fer_jax.core import cli, run_folder
 for module, arguments, status, message in {calls}:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):

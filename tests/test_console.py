@@ -123,3 +123,13 @@ def test_long_lists_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().out.splitlines()
     assert sum("is also the name of row 2, which was kept" in line for line in lines) == 20
     assert "  and 79 more" in lines
+
+
+def test_mistyped_arguments_get_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, arguments in ((main, []), (synthetic.main, ["--train", "x" * 900])):
+        with pytest.raises(SystemExit) as exit_status:
+            command(arguments)
+        line = capsys.readouterr().err
+        assert (exit_status.value.code, line.count("\n")) == (2, 1)
+        assert line.startswith("error: ")
+        assert len(line) <= console.LINE + 1

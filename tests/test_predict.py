@@ -140,6 +140,7 @@ def test_file_names_of_any_bytes_are_shown(tmp_path: Path, capsys: pytest.Captur
 
 def test_a_file_that_is_no_image_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "nothing.png").touch()
     Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "deep.tif")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)).save(tmp_path / "cut.png")
     content = (tmp_path / "cut.png").read_bytes()
@@ -147,6 +148,7 @@ def test_a_file_that_is_no_image_gets_one_line(tmp_path: Path) -> None:
     for name, message in (
         ("text.png", "text.png cannot be read as an image"),
         ("cut.png", "cut.png cannot be read as an image"),
+        ("nothing.png", "nothing.png cannot be read as an image: it is empty"),
         ("deep.tif", "deep.tif has values from 0 to 70000, outside 0..65535"),
     ):
         with pytest.raises(UserError, match=message) as error:
@@ -155,6 +157,10 @@ def test_a_file_that_is_no_image_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, message in (("empty", "no image or film in .*empty"), ("nowhere.jpg", "nowhere.jpg does not exist")):
         assert re.search(message, inputs.find([tmp_path / name]).problems[0])
+    address = "https://example.org/a.jpg"
+    assert "a.jpg is a web address: download it first" in inputs.find([Path(address)]).problems[0]
+    with pytest.raises(UserError, match="is a web address: download it first"):
+        crop.read(address)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,22 @@ def test_cut_out_faces_are_not_searched_for_faces(folder: Path, tmp_path: Path) 
     ]
 
 
+def test_copies_and_further_timelines_replace_no_input_and_no_other_output(folder: Path, tmp_path: Path) -> None:
+    clip, copies = folder / "more" / "clip.mp4", tmp_path / "copies"
+    second = tmp_path / "second.mp4"
+    second.write_bytes(clip.read_bytes())
+    (tmp_path / "plot-2.png").write_bytes((folder / "cut.png").read_bytes())
+    for paths, outputs, name in (
+        ([folder], Outputs(annotate=copies, sheet=copies / "cut.png"), "cut.png"),
+        ([clip, second, tmp_path / "plot-2.png"], Outputs(timeline=tmp_path / "plot.png"), "plot-2.png"),
+        ([clip, second], Outputs(timeline=tmp_path / "new.png", sheet=tmp_path / "new-2.png"), "new-2.png"),
+    ):
+        with pytest.raises(UserError, match=f"{name} would be replaced"):
+            predict_files(paths, READER, Settings(), outputs)
+    assert (tmp_path / "plot-2.png").read_bytes() == (folder / "cut.png").read_bytes()
+    assert not copies.exists()
+
+
 def test_annotated_copies_keep_names_sizes_and_times(folder: Path, tmp_path: Path) -> None:
     copies = tmp_path / "new" / "copies"
     copies.parent.mkdir()

@@ -183,3 +183,9 @@ def test_a_shipped_network_needs_the_base_install_alone(tmp_path: Path) -> None:
     process = run_python("-c", SCRIPT, json.dumps(ABSENT), *map(str, files))
     assert process.returncode == 0, process.stderr
     np.testing.assert_allclose(json.loads(process.stdout), fer_jax.load("base").predict(files), atol=1e-5)
+
+
+def test_names_in_a_list_are_refused() -> None:
+    for names in (["base", "best"], ("base",), b"base"):
+        with pytest.raises(TypeError, match="give names as separate arguments"):
+            fer_jax.load(names)  # type: ignore[arg-type]

@@ -228,9 +228,9 @@ def test_a_full_disk_gets_one_line_in_every_command(
         shutil.copyfile(image, copy)
     main, *arguments = {
         "evaluate": (evaluate.main, "--run", str(finished_run), "--out", str(out)),
-        "export": (export.main, "--run", str(finished_run), "--out", str(out)),
+        "export": (export.main, "--run", str(finished_run), "--out", f"{out}.onnx"),
         "release": (release.main, "--run", str(finished_run), "--out", str(out)),
-        "predict": (predict.main, "--run", str(finished_run), str(tmp_path / "own" / "happy"), "--csv", str(out)),
+        "predict": (predict.main, "--run", str(finished_run), str(tmp_path / "own" / "happy"), "--csv", f"{out}.csv"),
         "repeats": (repeats.main, "--data", data, "--sheet", str(out.with_suffix(".png"))),
         "import": (import_data.main, str(tmp_path / "own"), "--out", str(out)),
         "tune": (tune.main, "--config", "tests/quick_tune.py", f"--config.data.dir={data}", "--storage", storage),

@@ -249,3 +249,12 @@ def test_a_file_is_no_folder_to_replace(tmp_path: Path) -> None:
     run_folder.check_replaceable(tmp_path / "new")
     with pytest.raises(UserError, match="is not a folder; choose another --out"):
         run_folder.check_replaceable(tmp_path / "file")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_exported_file_is_no_run_folder(tmp_path: Path, exists: bool) -> None:
+    for name, message in (("a.onnx", "is exported already"), ("a.stablehlo", "StableHLO file, which fer_jax does not")):
+        if exists:
+            (tmp_path / name).write_bytes(b"")
+        with pytest.raises(UserError, match=f"{name} .*{message}.*: name the run folder that it was exported from"):
+            run_folder.read_config(tmp_path / name)

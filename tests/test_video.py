@@ -101,6 +101,7 @@ def test_a_film_is_closed_when_it_is_left(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_is_no_film_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no film")
+    (tmp_path / "nothing.mp4").touch()
     with wave.open(str(tmp_path / "sound.mp4"), "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(2)
@@ -109,6 +110,7 @@ def test_what_is_no_film_gets_one_line(tmp_path: Path) -> None:
     for name, message in (
         ("text.mp4", "text.mp4 cannot be read as a film: Invalid data"),
         ("sound.mp4", "sound.mp4 has no video stream"),
+        ("nothing.mp4", "nothing.mp4 cannot be read as a film: it is empty"),
         ("nowhere.mp4", "nowhere.mp4 cannot be read as a film: No such file"),
         (".", "cannot be read as a film: Is a directory"),
     ):

@@ -1,14 +1,16 @@
 """The frame of all commands: parser, errors on one line, exit status."""
 
 import argparse
+import errno
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fer_jax.core import extras
-from fer_jax.core.errors import UserError, file_error, shortened
+from fer_jax.core.errors import DISK_FAILURES, UserError, file_error, shortened
 from fer_jax.core.output import outliving_reader
 from fer_jax.core.termination import TerminatedError, termination
 
@@ -67,22 +69,85 @@ def add_overrides(parser: argparse.ArgumentParser, effect: str) -> None:
     parser.add_argument_group("overrides", f"--config.field=value {effect}")
 
 
-def output_file(text: str) -> Path:
-    """Return the path of a file to write or replace; the type of an argument."""
+def output_file(*endings: str) -> Callable[[str], Path]:
+    """Return the type of an argument: the path of a file to write or replace.
+
+    The endings keep an image that was named by mistake. A device or a pipe, such as /dev/stdout, has any name.
+
+    Args:
+        endings: the endings that the file's name may have, for example ".csv".
+    """
+
+    def path_of(text: str) -> Path:
+        path = Path(text)
+        if not path.name or path.is_dir():
+            raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file")
+        if is_device(path):
+            return path
+        if path.suffix not in endings:
+            raise argparse.ArgumentTypeError(f"{text!r}: name a {' or '.join(endings)} file")
+        _check_parent(text)
+        return path
+
+    return path_of
+
+
+def output_folder(text: str) -> Path:
+    """Return the path of a folder to write to, which is made if needed; the type of an argument."""
     path = Path(text)
-    if not path.name or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file")
-    if not path.parent.is_dir():
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file: name a folder")
+    _check_parent(text)
+    return path
+
+
+def is_device(path: Path) -> bool:
+    """Return True for a device or a pipe; /dev/stdout is one too if the shell sends it to a file."""
+    return path.is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def _check_parent(text: str) -> None:
+    """Raise ArgumentTypeError unless a file can be made next to a path. Of a link the target counts."""
+    path = Path(text)
+    folder = path.resolve().parent if path.is_symlink() else path.parent
+    if not folder.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r}: the parent folder does not exist")
-    return path
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno in DISK_FAILURES and error.errno != errno.EROFS:
+            return  # the command says what to do with a full disk
+        raise argparse.ArgumentTypeError(f"{text!r}: no file can be written in this folder: name another") from None
 
 
-def output_png(text: str) -> Path:
-    """Return the path of a PNG image to write or replace; the type of an argument."""
-    path = output_file(text)
-    if path.suffix != ".png":
-        raise argparse.ArgumentTypeError(f"{text!r}: name a .png file")
-    return path
+def check_outputs(
+    parser: argparse.ArgumentParser, outputs: Mapping[str, Path | None], inputs: Iterable[Path] = ()
+) -> None:
+    """Exit with an error if an output is an input, or two outputs are one file. Devices are left out.
+
+    Args:
+        parser: the command's parser.
+        outputs: the files to write by option; None for those that are not written.
+        inputs: the files that are read.
+    """
+    taken = {_identity(path): "an input" for path in inputs}
+    for option, path in outputs.items():
+        if path is None or is_device(path):
+            continue
+        identity = _identity(path)
+        if identity in taken:
+            parser.error(f"{option} {path} is {taken[identity]} too: name another file")
+        taken[identity] = f"the file of {option}"
+
+
+def _identity(path: Path) -> tuple[int, int] | Path:
+    """The same for two paths of one file, through links too."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return path.resolve()
+    return facts.st_dev, facts.st_ino
 
 
 def status(main: Callable[[], int | None]) -> int:

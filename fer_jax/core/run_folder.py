@@ -20,6 +20,10 @@ LOCK = ".lock"
 WEIGHTS = "weights.safetensors"  # of a released network, instead of checkpoints; see fer_jax.inference.weights
 RESULT = "result.json"  # the metrics of a finished run of a sweep; see fer_jax.search.sweep
 GRAPH = "network.onnx"  # of a released network, for onnxruntime; see fer_jax.inference.onnx_network
+EXPORTED = {  # by the ending: the reason why a file is no run folder
+    ".onnx": "is exported already, and this command reads run folders",
+    ".stablehlo": "is a StableHLO file, which fer_jax does not read",
+}
 CARD = "README.md"  # the model card of a released network
 REPORTS = Path("experiments/reports")  # of released networks: their folders stay unchanged
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -73,6 +77,8 @@ def read_config(run: Path) -> ConfigDict:
         UserError: the folder has no readable config.json.
     """
     path = run / CONFIG
+    if run.suffix in EXPORTED and not run.is_dir():
+        raise UserError(f"{run} {EXPORTED[run.suffix]}: name the run folder that it was exported from")
     try:
         config = config_lib.with_later_fields(json.loads(path.read_text()))
     except FileNotFoundError:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fer_jax.core.errors import UserError, one_line
-from fer_jax.core.text import printable
+from fer_jax.core.text import is_web_address, printable
 
 GREY = (128, 128, 128, 255)  # behind transparent areas
 ARRAYS = "u8, u16 or float in 0..1, of shape [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA)"
@@ -41,6 +41,10 @@ def read(source: Source, name: str = "image") -> Image.Image:
     except UserError:
         raise
     except Exception as error:  # Pillow raises errors of many types for a damaged file
+        if path.is_file() and not path.stat().st_size:
+            raise UserError(f"{name} cannot be read as an image: it is empty") from None
+        if is_web_address(path):
+            raise UserError(f"{name} is a web address: download it first") from None
         raise _unreadable(name, error) from None
 
 

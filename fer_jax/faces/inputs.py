@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fer_jax.core.text import printable
+from fer_jax.core.text import is_web_address, printable
 from fer_jax.faces import crop, video
 
 
@@ -44,6 +44,8 @@ def find(paths: Sequence[Path], recursive: bool = False) -> Inputs:
             _add_folder(inputs, path, recursive)
         elif path.exists():
             inputs.files.append(InputFile(path, Path(path.name)))
+        elif is_web_address(path):
+            inputs.problems.append(f"{printable(path)} is a web address: download it first")
         else:
             inputs.problems.append(f"{printable(path)} does not exist")
     return inputs

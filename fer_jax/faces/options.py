@@ -1,7 +1,6 @@
 """Command-line options of the programs that read faces."""
 
 import argparse
-from pathlib import Path
 
 from fer_jax.core import run_folder
 from fer_jax.faces import reader
@@ -27,16 +26,6 @@ def _number(text: str, largest: float) -> float:
     if not 0 <= number <= largest:
         raise argparse.ArgumentTypeError(f"{text} must be in 0..{largest:g}")
     return number
-
-
-def output_folder(text: str) -> Path:
-    """Return the path of a folder to write to, which is made if needed; the type of an argument."""
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is a file: name a folder")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r}: the parent folder does not exist")
-    return path
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

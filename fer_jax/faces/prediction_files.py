@@ -23,7 +23,7 @@ from fer_jax.faces.face import Face
 from fer_jax.faces.inputs import InputFile
 from fer_jax.faces.reader import Reader
 from fer_jax.faces.timeline import clock
-from fer_jax.faces.writers import Outputs, Seen, Writers
+from fer_jax.faces.writers import Outputs, Seen, Writers, timeline_file
 
 PIXELS = 16_000_000  # of images in memory at once, and one image more
 GROUP = 256  # images that are predicted together at most
@@ -54,12 +54,13 @@ def predict_files(paths: Sequence[Path], reader: Reader, settings: Settings, out
 
     Raises:
         KeyboardInterrupt: after the outputs are written.
-        UserError: nothing could be read, or an annotated copy would replace a file that is read.
+        UserError: nothing could be read, or a copy or timeline would replace a file that is read or another output.
     """
     given = inputs.find(paths, settings.recursive)
     if len(paths) == 1 and not given.files:
         raise UserError(given.problems[0])
     copies = _copies(given.files, outputs.annotate) if outputs.annotate else {}
+    _check_written(given.files, copies, outputs)
     problems: list[str] = []
 
     def skip(problem: str) -> None:
@@ -205,6 +206,18 @@ def _copies(files: Sequence[InputFile], folder: Path) -> dict[Path, Path]:
         taken.add(copy)
         copies[path] = copy
     return copies
+
+
+def _check_written(files: Sequence[InputFile], copies: dict[Path, Path], outputs: Outputs) -> None:
+    """Raise UserError if a copy, or the timeline of a second film, would replace an input or another output."""
+    named = (outputs.csv, outputs.json, outputs.timeline, outputs.sheet)
+    taken = {path.resolve() for path in [*(file.path for file in files), *filter(None, named)]}
+    films = sum(file.is_film for file in files)
+    timelines = [timeline_file(outputs.timeline, i) for i in range(1, films)] if outputs.timeline else []
+    for path in [*copies.values(), *timelines]:
+        if path.resolve() in taken:
+            raise UserError(f"{printable(path)} would be replaced: it is an input or another output; name another file")
+        taken.add(path.resolve())
 
 
 def _note(line: str) -> None:

@@ -216,6 +216,7 @@ def load(
 
     Raises:
         ModuleNotFoundError: onnxruntime is needed, and the extra `onnx` is not installed.
+        TypeError: the names are in a list.
         UserError: there is no such network or run, or it cannot be read.
         ValueError: `checkpoint` is neither "best" nor "latest", or `runtime` is neither "jax" nor "onnx".
     """
@@ -223,6 +224,12 @@ def load(
         raise ValueError(f"runtime={runtime!r} must be 'jax' or 'onnx'")
     if checkpoint not in ("best", "latest"):
         raise ValueError(f"checkpoint={checkpoint!r} must be 'best' or 'latest'")
+    for name in names:
+        if not isinstance(name, str | PathLike):
+            example = 'load("base", "best")'
+            raise TypeError(
+                f"a network's name is no {type(name).__name__}: give names as separate arguments, {example}"
+            )
     return Reader([_network(fspath(name), checkpoint, runtime) for name in names or (DEFAULT,)], flip)
 
 

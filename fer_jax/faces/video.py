@@ -1,5 +1,6 @@
 """Films and cameras: upright images with their times in seconds, and the faces in them."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -14,7 +15,7 @@ from PIL import Image
 
 from fer_jax.core import extras
 from fer_jax.core.errors import UserError, one_line
-from fer_jax.core.text import counted, printable
+from fer_jax.core.text import counted, is_web_address, printable
 from fer_jax.faces.face import Face
 from fer_jax.faces.tracks import Tracker
 
@@ -56,7 +57,12 @@ class Film:
         try:
             self._file = open(path, "rb")  # noqa: SIM115  (FFmpeg would read "concat:a" and "%d" in names its own way)
         except OSError as error:
+            if is_web_address(Path(fspath(path))):
+                raise UserError(f"{self.name} is a web address: download it first") from None
             raise UserError(f"{self.name} cannot be read as a film: {error.strerror}") from None
+        if Path(fspath(path)).is_file() and not os.fstat(self._file.fileno()).st_size:
+            self._file.close()
+            raise UserError(f"{self.name} cannot be read as a film: it is empty")
         try:
             self._container = av.open(self._file, "r", **_metadata_options(av.__version__))
         except (av.error.FFmpegError, ValueError) as error:

@@ -171,7 +171,8 @@ class Writers:
         if not tracks:
             self._add_row([name, "none", "", "", "", ""])
         if self._outputs.timeline:
-            self._plots.append(_draw_timeline(timeline, self._file.path, self._outputs.timeline, len(self._plots)))
+            path = timeline_file(self._outputs.timeline, len(self._plots))
+            self._plots.append(_draw_timeline(timeline, self._file.path, path))
 
 
 def _drawn(seen: Seen) -> Image.Image:
@@ -202,12 +203,16 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return document.to_text(Table(header, short))
 
 
-def _draw_timeline(timeline: Timeline, film: Path, file: Path, number: int) -> Path:
-    """Draw the timeline of a film to a file, or next to it if the file has the timeline of an earlier film."""
+def timeline_file(file: Path, number: int) -> Path:
+    """Return the file for the timeline of a film, the number of which counts from 0: the second has -2 in its name."""
+    return file.with_stem(f"{file.stem}-{number + 1}") if number else file
+
+
+def _draw_timeline(timeline: Timeline, film: Path, path: Path) -> Path:
+    """Draw the timeline of a film to a file."""
     from fer_jax.faces import timeline_plot  # matplotlib is an extra
     from fer_jax.reporting import plots
 
-    path = file.with_stem(f"{file.stem}-{number + 1}") if number else file
     drawn = plots.png(timeline_plot.plot(timeline, printable(Path(film.name))))
     with atomic.replacing(path) as partial_file:
         partial_file.write_bytes(drawn)
