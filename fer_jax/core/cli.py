@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from fer_jax.core import extras
 from fer_jax.core.errors import DISK_FAILURES, UserError, file_error, shortened
-from fer_jax.core.output import outliving_reader
+from fer_jax.core.output import is_closed_pipe, outliving_reader
 from fer_jax.core.termination import TerminatedError, termination
 
 WIDTH = 100  # columns of --help at most
@@ -160,7 +160,7 @@ def status(main: Callable[[], int | None]) -> int:
     with outliving_reader() as stdout:
         code = _status(main)
         stdout.flush()
-        if code == 0 and stdout.failure and not isinstance(stdout.failure, BrokenPipeError):
+        if code == 0 and stdout.failure and not is_closed_pipe(stdout.failure):
             print(f"error: all is done, but not all is printed: {stdout.failure.strerror}", file=sys.stderr)
             return 1
         return code

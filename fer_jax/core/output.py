@@ -1,5 +1,6 @@
 """Standard output and standard error that take any text, and outlive their reader."""
 
+import errno
 import os
 import sys
 import warnings
@@ -63,6 +64,11 @@ def outliving_reader() -> Iterator[Stream]:
         for stream in streams:
             stream.close_quietly()
         sys.stdout, sys.stderr = previous
+
+
+def is_closed_pipe(error: OSError) -> bool:
+    """Return True if the error says that the reader of a pipe has gone."""
+    return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL)
 
 
 def _show(message: Warning | str, *_: Any, **__: Any) -> None:
