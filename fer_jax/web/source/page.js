@@ -2,7 +2,7 @@
 
 import { csv, json, likeliest } from "./records.js";
 import { Tracks } from "./tracks.js";
-import { draw, nameOf, percent, showCards } from "./view.js";
+import { MANY, draw, nameOf, percent, showCards } from "./view.js";
 import { openWebcam } from "./webcam.js";
 
 const SAVES = ["save-image", "save-json", "save-csv"];
@@ -17,6 +17,7 @@ let names = [];
 let latest = null; // what is shown: { file, faces, image }
 let count = 0;
 let webcam = null;
+let opening = 0; // grows with each request to open or stop the webcam
 let announced = "";
 
 function say(text, isError = false) {
@@ -51,9 +52,14 @@ function ask(request) {
 function sentence(faces) {
   if (!faces.length) return "No face found.";
   const found = faces.length === 1 ? "One face found" : `${faces.length} faces found`;
-  const readings = faces.map(({ emotions }) => {
-    const name = nameOf(names, emotions);
-    return name === "not sure" ? name : `${name} ${percent(likeliest(names, emotions).probability)}`;
+  const named = faces.map(({ emotions }) => nameOf(names, emotions));
+  if (faces.length > MANY) {
+    const counts = [...names, "not sure"].map((name) => [name, named.filter((other) => other === name).length]);
+    counts.sort(([, first], [, second]) => second - first);
+    return `${found}: ${counts.filter(([, number]) => number).map((pair) => pair.join(" ")).join(", ")}.`;
+  }
+  const readings = faces.map(({ emotions }, i) => {
+    return named[i] === "not sure" ? named[i] : `${named[i]} ${percent(likeliest(names, emotions).probability)}`;
   });
   return `${found}: ${readings.join(", ")}.`;
 }
@@ -70,6 +76,7 @@ function show(file, { image, width, ms }, faces) {
   element("no-faces").hidden = faces.length > 0;
   element("no-faces").textContent = "No face found.";
   showCards(element("faces"), faces, names);
+  document.querySelector("main").classList.toggle("many", faces.length > MANY);
   for (const id of SAVES) element(id).disabled = false;
   document.documentElement.dataset.ms = ms.toFixed(1);
 }
@@ -78,11 +85,11 @@ function show(file, { image, width, ms }, faces) {
 function clear() {
   release();
   latest = null;
-  const canvas = element("canvas");
-  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  const canvas = Object.assign(element("canvas"), { width: 300, height: 150 }); // this clears it too
   canvas.ariaLabel = "No photograph";
   element("stage").classList.add("empty");
   element("faces").replaceChildren();
+  document.querySelector("main").classList.remove("many");
   element("no-faces").hidden = true;
   for (const id of SAVES) element(id).disabled = true;
 }
@@ -103,20 +110,34 @@ async function readPhoto(file) {
 }
 
 function stopWebcam() {
+  opening++;
   webcam?.stop();
   webcam = null;
   element("webcam").ariaPressed = "false";
 }
 
 async function startWebcam() {
+  const request = ++opening;
   say("Waiting for the webcam …");
-  const opened = await openWebcam().catch(() => null);
-  if (!opened) return say("The webcam cannot be used: allow it in the browser, and close other programs that use it.", true);
+  element("webcam").disabled = true; // a second click would open it twice
+  let opened;
+  try {
+    opened = await openWebcam();
+  } catch (error) {
+    if (request !== opening) return;
+    const missing = error.name === "NotFoundError";
+    const advice = "The webcam cannot be used: allow it in the browser, and close other programs that use it.";
+    return say(missing ? "No camera was found: connect one, and try again." : advice, true);
+  } finally {
+    element("webcam").disabled = false;
+  }
+  if (request !== opening) return opened.stop(); // a photograph was given meanwhile
   webcam = opened;
   element("webcam").ariaPressed = "true";
   const tracks = new Tracks();
   while (webcam === opened) {
     const frame = await opened.frame();
+    if (webcam !== opened) return;
     if (!frame) {
       stopWebcam();
       return say("The webcam stopped.", true);

@@ -2,6 +2,7 @@
 
 import { likeliest } from "./records.js";
 
+export const MANY = 3; // more faces than these have numbers without names in the image, and are counted in the sentence
 export const SURE = 0.6; // an expression is named from this probability on; docs/browser.md has the accuracy
 
 /** The name of the face's expression, or "not sure". */
@@ -33,7 +34,8 @@ export function draw(canvas, image, width, faces, names) {
     context.lineWidth = line;
     context.strokeStyle = colour;
     context.strokeRect(x, y, across, down);
-    label(context, `${track ?? i + 1} ${name}`, x, y, Math.max(6 * line, Math.min(9 * line, across / 6)));
+    const number = `${track ?? i + 1}`;
+    label(context, faces.length > MANY ? number : `${number} ${name}`, x, y, Math.max(6 * line, Math.min(9 * line, across / 6)));
   });
 }
 

@@ -4,8 +4,13 @@
 export async function openWebcam() {
   const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, facingMode: "user" } });
   const video = Object.assign(document.createElement("video"), { srcObject: stream, muted: true, playsInline: true });
-  await video.play();
   const [track] = stream.getVideoTracks();
+  try {
+    await video.play();
+  } catch (error) {
+    track.stop(); // the camera's light would stay on
+    throw error;
+  }
   const image = document.createElement("canvas");
   const context = image.getContext("2d", { willReadFrequently: true });
   let shown = -1; // the time of the last frame
