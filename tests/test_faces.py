@@ -93,7 +93,8 @@ def test_many_images(reader: Reader, two: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.warns(UserWarning, match="skipped: .*c.png cannot be read as an image") as warned:
         results = [*reader.detect(tmp_path)]
-    assert len(warned) == 1
+    # a ResourceWarning of an earlier test may come in between
+    assert sum(warning.category is UserWarning for warning in warned) == 1
     assert [(path.name, len(faces)) for path, faces in results] == [("a.jpg", 0), ("b.png", 2)]
     first = iter(reader.detect(tmp_path))
     assert next(first)[0].name == "a.jpg"  # before the others are read
