@@ -142,6 +142,7 @@ def test_a_network_is_restored_from_its_run_folder_alone(tmp_path: Path) -> None
     assert np.abs(np.diff(log_probs, axis=0)).max(axis=1).min() > 1e-3  # rows in another order would show
 
 
+@pytest.mark.slow
 def test_a_network_trained_in_bfloat16_predicts_in_float32(tmp_path: Path) -> None:
     saved_run(tmp_path)
     images = noise(5)

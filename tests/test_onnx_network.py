@@ -134,6 +134,7 @@ print(json.dumps([reader.predict(sys.argv[1]).tolist(), "jax" in sys.modules]))
 """
 
 
+@pytest.mark.slow
 def test_jax_is_not_imported(tmp_path: Path) -> None:
     file = tmp_path / "face.png"
     Image.fromarray(faces(1)[0]).save(file)

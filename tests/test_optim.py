@@ -260,6 +260,7 @@ def packed() -> Any:
     return pack(layers)
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_their_weights_and_do_not_count_in_clipping() -> None:
     config = base.get_config().optim
     config.update(name="sgd", learning_rate=1.0, momentum=0.0, nesterov=False, weight_decay=0.5, clip_norm=2.0)

@@ -21,6 +21,8 @@ from tests.small_runs import interrupt, quiet, restored
 
 FOLDERS = ("", "train", "valid")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(finished_run: Path, tmp_path: Path) -> Path:

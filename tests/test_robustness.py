@@ -76,6 +76,7 @@ def result(sample_dir: Path) -> Evaluation:
     return robustness.add(evaluation, np.tile(neutral, (len(CORRUPTIONS), 5, 1, 1)), data.subsets)
 
 
+@pytest.mark.slow
 def test_the_report_shows_means_strengths_and_parameters(result: Evaluation, sample_dir: Path) -> None:
     page = report.page(result, folders.load(str(sample_dir), "valid"), [], None, "An oracle.")
     text = document.to_markdown("Oracle", page)

@@ -50,6 +50,7 @@ def lock(study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         yield lock
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])  # others may read, or may not
 def test_reports_and_heartbeats_wait_for_a_lock(study: optuna.Study, lock: Lock, kind: str) -> None:
     trial = study.ask()

@@ -169,6 +169,7 @@ def test_the_ranking_has_the_best_first_and_pruned_trials_last_by_the_best_of_th
     assert [study_lib.score(trial) for trial in study_lib.ranking(study)] == [0.9, 0.5, 0.3, 0.95, 0.4, None]
 
 
+@pytest.mark.slow
 def test_a_study_of_another_search_or_config_or_sampler_is_refused(tmp_path: Path) -> None:
     open_study(tmp_path)
     open_study(tmp_path, search=Search(SPACE, grace_epochs=7), **{"data.dir": "elsewhere"})  # these may differ

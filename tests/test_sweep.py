@@ -238,6 +238,7 @@ def test_a_damaged_config_does_not_end_the_table_of_the_others(
     assert capsys.readouterr().err.startswith(f"  problem: {run.folder / run_folder.CONFIG} cannot be read")
 
 
+@pytest.mark.slow
 def test_missing_data_end_a_sweep_unless_other_runs_have_other_data(sample_dir: Path, tmp_path: Path) -> None:
     missing = str(tmp_path / "none")
     with pytest.raises(UserError, match="no train data in"):

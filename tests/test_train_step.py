@@ -96,6 +96,7 @@ def test_golden_step_of_the_real_network() -> None:
 GOLDEN_LOSSES = [2.928, 1.901, 1.247]
 
 
+@pytest.mark.slow
 def test_padded_rows_change_nothing() -> None:
     batch = batch_of(6)
     padded_batch = Batch(
@@ -157,6 +158,7 @@ def test_cut_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) ->
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), jax.jit(step_of())(state, split), expected)
 
 
+@pytest.mark.slow
 def test_cutmix_cuts_the_rendered_images() -> None:
     rng = np.random.default_rng(0)
     images, params = rng.integers(0, 256, (4, 48, 48), np.uint8), augment.sample(rng, 4, "ferplus", 48)
@@ -190,6 +192,7 @@ def test_the_first_step_of_a_non_finite_loss_is_recorded() -> None:
     assert int(total.bad_step) == 1
 
 
+@pytest.mark.slow
 def test_dropout_depends_on_the_step_alone() -> None:
     model = ResNet(widths=(4,), blocks=(0,), dropout=0.5)
     state = train_step.create_state(registry.init(model, 0, 4), SGD, averaged=False)

@@ -56,6 +56,7 @@ def test_the_page_was_built_of_today_s_sources() -> None:
     assert build.digests(build.inputs()) == MANIFEST["made of"], "run make page"
 
 
+@pytest.mark.slow
 def test_a_build_gives_the_same_files(tmp_path: Path) -> None:
     if not (build.SOURCE / "node_modules").is_dir():
         pytest.skip("the page's parts are not installed: make page installs them")

@@ -25,6 +25,7 @@ from fer_jax.faces import crop
 from fer_jax.faces.reader import Reader
 from fer_jax.web import server
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 AXE = ROOT / "fer_jax/web/source/node_modules/axe-core/axe.min.js"
 ORIENTATION = 0x0112  # the EXIF tag
