@@ -6,8 +6,8 @@
 Crops: `Reader.predict` on arrays of 256 and of 1 (pixels do not matter for the time). Photograph: `Reader.detect` on
 640x480 pixels with one face, scikit-image's astronaut. The command: `python -m fer_jax predict face.png` from its start
 to its end, after a first call has compiled the network. With --data: `python -m fer_jax evaluate` on the validation
-split from its start to its end, nothing compiled before. Networks run with jax. `cpu_s` is processor time, which other
-programs on the machine change less than the time of the clock.
+split from its start to its end, nothing compiled before. Networks run with jax; the command
+`predict` with onnxruntime too. `cpu_s` is processor time, which other programs change less than the time of the clock.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from fer_jax import inference
 from fer_jax.core import cli, runtime
 from fer_jax.core.errors import UserError
 from fer_jax.faces.reader import Reader
+from fer_jax.inference import onnx_network
 
 BATCH = 256
 
@@ -81,10 +82,12 @@ def of_commands(name: str, data: Path | None, repeats: int) -> Iterator[measure.
         face, cache = Path(scratch, "face.png"), Path(scratch, "cache")
         Image.fromarray(np.full((48, 48), 128, np.uint8)).save(face)
         measure.progress(f"{name}: start of predict")
-        arguments = ["predict", "--run", name, str(face)]
-        command_seconds(arguments, cache)
-        values = [command_seconds(arguments, cache) for _ in range(repeats)]
-        yield {"what": "command predict face.png, compiled before", "how": name, **measure.summary(values, "seconds")}
+        for computed_by in onnx_network.RUNTIMES:
+            arguments = ["predict", "--run", name, "--runtime", computed_by, str(face)]
+            command_seconds(arguments, cache)
+            values = [command_seconds(arguments, cache) for _ in range(repeats)]
+            record = measure.summary(values, "seconds")
+            yield {"what": f"command predict face.png, {computed_by}, compiled before", "how": name, **record}
         if data is not None:
             measure.progress(f"{name}: evaluate")
             arguments = ["evaluate", "--run", name, "--data", str(data), "--out", str(Path(scratch, "report"))]
