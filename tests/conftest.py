@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -95,3 +97,16 @@ def real_dir(real_csvs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = run_python("fer_generator/generate_training_data.py", "-d", str(folder), *csvs)
     assert made.returncode == 0, made.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """The address of the page that reads faces in the browser, while it is served."""
+    from fer_jax.web import server
+
+    with server.server(0) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}/"
+        http.shutdown()
+        thread.join()

@@ -7,10 +7,8 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +26,6 @@ LOADED = [
     *("index.html", "page.css", "page.js", "worker.js", "icon.svg", "base.bin", "yunet.bin"),
     *(f"tfjs/tfjs-backend-wasm-threaded-simd{ending}" for ending in (".js", ".wasm", ".worker.js")),
 ]
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with server.server(0) as http:
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_port}/"
-        http.shutdown()
-        thread.join()
 
 
 def fetch(url: str, **headers: str) -> tuple[dict[str, str], bytes]:

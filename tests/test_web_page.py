@@ -46,16 +46,6 @@ new Promise((resolve) => {
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with server.server(0) as http:
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_port}/"
-        http.shutdown()
-        thread.join()
-
-
-@pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A film for the fake camera: the astronaut's face, which moves a little."""
     path = tmp_path_factory.mktemp("film") / "face.mjpeg"
@@ -201,6 +191,39 @@ def test_an_expression_is_named_only_where_the_network_is_sure(
     assert page.run("document.querySelector('#faces .name').textContent") == "not sure"
 
 
+def test_labels_are_numbers_alone_where_names_would_overlap(
+    page: Browser, astronaut: Image.Image, tmp_path: Path
+) -> None:
+    head = astronaut.crop((160, 30, 290, 210)).resize((78, 108))
+    labels = []
+    Image.new("RGB", (90, 90)).save(tmp_path / "none.png")
+    for gap in (2, 400):
+        assert answer(page, tmp_path / "none.png") == "No face found."  # another sentence than that of two faces
+        pair = Image.new("RGB", (1000, 600), (90, 100, 110))
+        for x in (100, 178 + gap):
+            pair.paste(head, (x, 200))
+        pair.save(tmp_path / f"{gap}.png")
+        answer(page, tmp_path / f"{gap}.png")
+        labels.append(page.run("document.getElementById('canvas').dataset.labels"))
+    assert labels == ["1; 2", "1 happiness; 2 happiness"]
+
+
+def test_a_missing_camera_is_named_and_the_button_works_again(page: Browser) -> None:
+    refused = "() => Promise.reject(new DOMException('', 'NotFoundError'))"
+    page.run(f"navigator.mediaDevices.getUserMedia = {refused}; document.getElementById('webcam').click()")
+    assert page.wait(f"{STATUS}.includes('camera') && {STATUS}") == "No camera was found: connect one, and try again."
+    assert not page.run("document.getElementById('webcam').disabled")
+
+
+def test_a_file_that_is_no_image_empties_the_stage(page: Browser, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 2000), (90, 100, 110)).save(tmp_path / "tall.png")
+    (tmp_path / "text.png").write_text("no image")
+    answer(page, tmp_path / "tall.png")
+    tall = page.run("document.getElementById('stage').offsetHeight")
+    assert "cannot be read" in answer(page, tmp_path / "text.png")
+    assert page.run("document.getElementById('stage').offsetHeight") < tall / 2
+
+
 def test_five_faces_and_none(page: Browser, astronaut: Image.Image, tmp_path: Path) -> None:
     head = astronaut.crop((140, 10, 310, 210))
     group = Image.new("RGB", (1100, 260), (90, 100, 110))
@@ -209,6 +232,7 @@ def test_five_faces_and_none(page: Browser, astronaut: Image.Image, tmp_path: Pa
     group.save(tmp_path / "five.png")
     assert answer(page, tmp_path / "five.png").startswith("5 faces found: happiness")
     assert page.run("document.querySelectorAll('#faces > li').length") == 5
+    assert page.run(STATUS) == "5 faces found: happiness 5."
     Image.fromarray(data.coffee()).save(tmp_path / "none.png")
     assert answer(page, tmp_path / "none.png") == "No face found."
     assert page.run("document.querySelectorAll('#faces > li').length") == 0

@@ -71,7 +71,8 @@ function show(file, { image, width, ms }, faces) {
   release();
   latest = { file, faces, image };
   element("stage").classList.remove("empty");
-  draw(element("canvas"), image, width, faces, names);
+  const labels = draw(element("canvas"), image, width, faces, names);
+  element("canvas").dataset.labels = labels.join("; ");
   element("canvas").ariaLabel = faces.length ? `${file} with boxes around ${faces.length} faces` : `${file} without a face`;
   element("no-faces").hidden = faces.length > 0;
   element("no-faces").textContent = "No face found.";

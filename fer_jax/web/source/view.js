@@ -2,7 +2,7 @@
 
 import { likeliest } from "./records.js";
 
-export const MANY = 3; // more faces than these have numbers without names in the image, and are counted in the sentence
+export const MANY = 3; // more faces than these are counted in the sentence, and have their cards under the image
 export const SURE = 0.6; // an expression is named from this probability on; docs/browser.md has the accuracy
 
 /** The name of the face's expression, or "not sure". */
@@ -13,7 +13,7 @@ export function nameOf(names, emotions) {
 
 export const percent = (probability) => `${Math.round(100 * probability)} %`;
 
-/** Draw an image with the boxes of its faces. */
+/** Draw an image with the boxes of its faces, and return their labels: numbers alone where names would overlap. */
 export function draw(canvas, image, width, faces, names) {
   if (canvas.width !== image.width || canvas.height !== image.height) {
     Object.assign(canvas, { width: image.width, height: image.height });
@@ -24,29 +24,47 @@ export function draw(canvas, image, width, faces, names) {
   const scale = image.width / width;
   const line = Math.max(2, Math.max(image.width, image.height) / 300);
   const colours = getComputedStyle(document.documentElement);
-  faces.forEach(({ box, emotions, track }, i) => {
+  const unit = image.width / (canvas.clientWidth || image.width); // image pixels for a pixel of the page
+  const labels = faces.map(({ box, emotions, track }, i) => {
+    const [x, y, across] = box.map((length) => length * scale);
+    const size = Math.max(12 * unit, Math.min(9 * line, across / 6));
+    return { number: `${track ?? i + 1}`, name: nameOf(names, emotions), x, y, size };
+  });
+  const withNames = labels.map((label) => place(context, `${label.number} ${label.name}`, label));
+  const crowded = withNames.some((one, i) => withNames.slice(0, i).some((other) => overlap(one, other)));
+  faces.forEach(({ box }, i) => {
     const [x, y, across, down] = box.map((length) => length * scale);
-    const name = nameOf(names, emotions);
-    const colour = name === "not sure" ? "#ffffff" : colours.getPropertyValue(`--${name}`);
+    const { name } = labels[i];
     context.lineWidth = 2 * line;
     context.strokeStyle = "#000000";
     context.strokeRect(x, y, across, down);
     context.lineWidth = line;
-    context.strokeStyle = colour;
+    context.strokeStyle = name === "not sure" ? "#ffffff" : colours.getPropertyValue(`--${name}`);
     context.strokeRect(x, y, across, down);
-    const number = `${track ?? i + 1}`;
-    label(context, faces.length > MANY ? number : `${number} ${name}`, x, y, Math.max(6 * line, Math.min(9 * line, across / 6)));
   });
+  const shown = crowded ? labels.map((label) => place(context, label.number, label)) : withNames;
+  shown.forEach((label) => write(context, label));
+  return shown.map(({ text }) => text);
 }
 
-/** A label above a box, or inside its top where the image ends. */
-function label(context, text, x, y, size) {
+/** The place of a label: above its box, or inside its top where the image ends. */
+function place(context, text, { x, y, size }) {
+  context.font = `600 ${size}px system-ui, sans-serif`;
+  const [width, height] = [context.measureText(text).width + size * 0.6, size * 1.4];
+  const left = Math.max(0, Math.min(x, context.canvas.width - width));
+  return { text, size, left, top: y >= height ? y - height : Math.max(y, 0), width, height };
+}
+
+function overlap(one, other) {
+  return (
+    Math.max(one.left, other.left) < Math.min(one.left + one.width, other.left + other.width) &&
+    Math.max(one.top, other.top) < Math.min(one.top + one.height, other.top + other.height)
+  );
+}
+
+function write(context, { text, size, left, top, width, height }) {
   context.font = `600 ${size}px system-ui, sans-serif`;
   context.textBaseline = "middle";
-  const width = context.measureText(text).width + size * 0.6;
-  const height = size * 1.4;
-  const left = Math.max(0, Math.min(x, context.canvas.width - width));
-  const top = y >= height ? y - height : Math.max(y, 0);
   context.fillStyle = "rgb(0 0 0 / 75%)";
   context.fillRect(left, top, width, height);
   context.fillStyle = "#ffffff";
