@@ -130,6 +130,24 @@ def test_the_end_of_another_process_is_named(text: str, line: str) -> None:
     assert supervisor._cause("SIGABRT", text, Path("log.txt"))[0].split("; start")[0] == line
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the child is a shell script")
+@pytest.mark.parametrize(("written", "status", "lines"), [("fer_jax: reported, status 3", 3, 0), ("else", 1, 1)])
+def test_a_child_that_aborts_after_its_error_has_no_second_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    written: str,
+    status: int,
+    lines: int,
+) -> None:
+    child = tmp_path / "child"
+    child.write_text(f"#!/bin/sh\necho '{written}' >> \"${supervisor.NATIVE_LOG}\"\nkill -ABRT $$\n")
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
+    assert supervisor.supervise("main", []) == status
+    assert capsys.readouterr().err.count("\n") == lines
+
+
 @slow
 def test_processes_with_other_votes_or_without_data_end_with_one_line_each(sample_dir: Path, tmp_path: Path) -> None:
     other, run = tmp_path / "other", tmp_path / "run"

@@ -19,7 +19,7 @@ import jax
 # jax.distributed does not hand out its key-value store. orbax uses the same private name.
 from jax._src.distributed import global_state
 
-from fer_jax.core import cli
+from fer_jax.core import cli, supervisor
 from fer_jax.core.errors import UserError, one_line, shortened
 from fer_jax.core.supervisor import AGAIN
 
@@ -148,6 +148,8 @@ def _leave(line: str, status: int = 1) -> None:
 
 
 def _exit(status: int) -> None:
+    with suppress(OSError):
+        supervisor.record_report(status)
     with suppress(Exception):  # one of them may be dead, or not responding
         _store().wait_at_barrier("fer_jax/leaving", _LEAVING_S * 1000)
     for stream in (sys.stdout, sys.stderr):

@@ -21,6 +21,7 @@ from fer_jax.core import cli
 NATIVE_LOG = "FER_JAX_NATIVE_LOG"  # the file for the output of C++ code; set in the child only
 AGAIN = "start the same command on all machines again: it resumes from the last checkpoint"
 _STALE = re.compile(r"unhealthy \(stopped sending heartbeats\):\s+((?:[^\n]*\d+\n)+)")
+_REPORTED = re.compile(r"^fer_jax: reported, status (\d+)$", re.MULTILINE)
 _LOST = "Failed to send RPC to coordination service"
 _UNKNOWN = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
 
@@ -63,7 +64,11 @@ def supervise(module: str, arguments: Sequence[str] | None) -> int:
     if status >= 0:
         log.unlink(missing_ok=True)
         return status
-    line, known = _cause(signal.Signals(-status).name, log.read_text(errors="replace"), log)
+    text = log.read_text(errors="replace")
+    if reported := _REPORTED.search(text):
+        log.unlink(missing_ok=True)
+        return int(reported[1])
+    line, known = _cause(signal.Signals(-status).name, text, log)
     print(f"error: {line}", file=sys.stderr)
     if known:
         log.unlink(missing_ok=True)
@@ -78,6 +83,16 @@ def run_child() -> None:
     if not program.startswith("python"):  # the hints in messages name the program that the user started
         cli.called_as(program.rpartition(" ")[0])
     cli.run(import_module(f"fer_jax.{module}").main)
+
+
+def record_report(status: int) -> None:
+    """Tell the parent that this child has printed its error and leaves with a status.
+
+    jax may abort the child before it is gone, since another process was quicker; that is no second error.
+    """
+    if log := os.environ.get(NATIVE_LOG):
+        with open(log, "a") as file:
+            file.write(f"\nfer_jax: reported, status {status}\n")
 
 
 def _separate_native_output() -> None:
