@@ -204,8 +204,14 @@ def test_two_processes_take_the_steps_of_one(sample_dir: Path, tmp_path: Path) -
     """Five steps with everything that is drawn or summed over the batch, without a preemption service asked for."""
     fields = ["--config.data.label_mode=probability", "--config.augment.mixup=0.2", "--config.model.dropout=0.3"]
     fields += ["--config.optim.name=muon", "--config.train.batch_size=232"]
+    fields += ["--config.augment.renderer=device", "--config.train.steps_per_call=2"]
     both = start(*[arguments(sample_dir, tmp_path / "both", *fields)] * 2, JAX_ENABLE_PREEMPTION_SERVICE="0")
-    assert [(status, errors) for status, _, errors in outcomes(both)] == [(0, ""), (0, "")]
+    (first, printed, first_errors), (second, silent, second_errors) = outcomes(both)
+    assert (first, first_errors, second, second_errors) == (0, "", 0, "")
+    assert "2 cpu device(s)" in printed
+    assert "run folder" in printed
+    assert "loss" not in silent  # the first process prints for both
+    assert "run folder" not in silent
     one = start(arguments(sample_dir, tmp_path / "one", *fields))
     assert [status for status, _, _ in outcomes(one)] == [0]
     for mine, theirs in zip(*(parameters(tmp_path / name, *fields) for name in ("one", "both")), strict=True):
