@@ -1,6 +1,7 @@
 import errno
 import gc
 import json
+import logging
 import shutil
 import warnings
 from contextlib import closing
@@ -92,6 +93,17 @@ def test_a_save_keeps_the_state_of_its_step(tmp_path: Path) -> None:
         for _ in range(20):
             state = step(state)
     jax.tree.map(np.testing.assert_array_equal, restore(tmp_path, "latest").tree, tree(5.0))
+
+
+def test_a_late_error_of_orbax_opens_no_file_of_a_closed_run(tmp_path: Path) -> None:
+    log = tmp_path / checkpoint.LOG
+    with closing(checkpoint.open_manager(tmp_path)):
+        pass
+    logging.getLogger("absl").error("late")
+    assert not log.exists()
+    with closing(checkpoint.open_manager(tmp_path)):
+        logging.getLogger("absl").error("in time")
+    assert log.read_text().endswith(" in time\n")
 
 
 @pytest.fixture

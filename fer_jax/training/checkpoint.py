@@ -82,7 +82,15 @@ def open_manager(run: Path, read_only: bool = False) -> ocp.CheckpointManager:
         cleanup_tmp_directories=not read_only,
         step_prefix="step",
     )
-    return ocp.CheckpointManager(folder, options=options)
+    return _Manager(folder, options=options)
+
+
+class _Manager(ocp.CheckpointManager):
+    """Ends the log of the run folder when closed: a late error must not open a file in a folder that may be gone."""
+
+    def close(self) -> None:
+        super().close()
+        _redirect_log(None)
 
 
 def _redirect_log(path: Path | None) -> None:
