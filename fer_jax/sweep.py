@@ -76,16 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in args.config:
         config.load(name, overrides)  # a mistyped field is reported before jax is imported
 
-    from fer_jax.core import runtime
+    from fer_jax.core import parent, runtime
 
     if args.parallel > 1 or args.minutes:
         from fer_jax.search.parallel import sweep_in_processes
 
-        signal_name = sweep_in_processes(_arguments(args, overrides), args.parallel, args.minutes)
-        return runtime.exit_status(signal_name)
+        return runtime.exit_status(sweep_in_processes(_arguments(args, overrides), args.parallel, args.minutes))
     from fer_jax.search.sweep import sweep
 
     runtime.start()
+    parent.follow()
     signal_name = sweep(args.config, overrides, args.seeds, args.variants, args.workdir, args.checkpoint)
     return runtime.exit_status(signal_name)
 

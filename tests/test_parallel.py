@@ -1,6 +1,8 @@
 """A sweep in several processes: their lines, the end of the time, failures, and a real sweep of two runs."""
 
 import csv
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,15 +11,19 @@ import pytest
 from fer_jax import sweep
 from fer_jax.core.errors import UserError
 from fer_jax.search import parallel
+from tests.conftest import ROOT
 
 SAVES = """
 import signal, sys, time
+from fer_jax.core import parent
+out = open(sys.argv[1], "w") if sys.argv[1:] else sys.stdout
 def save(*_):
-    print("saved", flush=True)
+    print("saved", file=out, flush=True)
     sys.exit(143)
 signal.signal(signal.SIGTERM, save)
-print("training", flush=True)
-time.sleep(600)
+parent.follow()
+print("training", file=out, flush=True)
+time.sleep(60)
 """
 
 
@@ -39,6 +45,22 @@ def test_processes_save_when_the_time_is_over() -> None:
     assert sorted(lines[:2]) == ["1: training", "2: training"]
     assert lines[2] == "0.05 minutes are over: the runs are saved"
     assert sorted(lines[3:]) == ["1: saved", "2: saved"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in the file system")
+def test_processes_save_when_their_parent_is_killed(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    supervise = f"parallel.supervise([sys.executable, '-c', {SAVES!r}, {str(pipe)!r}], 2, 0, print)"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; from fer_jax.search import parallel; {supervise}"], cwd=ROOT
+    )
+    with pipe.open() as file:  # it ends when both have ended
+        assert [file.readline() for _ in range(2)] == ["training\n"] * 2
+        parent.kill()
+        assert file.read() == "saved\n" * 2
+    parent.wait()
 
 
 def test_a_process_that_fails_is_an_error() -> None:

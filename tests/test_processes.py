@@ -123,10 +123,19 @@ def test_a_difference_is_named(changes: dict, line: str) -> None:
             "F1 absl::Status: UNAVAILABLE: Failed to send RPC to coordination service. Either the leader",
             "process 0 ended or cannot be reached",
         ),
+        (
+            "F1 DEADLINE_EXCEEDED: Deadline Exceeded\n\nRPC: /xla.coordination.CoordinationService/Heartbeat",
+            "process 0 ended or cannot be reached",
+        ),
+        (
+            "F1 DEADLINE_EXCEEDED: Deadline Exceeded\n\nRPC: /xla.coordination.CoordinationService/RegisterTask",
+            "not all processes have joined at 10.0.0.1:1234 within 120 s",
+        ),
         ("", "this process crashed (SIGABRT); log.txt has its last messages"),
     ],
 )
-def test_the_end_of_another_process_is_named(text: str, line: str) -> None:
+def test_the_end_of_another_process_is_named(monkeypatch: pytest.MonkeyPatch, text: str, line: str) -> None:
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.1:1234")
     assert supervisor._cause("SIGABRT", text, Path("log.txt"))[0].split("; start")[0] == line
 
 
@@ -144,6 +153,7 @@ def test_a_child_that_aborts_after_its_error_has_no_second_one(
     child.write_text(f"#!/bin/sh\necho '{written}' >> \"${supervisor.NATIVE_LOG}\"\nkill -ABRT $$\n")
     child.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(child))
+    monkeypatch.setattr(supervisor.tempfile, "tempdir", str(tmp_path))  # the log of an unknown end is kept
     assert supervisor.supervise("main", []) == status
     assert capsys.readouterr().err.count("\n") == lines
 

@@ -19,12 +19,11 @@ import jax
 # jax.distributed does not hand out its key-value store. orbax uses the same private name.
 from jax._src.distributed import global_state
 
-from fer_jax.core import cli, supervisor
+from fer_jax.core import cli, parent, supervisor
 from fer_jax.core.errors import UserError, one_line, shortened
-from fer_jax.core.supervisor import AGAIN
+from fer_jax.core.supervisor import AGAIN, JOIN_S
 
 HEARTBEAT_S = 25  # a process without a heartbeat for so long has died; the others then end within a minute
-JOIN_S = 120  # machines may start at different times
 _ERROR = "fer_jax/error"  # the line of the first process that failed
 _LEAVING_S = 5
 _SYMPTOM_S = 45
@@ -48,7 +47,7 @@ def together(body: Callable[[], int]) -> int:
 
     If one process fails, all end: each prints one line. The failing one does not wait in jax's shutdown for the others.
     """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent.when_ended(_end_with_parent)
     done = threading.Event()
     watcher = threading.Thread(target=_watch, args=(done,), daemon=True)
     try:
@@ -128,8 +127,9 @@ def _join() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent has died: then its standard input is closed."""
-    os.read(0, 1)
+    """End this process, whose parent has died. The others notice it."""
+    with suppress(OSError, KeyError):
+        os.unlink(os.environ[supervisor.NATIVE_LOG])  # else the parent does it
     os._exit(1)
 
 

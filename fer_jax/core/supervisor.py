@@ -19,10 +19,12 @@ from types import FrameType
 from fer_jax.core import cli
 
 NATIVE_LOG = "FER_JAX_NATIVE_LOG"  # the file for the output of C++ code; set in the child only
+JOIN_S = 120  # machines may start at different times
 AGAIN = "start the same command on all machines again: it resumes from the last checkpoint"
 _STALE = re.compile(r"unhealthy \(stopped sending heartbeats\):\s+((?:[^\n]*\d+\n)+)")
 _REPORTED = re.compile(r"^fer_jax: reported, status (\d+)$", re.MULTILINE)
-_LOST = "Failed to send RPC to coordination service"
+_LOST = re.compile("Failed to send RPC to coordination service|DEADLINE_EXCEEDED.*RPC: /[^ ]*/Heartbeat", re.DOTALL)
+_ABSENT = re.compile("DEADLINE_EXCEEDED.*RPC: /[^ ]*/RegisterTask", re.DOTALL)
 _UNKNOWN = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
 
 
@@ -113,7 +115,11 @@ def _cause(name: str, text: str, log: Path) -> tuple[str, bool]:
         numbers = sorted({int(number) for number in re.findall(r"(\d+)\s*$", stale[1], re.MULTILINE)})
         noun = f"process{'es' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         return f"{noun} ended or stopped responding; {AGAIN}", True
-    if _LOST in text:
+    if _ABSENT.search(text):
+        address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+        remedy = "start the same command on all machines, each with its own JAX_PROCESS_ID"
+        return f"not all processes have joined at {address} within {JOIN_S} s; {remedy}", True
+    if _LOST.search(text):
         return f"process 0 ended or cannot be reached; {AGAIN}", True
     if name in _UNKNOWN:
         return f"this process crashed ({name}); {log} has its last messages; {AGAIN}", False
