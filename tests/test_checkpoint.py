@@ -106,6 +106,23 @@ def test_a_late_error_of_orbax_opens_no_file_of_a_closed_run(tmp_path: Path) -> 
     assert log.read_text().endswith(" in time\n")
 
 
+def test_the_log_of_a_run_outlives_other_managers_and_ends_with_its_own(tmp_path: Path) -> None:
+    """A teacher's checkpoint is read while the run is open; a damaged one is not opened at all."""
+    teacher, run, damaged = (tmp_path / name for name in ("teacher", "run", "damaged"))
+    save_all(teacher, {1: 0.9})
+    save_all(damaged, {1: 0.9})
+    (damaged / "checkpoints" / "step_1" / "metrics" / "metrics").write_text("{")
+    with closing(checkpoint.open_manager(run)):
+        with closing(checkpoint.open_manager(teacher, read_only=True)):
+            pass
+        logging.getLogger("absl").error("later")
+    assert (run / checkpoint.LOG).read_text().endswith(" later\n")
+    with pytest.raises(DamagedError):
+        checkpoint.open_manager(damaged)
+    logging.getLogger("absl").error("late")
+    assert not (damaged / checkpoint.LOG).exists()
+
+
 @pytest.fixture
 def no_garbage() -> None:
     """Collect the garbage of earlier tests, so that its warnings come before this test."""

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from fer_jax.training.history import EpochRecord, as_json
 from fer_jax.training.shapes import named_leaves
 
 LOG = "checkpoints.log"  # in the run folder: errors of orbax
+LOGGERS = ("absl", "asyncio")  # that orbax and TensorStore write to
 
 
 class Progress(NamedTuple):
@@ -62,7 +63,7 @@ def open_manager(run: Path, read_only: bool = False) -> ocp.CheckpointManager:
         DamagedError: the metrics of a checkpoint are unreadable.
     """
     folder = (run / run_folder.CHECKPOINTS).absolute()
-    _redirect_log(None if read_only else run / LOG)
+    _keep_off_terminal()
     for _, saved in sorted(run_folder.checkpoints(run.absolute()).items()):  # orbax reads the metrics of all
         try:
             _rank(json.loads((saved / "metrics" / "metrics").read_text()))
@@ -82,29 +83,51 @@ def open_manager(run: Path, read_only: bool = False) -> ocp.CheckpointManager:
         cleanup_tmp_directories=not read_only,
         step_prefix="step",
     )
-    return _Manager(folder, options=options)
+    return _Manager(folder, options, None if read_only else run / LOG)
 
 
 class _Manager(ocp.CheckpointManager):
-    """Ends the log of the run folder when closed: a late error must not open a file in a folder that may be gone."""
+    """Logs errors of orbax to a file until it is closed: a late one must not open a file in a folder that may be gone.
+
+    Other managers may be opened and closed meanwhile, as for teachers; they leave this one's log alone.
+    """
+
+    def __init__(self, folder: Path, options: ocp.CheckpointManagerOptions, log: Path | None) -> None:
+        with ExitStack() as stack:
+            if log:
+                stack.enter_context(_logged(log))
+            super().__init__(folder, options=options)
+            self._log = stack.pop_all()
 
     def close(self) -> None:
-        super().close()
-        _redirect_log(None)
+        with self._log:
+            super().close()
 
 
-def _redirect_log(path: Path | None) -> None:
-    """Write errors that orbax logs to a file instead of the terminal, or nowhere: each has a line of our own too."""
-    handler = logging.NullHandler() if path is None else logging.FileHandler(path, delay=True)
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Write errors that orbax logs in the block to a file: each has a line of our own too."""
+    handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # the disk may be full
-    for name in ("absl", "asyncio"):
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+    try:
+        yield
+    finally:
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(handler)
+        handler.close()
+
+
+def _keep_off_terminal() -> None:
+    """Keep errors of orbax off the terminal, from now on: its threads report some after the manager is closed."""
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.ERROR)
         logger.propagate = False
-        for previous in logger.handlers:
-            previous.close()
-        logger.handlers = [handler]
+        logger.handlers = [each for each in logger.handlers if isinstance(each, logging.FileHandler)]
+        logger.addHandler(logging.NullHandler())
     if sys.unraisablehook is not _log_late_errors:
         _previous_hooks[:] = [sys.unraisablehook]
         sys.unraisablehook = _log_late_errors
