@@ -24,7 +24,7 @@ from fer_jax.search import storage, study_report
 from fer_jax.search import study as study_lib
 from fer_jax.search.space import Range, Search
 
-pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage", "ignore::optuna.exceptions.ExperimentalWarning")
 
 SPACE = {
     "model.dropout": Range(0.0, 0.4, points=2),

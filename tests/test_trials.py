@@ -19,7 +19,7 @@ from fer_jax.train import Ending
 from fer_jax.training.epoch import DivergenceError
 from fer_jax.training.history import EpochRecord
 
-pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage", "ignore::optuna.exceptions.ExperimentalWarning")
 
 SPACE = {"optim.learning_rate": Range(1e-3, 1e-1, log=True, points=3)}
 RECORD = EpochRecord(epoch=1, step=9, train={}, valid={"accuracy": 0.25}, learning_rate=0.1)

@@ -9,7 +9,8 @@ import math
 import random
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -62,6 +63,20 @@ def origin(trial: FrozenTrial) -> int:
     return trial.system_attrs.get(FIRST_ATTEMPT, trial.number)
 
 
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keep optuna's notes off the terminal in the block."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
+            warnings.filterwarnings("ignore", "The reported value is ignored")  # a retry reports its last epoch again
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
 def open_study(url: str, name: str, sampler: str, search: Search, config: ConfigDict) -> optuna.Study:
     """Open the study of that name in the database, or create it.
 
@@ -75,9 +90,6 @@ def open_study(url: str, name: str, sampler: str, search: Search, config: Config
     Raises:
         UserError: the storage cannot be opened, or the study belongs to another config, search or sampler.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
-    warnings.filterwarnings("ignore", "The reported value is ignored")  # a retry reports its last epoch a second time
     # The samplers have no seed: processes with one seed would begin with the same values.
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     study = optuna.create_study(

@@ -45,16 +45,17 @@ def tune(
     config = config_lib.load(config_name, overrides)
     search = search_space.load(config_name, config)
     check_search(config, search)
-    study = study_lib.open_study(storage, name, sampler, search, config)
-    try:
-        count = min(count, study.sampler.size) if isinstance(study.sampler, study_lib.Grid) else count
-        _print(f"study {name}: {sampler} search, {study_lib.progress(study, count)}")
-        signal_name = trials.run(study, search, config, folder, count, _print)
-        if study_lib.ranking(study):
-            study_report.write(folder, study, search, config, _print)
-        return signal_name
-    finally:
-        storage_lib.close(study)
+    with study_lib.quiet_optuna():
+        study = study_lib.open_study(storage, name, sampler, search, config)
+        try:
+            count = min(count, study.sampler.size) if isinstance(study.sampler, study_lib.Grid) else count
+            _print(f"study {name}: {sampler} search, {study_lib.progress(study, count)}")
+            signal_name = trials.run(study, search, config, folder, count, _print)
+            if study_lib.ranking(study):
+                study_report.write(folder, study, search, config, _print)
+            return signal_name
+        finally:
+            storage_lib.close(study)
 
 
 def check_search(config: ConfigDict, search: Search) -> None:
