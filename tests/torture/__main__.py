@@ -1,6 +1,7 @@
-"""Long tests of reliability, for an idle machine: kills, odd inputs, endurance. `make torture` runs all of them.
+"""Long tests of reliability, for an idle machine: kills, pairs of processes, odd inputs, endurance.
 
-Each part can be run in pieces, in any order and at the same time: other --seed for kills, other --first for inputs.
+`make torture` runs all of them. Each part can be run in pieces, in any order and at the same time: other --seed for
+kills and pairs, other --first for inputs.
 The last line has the counts. The exit status is 1 if something is wrong.
 """
 
@@ -24,6 +25,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     kills.add_argument("--seed", type=int, default=0)
     kills.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS, metavar="JOB", help=", ".join(JOBS))
+    pairs = parts.add_parser("pairs", help="SIGKILL of one or both of two processes that train one network")
+    pairs.add_argument("--kills", type=int, default=20, metavar="N", help="default: 20")
+    pairs.add_argument("--minutes", type=float, default=60, metavar="N", help="no run starts after them (default: 60)")
+    pairs.add_argument("--seed", type=int, default=0)
     inputs = parts.add_parser("inputs", help="odd CSVs, label.csv, images, configs, checkpoints and released networks")
     inputs.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, metavar="KIND")
     inputs.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first case (default: 0)")
@@ -51,6 +56,23 @@ def _kills(args: argparse.Namespace) -> int:
         f"{counts.different} different; {(time.monotonic() - begin) / 60:.0f} min"
     )
     return int(counts.different > 0)
+
+
+def _pairs(args: argparse.Namespace) -> int:
+    from tests.torture import pairs  # as above
+
+    begin = time.monotonic()
+    counts = pairs.run(args.kills, args.minutes, args.seed, _say)
+    phases, outcomes = (
+        ", ".join(f"{count} {name}" for name, count in sorted(counter.items()))
+        for counter in (counts.phases, counts.outcomes)
+    )
+    _say(
+        f"pairs: {counts.phases.total()} kills ({phases}) in {counts.outcomes.total()} runs: {outcomes}; "
+        f"the other process ended within {counts.slowest_s:.0f} s, parameters differ by at most "
+        f"{counts.difference:.1e}; {(time.monotonic() - begin) / 60:.0f} min"
+    )
+    return int(counts.outcomes["different"] > 0)
 
 
 def _inputs(args: argparse.Namespace) -> int:
@@ -86,7 +108,7 @@ def _endurance(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one part."""
     args = _parser().parse_args(argv)
-    return {"kills": _kills, "inputs": _inputs, "endurance": _endurance}[args.part](args)
+    return {"kills": _kills, "pairs": _pairs, "inputs": _inputs, "endurance": _endurance}[args.part](args)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fer_jax.train import Ending, train
-from tests.conftest import run_python
 from tests.small_runs import small_config
+from tests.torture.sample import draw
 
 WARM_UP = 0.2  # of the epochs: caches fill, threads start
 GROWTH_MB = 20  # from the warm-up to the end, at most
@@ -36,13 +36,7 @@ def run(epochs: int, say: Callable[[str], None]) -> tuple[list[Usage], str]:
     """Train, and return the usage after each epoch and the name of what has grown, "" if nothing has."""
     with tempfile.TemporaryDirectory(prefix="torture-endurance-") as name:
         base = Path(name)
-        csvs = ["-fer", str(base / "fer2013.csv"), "-ferplus", str(base / "fer2013new.csv")]
-        for line in (
-            ["-m", "fer_generator.synthetic", "-o", str(base), "--train", "1200", "--valid", "300"],
-            ["fer_generator/generate_training_data.py", "-d", str(base / "data"), *csvs],
-        ):
-            run_python(*line).check_returncode()
-        config = small_config(base / "data")
+        config = small_config(draw(base))
         config.train.epochs = epochs
         usages: list[Usage] = []
 

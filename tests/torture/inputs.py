@@ -3,6 +3,7 @@
 A case follows from seed and number alone. It has 20 s, and may write in its own folder only.
 """
 
+import functools
 import io
 import os
 import random
@@ -52,7 +53,7 @@ def run(kinds: list[str], first: int, count: int, seed: int, keep: Path | None, 
     slowest = 0.0
     with tempfile.TemporaryDirectory(prefix="torture-inputs-") as name:
         base = Path(name).resolve()
-        watch = _Watch(base)
+        watch = _watch()
         bases = {kind: _base(kind, base / kind) for kind in kinds}
         for number in range(first, first + count):
             kind = kinds[number % len(kinds)]
@@ -114,11 +115,17 @@ def _too_long(number: int, frame: FrameType | None) -> None:
     raise WrongError(f"took over {LIMIT_S} s")
 
 
+@functools.cache
+def _watch() -> "_Watch":
+    """The watch of this process: an audit hook cannot be removed."""
+    return _Watch()
+
+
 class _Watch:
     """Notes each file that Python code changes outside the folder of a case, by an audit hook."""
 
-    def __init__(self, base: Path) -> None:
-        self._base, self._folder = base, ""
+    def __init__(self) -> None:
+        self._folder = ""
         self.outside: list[str] = []
         sys.addaudithook(self._note)
 

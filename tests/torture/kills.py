@@ -28,8 +28,8 @@ from fer_jax import sweep as sweep_command
 from fer_jax import tune as tune_command
 from fer_jax.core import config as config_lib
 from fer_jax.reporting.event_log import PLOT, SPLITS, _read
-from tests.conftest import run_python
 from tests.small_runs import restored
+from tests.torture.sample import draw
 
 CONFIG, SEARCH = "tests/quick.py", "tests/quick_tune.py"
 ALL_OPTIONS = [
@@ -76,12 +76,7 @@ def run(kills: int, minutes: float, seed: int, names: Sequence[str], say: Callab
     """
     rng, deadline = random.Random(seed), time.monotonic() + 60 * minutes
     base = Path(tempfile.mkdtemp(prefix="torture-"))
-    csvs = ["-fer", str(base / "fer2013.csv"), "-ferplus", str(base / "fer2013new.csv")]
-    for line in (
-        ["-m", "fer_generator.synthetic", "-o", str(base), "--train", "1200", "--valid", "300"],
-        ["fer_generator/generate_training_data.py", "-d", str(base / "data"), *csvs],
-    ):
-        run_python(*line).check_returncode()
+    data = draw(base)
     phases: Counter[str] = Counter()
     runs = different = 0
     wholes: dict[str, tuple[float, int]] = {}
@@ -89,14 +84,14 @@ def run(kills: int, minutes: float, seed: int, names: Sequence[str], say: Callab
         name = names[runs % len(names)]
         job, whole = JOBS[name], base / f"{name}_whole"
         if name not in wholes:
-            _start(job, base / f"{name}_warm", base / "data")  # compiles
+            _start(job, base / f"{name}_warm", data)  # compiles
             begin = time.monotonic()
-            _, output = _start(job, whole, base / "data")
+            _, output = _start(job, whole, data)
             wholes[name] = time.monotonic() - begin, output.count("\n")
         folder = base / f"{name}{runs}"
-        found = _killed(job, folder, base / "data", rng, *wholes[name])
+        found = _killed(job, folder, data, rng, *wholes[name])
         phases, runs = phases + found, runs + 1
-        problem = _compare(job, whole, folder, base / "data")
+        problem = _compare(job, whole, folder, data)
         different += bool(problem)
         say(f"run {runs} ({name}): {found.total()} kills, {problem or 'equal'}")
         if not problem:
@@ -217,6 +212,7 @@ def _run_outcome(folder: Path, fields: Sequence[str], config: str = CONFIG) -> d
         if not (value.tag == PLOT and event.step < saved.step) and not value.tag.startswith("_hparams_/session")
     ]
     return {
+        "parameters": [np.asarray(leaf) for leaf in jax.tree.leaves(saved.tree["state"].params)],
         "arrays": [np.asarray(leaf) for leaf in jax.tree.leaves(saved.tree)],
         "history": history,
         "history.csv": [[cell for i, cell in enumerate(row) if i not in timed] for row in rows],
