@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from fer_jax.core import cli
 from fer_jax.core.errors import UserError
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.faces import inputs, timeline_plot
@@ -93,7 +94,7 @@ def test_each_face_gets_a_row_and_each_image_a_record(
 
     captured = capsys.readouterr()
     assert "problem: " in captured.err and "broken.png cannot be read as an image" in captured.err  # noqa: PT018
-    assert "1 file ignored, neither image nor film: notes.txt" in captured.err
+    assert "1 file ignored, without the ending of an image or a film: notes.txt" in captured.err
     assert "1 problem, named above" in captured.err
     lines = captured.out.splitlines()
     assert [line.split()[1:] for line in lines[3:4]] == [["none"]]
@@ -260,6 +261,7 @@ def test_sigterm_keeps_what_is_done(folder: Path, tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 from tests.test_predict_files import StubReader
+from fer_jax.core import cli
 from fer_jax.faces.prediction_files import Settings, predict_files
 from fer_jax.faces.writers import Outputs
 class Slow(StubReader):
@@ -267,11 +269,12 @@ class Slow(StubReader):
         if len(images) == 7:  # the film's end
             os.kill(os.getpid(), signal.SIGTERM)
         return super().detect(images)
-predict_files([Path({str(folder / "more" / "clip.mp4")!r})], Slow(), Settings(), Outputs(Path("out.csv")))
+films = [Path({str(folder / "more" / "clip.mp4")!r})]
+cli.run(lambda: predict_files(films, Slow(), Settings(), Outputs(Path("out.csv"))))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment)
-    assert done.returncode == -signal.SIGTERM
+    assert done.returncode == 128 + signal.SIGTERM
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 8
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -281,7 +284,7 @@ def test_names_are_printed_in_the_encoding_of_the_terminal(folder: Path, monkeyp
     grey(200).save(image)
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    assert predict_files([image], READER, Settings(), Outputs()) == 0
+    assert cli.status(lambda: predict_files([image], READER, Settings(), Outputs())) == 0
     sys.stdout.flush()
     assert rb"\u0438\u043c\u044f \u65e5\u672c.png" in raw.getvalue()
 
@@ -291,5 +294,6 @@ def test_a_closed_pipe_loses_no_file(folder: Path, tmp_path: Path, monkeypatch: 
     os.close(reading)
     with monkeypatch.context() as patch, open(writing, "w") as pipe:
         patch.setattr(sys, "stdout", pipe)
-        assert predict_files([folder / "a.jpg"], READER, Settings(), Outputs(csv=tmp_path / "out.csv")) == 0
+        outputs = Outputs(csv=tmp_path / "out.csv")
+        assert cli.status(lambda: predict_files([folder / "a.jpg"], READER, Settings(), outputs)) == 0
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 2

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -149,6 +150,7 @@ def test_the_command_serves_the_page() -> None:
             assert b"<h1>" in fetch(address[0])[1]
         finally:
             process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -154,8 +155,8 @@ def status(main: Callable[[], int | None]) -> int:
     """Return the exit status of a command, and print errors that the user can correct as one line on stderr.
 
     The status is 1 after a UserError, an OSError (a full disk, a folder that cannot be written), a missing extra, or
-    output that could not be printed. It is 130 after Ctrl-C and 143 after SIGTERM. A closed pipe, as in `| head -1`, is
-    no error: the command does all its work.
+    output that could not be printed. It is 130 after Ctrl-C, 143 after SIGTERM, and 129 after SIGHUP of a closed
+    terminal. A closed pipe, as in `| head -1`, is no error: the command does all its work.
     """
     with outliving_reader() as stdout:
         code = _status(main)
@@ -178,9 +179,10 @@ def _status(main: Callable[[], int | None]) -> int:
     except OSError as error:
         line = file_error(error)
     except KeyboardInterrupt as error:
-        terminated = isinstance(error, TerminatedError)
-        print(f"{'terminated' if terminated else 'interrupted'}: run the same command again", file=sys.stderr)
-        return 143 if terminated else 130
+        number = error.number if isinstance(error, TerminatedError) else signal.SIGINT
+        word = "interrupted" if number == signal.SIGINT else "terminated"
+        print(f"{word}: run the same command again", file=sys.stderr)
+        return 128 + number
     print(f"error: {shortened(line)}", file=sys.stderr)
     return 1
 

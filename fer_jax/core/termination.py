@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, so that a command can clean up and say how to go on."""
+"""SIGTERM and SIGHUP as an exception, so that a command can clean up and say how to go on."""
 
 import signal
 import threading
@@ -8,22 +8,30 @@ from types import FrameType
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM was received."""
+    """SIGTERM was received, or SIGHUP of a closed terminal."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
 
 
 @contextmanager
 def termination() -> Iterator[None]:
-    """Raise TerminatedError in the block at SIGTERM, unless the program has its own handler."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
+    """Raise TerminatedError in the block at SIGTERM and SIGHUP, unless they are ignored or have another handler."""
+    numbers = [number for number in signal.Signals if number.name in ("SIGTERM", "SIGHUP") and _is_default(number)]
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TerminatedError
+        raise TerminatedError(number)
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _is_default(number: int) -> bool:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return in_main_thread and signal.getsignal(number) == signal.SIG_DFL

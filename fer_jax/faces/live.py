@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
+from fer_jax.core.termination import TerminatedError
 from fer_jax.core.text import counted, printable
 from fer_jax.faces import records, video
 from fer_jax.faces.reader import Reader
@@ -25,7 +26,7 @@ def watch(
     smooth: float = 0.5,
     prior: float = 0,
 ) -> None:
-    """Show the faces of a camera until the window is closed or Ctrl-C, and write each row at once.
+    """Show the faces of a camera until the window is closed or until Ctrl-C, and write each row at once.
 
     Args:
         reader: the networks.
@@ -35,12 +36,14 @@ def watch(
         every, smooth, prior: see `Reader.video`.
 
     Raises:
+        TerminatedError: SIGTERM or a closed terminal ended it; the table is complete.
         UserError: no camera, no display, or a film that cannot be read.
     """
     detect = partial(reader.detect, prior=prior)
     name = printable(source) if isinstance(source, Path) else f"camera {source}"
     count = faces = 0
     time_s = 0.0
+    stopped: KeyboardInterrupt | None = None
     with ExitStack() as stack:
         shown = Window(f"{name} - fer_jax") if window else None
         if shown is not None:
@@ -60,11 +63,13 @@ def watch(
                     shown.show(view(frame.image, frame.faces))
                     if not shown.is_open:
                         break
-        except KeyboardInterrupt:
-            pass  # the usual end without a window
+        except KeyboardInterrupt as error:
+            stopped = error
     if csv_file:
         print(f"table: {printable(csv_file)}, {counted(faces, 'row')}")
     print(f"{counted(count, 'frame')} in {clock(time_s)} of {name}")
+    if isinstance(stopped, TerminatedError):  # Ctrl-C is the usual end without a window
+        raise stopped
 
 
 def _paced(frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -1,13 +1,9 @@
 """Predictions for the faces in images and films, file by file."""
 
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 from PIL import Image
@@ -44,7 +40,7 @@ def predict_files(paths: Sequence[Path], reader: Reader, settings: Settings, out
     """Predict the faces in images and films, write the outputs, print a table, and return the exit status.
 
     Files that cannot be read are named on stderr and skipped; the status is 1 then. Ctrl-C, SIGTERM and a closed
-    terminal keep what is done.
+    terminal, which `cli.status` turns into an exception, keep what is done.
 
     Args:
         paths: image files and films, or folders of them.
@@ -70,48 +66,29 @@ def predict_files(paths: Sequence[Path], reader: Reader, settings: Settings, out
 
     for problem in given.problems:
         skip(problem)
-    interrupted = False
+    stopped: KeyboardInterrupt | None = None
     writers = Writers(outputs, copies, settings.title)
-    with writers.stack, _signals() as received:
+    with writers.stack:
         try:
             for seen in _predictions(given.files, reader, settings, skip):
                 writers.add(seen)
-        except KeyboardInterrupt:
-            interrupted = True
+        except KeyboardInterrupt as error:
+            stopped = error
         if not writers.count:
-            raise KeyboardInterrupt if interrupted else _nothing(problems)
+            raise stopped or _nothing(problems)
         writers.finish()
-    _print(writers.lines())
+    for line in writers.lines():
+        print(line)
     if given.ignored:
         names = ", ".join(printable(Path(path.name)) for path in given.ignored[:3])
         more = ", ..." * (len(given.ignored) > 3)
-        _note(f"{counted(len(given.ignored), 'file')} ignored, neither image nor film: {names}{more}")
-    if interrupted:
+        _note(f"{counted(len(given.ignored), 'file')} ignored, without the ending of an image or a film: {names}{more}")
+    if stopped:
         _note(f"stopped after {writers.count} of {counted(len(given.files), 'file')}; the outputs hold these")
-        for number in received:
-            signal.raise_signal(number)
-        raise KeyboardInterrupt
+        raise stopped
     if problems:
         _note(f"{counted(len(problems), 'problem')}, named above; all else was read")
     return 1 if problems else 0
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does, and yield a list of those received."""
-    received: list[int] = []
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else [])]
-    handlers = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _nothing(problems: Sequence[str]) -> UserError:
@@ -223,14 +200,3 @@ def _check_written(files: Sequence[InputFile], copies: dict[Path, Path], outputs
 def _note(line: str) -> None:
     """Print a line on stderr, above the progress bar."""
     tqdm.write(line, file=sys.stderr)
-
-
-def _print(lines: Iterator[str]) -> None:
-    """Print lines on stdout, in its encoding. A closed pipe, as in `fer-jax predict ... | head`, is no error."""
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        for line in lines:
-            print(line.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at its end

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fer_jax.core import atomic
 from fer_jax.core.errors import UserError
+from fer_jax.core.termination import TerminatedError
 
 STATIC = Path(__file__).parent / "static"
 HOST = "127.0.0.1"
@@ -113,7 +114,7 @@ def server(port: int) -> ThreadingHTTPServer:
 
 
 def serve(port: int, in_browser: bool) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
         port: of this computer; 0 for any free one.
@@ -129,6 +130,8 @@ def serve(port: int, in_browser: bool) -> None:
             webbrowser.open(address)
         try:
             http.serve_forever()
+        except TerminatedError:
+            raise
         except KeyboardInterrupt:
             print()
 
