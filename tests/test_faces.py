@@ -154,7 +154,7 @@ def test_calibrated_probabilities(reader: Reader) -> None:
 
 def test_only_released_networks_are_calibrated(reader: Reader, tmp_path: Path) -> None:
     other = Reader([reader.networks[0]._replace(run=tmp_path)])
-    with pytest.raises(UserError, match=r"no temperature of .* is stored: calibrated=True works with the shipped"):
+    with pytest.raises(UserError, match=r"no temperature of .* is stored: calibrated=True works with shipped"):
         other.detect(data.astronaut(), calibrated=True)
 
 
@@ -189,6 +189,20 @@ def test_a_drawing(reader: Reader, tmp_path: Path) -> None:
     edge = faces[0]._replace(box=(480, 0, 32, 40))
     assert fer_jax.draw(photograph, [edge]).size == (512, 512)
     assert fer_jax.draw(np.zeros((20, 20), np.uint8), [edge._replace(box=(0, 0, 20, 20))]).size == (20, 20)
+
+
+def test_labels_cover_no_other_label(reader: Reader) -> None:
+    """Neighbours, and one below the other: each label has all the dark pixels that it has when its face is alone."""
+    [face] = reader.detect(data.astronaut())
+    faces = [face._replace(box=box) for box in ((100, 60, 60, 70), (150, 62, 60, 70), (105, 145, 60, 70))]
+
+    def dark(*shown: fer_jax.Face) -> int:
+        return int((np.asarray(fer_jax.draw(np.full((300, 400), 90, np.uint8), shown)).max(axis=2) < 70).sum())
+
+    alone = [dark(face) for face in faces]
+    assert min(alone) > 50
+    assert dark(*faces) == sum(alone)
+    assert dark(faces[0]._replace(track=2)) > alone[0]  # the number in a film
 
 
 def test_a_film_frame_is_like_an_image(reader: Reader) -> None:

@@ -66,6 +66,22 @@ def test_an_exported_file_is_read_as_a_network(exported: Path) -> None:
     np.testing.assert_allclose(fer_jax.load(exported).predict(images), fer_jax.load("base").predict(images), atol=1e-6)
 
 
+def test_an_exported_file_has_its_own_temperature_and_one_set_of_weights(exported: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model, out = onnx.load(exported), tmp_path / "calibrated.onnx"
+    onnx_model.add_facts(model, {"temperature": "0.5"})  # as `fer-jax export --data` does
+    onnx.save(model, out)
+    plain = fer_jax.load(exported).predict(faces(3))
+    squares = plain**2
+    expected = squares / squares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(fer_jax.load(out).predict(faces(3), calibrated=True), expected, atol=1e-6)
+    with pytest.raises(UserError, match=r"no temperature of .*base\.onnx is stored"):
+        fer_jax.load(exported).predict(faces(1), calibrated=True)
+    with pytest.raises(UserError, match=r"base\.onnx holds the weights of one checkpoint: leave the checkpoint out"):
+        fer_jax.load(exported, checkpoint="latest")
+
+
 def test_batches_of_any_size(exported: Path) -> None:
     session = onnxruntime.InferenceSession(exported)
     images = faces(257)

@@ -33,7 +33,7 @@ def adjust(log_probs: np.ndarray, network: "Network | OnnxNetwork", calibrated: 
     Args:
         log_probs: float[N, 8].
         network: the network that they come from.
-        calibrated: scale by the released network's temperature.
+        calibrated: scale by the temperature of the released network or the exported file.
         prior: subtract this part of the logarithm of the training prior, 0 to 1.
 
     Raises:
@@ -47,7 +47,12 @@ def adjust(log_probs: np.ndarray, network: "Network | OnnxNetwork", calibrated: 
 
 
 def _temperature(network: "Network | OnnxNetwork") -> float:
+    if isinstance(network, OnnxNetwork) and network.temperature is not None:
+        return network.temperature
     for name, folder in shipped.networks().items():
         if name in TEMPERATURES and run_folder.is_released(network.run) and folder.samefile(network.run):
             return TEMPERATURES[name]
-    raise UserError(f"no temperature of {network.run} is stored: calibrated=True works with the shipped networks")
+    raise UserError(
+        f"no temperature of {network.run} is stored: calibrated=True works with shipped networks and files of "
+        "`fer-jax export --data`"
+    )

@@ -36,7 +36,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a run folder, an exported file, or the name of a shipped network (default: best); several are averaged",
     )
-    parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
+    parser.add_argument(
+        "--checkpoint", choices=("best", "latest"), default="best", help="of run folders (default: best)"
+    )
     parser.add_argument(
         "--runtime",
         choices=onnx_network.RUNTIMES,

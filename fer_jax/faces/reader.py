@@ -60,7 +60,8 @@ class Reader:
             image: the path of an image file or a folder, a PIL image, an array (see `images.ARRAYS`), or a list.
             boxes: the faces' boxes (x, y, width, height), if a detector of one's own found them; for a list of images
                 a list for each. A box reaches from the hairline to the chin. None: the faces are detected.
-            calibrated: scale the probabilities by the released network's temperature, so that confidence is accuracy.
+            calibrated: scale the probabilities by the temperature of the released network, or of the exported file, so
+                that confidence is accuracy.
             prior: subtract this part, 0 to 1, of the logarithm of the emotions' frequencies in training: rare emotions
                 are named more often. docs/faces.md has its effect.
             smallest: look for faces from this size on, in pixels. None: from 20 pixels in images of up to 1280 pixels,
@@ -209,7 +210,8 @@ def load(
     Args:
         names: shipped networks by name, run folders, or files of `fer-jax export`; their probabilities are averaged.
             None means "best".
-        checkpoint: the "best" or "latest" checkpoint of run folders.
+        checkpoint: the "best" or "latest" checkpoint of run folders. A released network has one set of weights, which
+            is read for both; an exported file is refused with "latest".
         flip: average in the probabilities of each crop's mirror image in `predict`; `detect` always does.
         runtime: "jax" or "onnx" to compute the network with. None: onnxruntime, if it is installed, for exported files
             and released networks; otherwise jax. Probabilities agree within 1e-4.
@@ -217,7 +219,7 @@ def load(
     Raises:
         ModuleNotFoundError: onnxruntime is needed, and the extra `onnx` is not installed.
         TypeError: the names are in a list.
-        UserError: there is no such network or run, or it cannot be read.
+        UserError: there is no such network or run, it cannot be read, or "latest" is asked of an exported file.
         ValueError: `checkpoint` is neither "best" nor "latest", or `runtime` is neither "jax" nor "onnx".
     """
     if runtime not in (None, *RUNTIMES):
@@ -235,6 +237,8 @@ def load(
 
 def _network(name: str, checkpoint: str, runtime: str | None) -> "Network | OnnxNetwork":
     run = run_folder.find(name)
+    if run.suffix == ".onnx" and checkpoint == "latest":
+        raise UserError(f"{run} holds the weights of one checkpoint: leave the checkpoint out, or name the run folder")
     if onnx_network.choose(run, runtime) == "onnx":
         return onnx_network.load(run)
     from fer_jax import inference  # imports jax

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fer_jax.core.text import counted
 from fer_jax.faces.draw import COLOURS, draw
 from fer_jax.faces.face import Face
 from fer_jax.faces.limits import LIMITS
@@ -27,7 +28,7 @@ def view(image: Image.Image, faces: Sequence[Face]) -> Image.Image:
     for face in faces:
         x, y, width, height = (round(side * scale) for side in face.box)
         scaled.append(face._replace(box=(x, y, width, height)))
-    height = max(size[1], round(BARS * 9.5 * LINE))
+    height = max(size[1], round(BARS * 9.5 * LINE) + LINE)
     canvas = Image.new("RGB", (size[0] + PANEL, height + FOOTER), DARK)
     canvas.paste(draw(image.resize(size, Image.Resampling.BILINEAR), scaled), (0, 0))
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(TEXT)
@@ -36,7 +37,12 @@ def view(image: Image.Image, faces: Sequence[Face]) -> Image.Image:
     for place, face in enumerate(faces[:BARS]):
         _bars(pen, face, size[0] + 12, 8 + round(place * 9.5 * LINE), font)
     if len(faces) > BARS:
-        pen.text((size[0] + 130, 8), f"and {len(faces) - BARS} more", fill=LIGHT, font=font)
+        pen.text(
+            (size[0] + 12, round(BARS * 9.5 * LINE)),
+            f"and {counted(len(faces) - BARS, 'more face')}",
+            fill=LIGHT,
+            font=font,
+        )
     for number, sentence in enumerate(LIMITS):
         pen.text((8, height + 5 + number * 18), sentence, fill=LIGHT, font=font)
     return canvas

@@ -226,7 +226,8 @@ def _draw_sheet(shown: Sequence[tuple[np.ndarray, Face, str]], title: str, file:
 
     pixels = np.array([pixels for pixels, _, _ in shown]).reshape(-1, SIDE, SIDE)
     probabilities = np.array([[*face.emotions.values()] for _, face, _ in shown]).reshape(-1, len(EMOTIONS))
-    figure = galleries.predictions(pixels, probabilities, [drawable(name) for _, _, name in shown], drawable(title))
+    names = [drawable(name) for _, _, name in shown]
+    figure = galleries.predictions(pixels, probabilities, names, drawable(title), LIMITS)
     drawn = plots.png(figure)
     with atomic.replacing(file) as partial_file:
         partial_file.write_bytes(drawn)

@@ -48,7 +48,9 @@ def gallery(
     return _faces(images, captions, VOTES, bars, _with_count(title, len(images)), [_short(name) for name in names])
 
 
-def predictions(images: np.ndarray, probabilities: np.ndarray, names: Sequence[str], title: str) -> Figure:
+def predictions(
+    images: np.ndarray, probabilities: np.ndarray, names: Sequence[str], title: str, notes: Sequence[str] = ()
+) -> Figure:
     """Draw faces in two columns, each with its name, the prediction, and bars of the probabilities.
 
     Args:
@@ -56,9 +58,11 @@ def predictions(images: np.ndarray, probabilities: np.ndarray, names: Sequence[s
         probabilities: f[K, 8].
         names: of each image; a long name loses its start.
         title: names the selection of images.
+        notes: lines below the faces.
     """
     captions = [f"{_short(name)}\n{EMOTIONS[c]}" for name, c in zip(names, probabilities.argmax(axis=1), strict=True)]
-    return _faces(images, captions, EMOTIONS, {"probability by the model": (BLUE, probabilities)}, title)
+    bars = {"probability by the model": (BLUE, probabilities)}
+    return _faces(images, captions, EMOTIONS, bars, title, notes=notes)
 
 
 def _faces(
@@ -68,6 +72,7 @@ def _faces(
     bars: Mapping[str, tuple[str, np.ndarray]],
     title: str,
     names: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> Figure:
     """Draw faces in two columns with captions below them and bars next to them.
 
@@ -77,7 +82,10 @@ def _faces(
     side, left, full, pitch = 1.15, 2.1, 0.95, 0.148  # inches: face, start and 100% of bars, bar pair
     cell = 1.68 + 0.17 * bool(names)  # inches: row
     rows = -(-len(images) // 2)
-    figure, axes, top = _canvas(title, max(cell * rows, 0.2) + 0.35)
+    notes_top = max(cell * rows, 0.2) + 0.35
+    figure, axes, top = _canvas(title, notes_top + 0.2 * len(notes))
+    for i, note in enumerate(notes):
+        axes.text(MARGIN, top + notes_top + 0.2 * i, note, va="top", fontsize=TINY)
     if not len(images):
         axes.text(MARGIN, top, "There is no such image.", va="top", fontsize=TEXT)
         return figure
