@@ -46,6 +46,7 @@ bench: sample .venv-bench/installed
 
 torture: .venv/installed-dev .venv/project
 	$(BIN)/python -m tests.torture kills
+	$(BIN)/python -m tests.torture pairs
 	$(BIN)/python -m tests.torture inputs
 	$(BIN)/python -m tests.torture endurance
 
