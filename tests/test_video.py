@@ -163,8 +163,10 @@ class FakeCamera:
 
 def test_a_camera_that_is_absent_or_stops_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: FakeCamera(is_open=False))
+    level = cv2.utils.logging.getLogLevel()
     with pytest.raises(UserError, match="camera 3 cannot be opened: no camera is connected, or another program"):
         video.read(3, nobody)
+    assert cv2.utils.logging.getLogLevel() == level > 0  # silenced for this camera only
     camera = FakeCamera(images=2)
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: camera)
     frames = video.read(0, nobody, images=True)

@@ -138,9 +138,10 @@ class Camera:
         with extras.named():
             import cv2  # images are read without it
 
-        cv2.utils.logging.setLogLevel(0)  # it would print a line for each kind of camera that it tries
+        level = cv2.utils.logging.setLogLevel(0)  # it would print a line for each kind of camera that it tries
         self.name = f"camera {number}"
         self._camera = cv2.VideoCapture(number)
+        cv2.utils.logging.setLogLevel(level)
         self._camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest image, not one of some seconds ago
         if not self._camera.isOpened():
             raise UserError(f"{self.name} cannot be opened: no camera is connected, or another program uses it")
