@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import ndimage
+from scipy import fft, ndimage
 
-from fer_jax.data import augment, jpeg, recipes
+from fer_jax.data import augment, degradation, jpeg, recipes
 from fer_jax.data.augment import AugmentParams
+from fer_jax.data.normalize import NORMALIZATIONS
 from fer_jax.data.recipes import RECIPES
 
 SIZES = (48, 64, 37)
@@ -74,13 +75,15 @@ def slow_erase(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     return erased
 
 
-def slow_blur(warped: np.ndarray, weight: float) -> np.ndarray:
-    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
-    return (1 - float(weight)) * warped + float(weight) * ndimage.convolve(warped, kernel, mode="reflect")
+def slow_blur(warped: np.ndarray, deviation: float) -> np.ndarray:
+    """A Gaussian with mirrored borders is a factor for each wave of the cosine transform."""
+    waves = np.pi / 48 * np.hypot(*np.indices(warped.shape))
+    gain = np.exp(-((waves * float(deviation)) ** 2) / 2)
+    return fft.idctn(fft.dctn(warped, norm="ortho") * gain, norm="ortho")
 
 
 def slow_scale(warped: np.ndarray, brightness: float, contrast: float, gamma: float = 1) -> np.ndarray:
-    bright = np.clip(255 * (warped / 255) ** float(gamma) * float(brightness), 0, 255)
+    bright = np.clip(255 * (warped.clip(0) / 255) ** float(gamma) * float(brightness), 0, 255)
     return np.clip(bright.mean() + float(contrast) * (bright - bright.mean()), 0, 255) / 127.5 - 1
 
 
@@ -101,25 +104,29 @@ def published_plane_removal(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("recipe", "normalize"),
-    [("emotion_cnn", "scale"), ("ferplus", "ferplus"), ("photo", "scale"), ("photo", "ferplus"), ("jpeg", "scale")],
+    [("emotion_cnn", "scale"), ("ferplus", "ferplus"), ("photo", "scale"), ("photo", "ferplus"), ("camera", "scale")],
 )
 def test_renderers_equal_the_definition(recipe: str, normalize: str, size: int) -> None:
     images = np.concatenate([noise(2), faces(2)])
-    drawn = augment.sample(np.random.default_rng(size), len(images), recipe, size, erase=0.6)
+    drawn = augment.sample(np.random.default_rng(size + 14), len(images), recipe, size, erase=0.6)
     assert 0 < drawn.erased.any(axis=1).sum() < len(images)
     host = augment.render(images, drawn, size=size, normalize=normalize)
     device = render_device(images, drawn, size=size, normalize=normalize)
     assert host.shape == device.shape == (4, size, size, 1)
     assert host.dtype == device.dtype == np.float32
     assert recipe != "photo" or 0 < (drawn.blur > 0).sum() < len(images)
-    assert recipe != "jpeg" or 0 < (drawn.jpeg > 0).sum() < len(images)
+    assert recipe != "camera" or min((field > 0).sum() for field in (drawn.blur, drawn.jpeg, drawn.noise)) > 0
     complete = drawn._replace(
         gamma=np.ones(4) if drawn.gamma is None else drawn.gamma,
         blur=np.zeros(4) if drawn.blur is None else drawn.blur,
         jpeg=np.zeros(4, int) if drawn.jpeg is None else drawn.jpeg,
+        noise=np.zeros(4) if drawn.noise is None else drawn.noise,
+        noise_seed=np.zeros(4, int) if drawn.noise_seed is None else drawn.noise_seed,
     )
     for image, row, *rendered in zip(images, zip(*complete, strict=True), host, device, strict=True):
-        matrix, brightness, contrast, erased, gamma, blur, quality = row
+        matrix, brightness, contrast, erased, gamma, blur, quality, deviation, seed = row
+        if deviation:
+            image = degradation.noisy(image[None], np.array([deviation]), np.array([seed]), np)[0]
         image = jpeg.compress(image[None], np.array([quality]), np)[0]
         if normalize == "scale":
             expected = slow_scale(slow_blur(slow_warp(image, matrix, size), blur), brightness, contrast, gamma)
@@ -132,13 +139,13 @@ def test_renderers_equal_the_definition(recipe: str, normalize: str, size: int) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("normalize", augment.NORMALIZATIONS)
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_renderers_are_equal_on_many_images(recipe: str, normalize: str) -> None:
     """Some of 300 drawn maps put pixels so close to a cell's border that rounding decides which cell is read."""
     images, drawn = noise(300), augment.sample(np.random.default_rng(1), 300, recipe, 48, erase=0.5)
     host = augment.render(images, drawn, size=48, normalize=normalize)
     device = render_device(images, drawn, size=48, normalize=normalize)
-    np.testing.assert_allclose(device, host, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(device, host, rtol=0, atol=2e-5)
 
 
 def test_pixels_next_to_a_cell_border() -> None:
@@ -234,25 +241,17 @@ def test_gamma_by_hand_is_applied_before_brightness(render) -> None:
     np.testing.assert_allclose(rendered[0, ..., 0], np.tile(expected, (48, 1)), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("render", RENDERERS)
-@pytest.mark.parametrize("weight", [0.25, 1])
-def test_blur_equals_scipy(render, weight: float) -> None:
-    image = noise(1)
-    drawn = params(np.eye(2, 3))._replace(blur=np.array([weight], np.float32))
-    expected = slow_blur(image[0].astype(float), weight)
-    rendered = render(image, drawn, size=48, normalize="scale")
-    np.testing.assert_allclose((rendered[0, ..., 0] + 1) * 127.5, expected, rtol=0, atol=1e-3)
-    assert abs(expected - image[0]).max() > 20  # the blur changes the image
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("render", RENDERERS)
-@pytest.mark.parametrize("normalize", augment.NORMALIZATIONS)
-def test_gamma_1_and_blur_0_change_nothing(render, normalize: str) -> None:
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_neutral_values_change_nothing(render, normalize: str) -> None:
     images, drawn = noise(30), augment.sample(np.random.default_rng(0), 30, "strong", 48)
     assert drawn.gamma is None
     assert drawn.blur is None
-    neutral = drawn._replace(gamma=np.ones(30, np.float32), blur=np.zeros(30, np.float32))
+    zeros = np.zeros(30, np.float32)
+    neutral = drawn._replace(
+        gamma=zeros + 1, blur=zeros, jpeg=zeros.astype(np.int32), noise=zeros, noise_seed=zeros.astype(np.uint32)
+    )
     expected = render(images, drawn, size=48, normalize=normalize)
     np.testing.assert_allclose(render(images, neutral, size=48, normalize=normalize), expected, rtol=0, atol=1e-5)
 
@@ -336,9 +335,9 @@ def test_sample_depends_on_the_generator_alone(recipe: str) -> None:
     other_seed = augment.sample(np.random.default_rng((7, 4)), 50, recipe, 48)
     assert first.matrix.shape == (50, 2, 3)
     drawn = RECIPES[recipe](np.random.default_rng(0), 50)
-    floats = ["float32"] * ((drawn.gamma is not None) + (drawn.blur is not None))
-    integers = ["int32"] * (drawn.jpeg is not None)
-    types = ["float32", "float32", "float32", "int32", *floats, *integers]
+    optional = {"gamma": "float32", "blur": "float32", "jpeg": "int32", "noise": "float32", "noise_seed": "uint32"}
+    types = ["float32", "float32", "float32", "int32"]
+    types += [kind for field, kind in optional.items() if getattr(drawn, field) is not None]
     assert [leaf.dtype.name for leaf in jax.tree.leaves(first)] == types
     assert all(len(leaf) == 50 for leaf in jax.tree.leaves(first))
     jax.tree.map(np.testing.assert_array_equal, first, second)

@@ -114,7 +114,18 @@ STEPS = {
     "jpeg": {"to_source", "jpeg"},
     "strong": {"to_source", "brightness", "contrast"},
     "photo": {"to_source", "brightness", "contrast", "gamma", "blur"},
+    "camera": {"to_source", "brightness", "contrast", "blur", "jpeg", "noise", "noise_seed"},
 }
+
+
+def assert_camera(drawn: recipes.RecipeParams) -> None:
+    for values, low, high in ((drawn.blur, 0.3, 1.8), (drawn.jpeg, 10, 95), (drawn.noise, 2, 30)):
+        changed = values[values > 0]
+        assert abs(len(changed) / len(values) - 0.35) < 0.01
+        assert low <= changed.min() < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < changed.max() <= high
+        assert abs(changed.mean() - (low + high) / 2) < 0.01 * (high - low)
+    assert len(np.unique(drawn.noise_seed)) > 0.999 * len(drawn.noise_seed)
 
 
 @pytest.mark.parametrize("recipe", STEPS)
@@ -124,7 +135,7 @@ def test_steps_after_ferplus(recipe: str) -> None:
     assert changed_fields(drawn) == STEPS[recipe]
     independent = []
     ratio = drawn.to_source[:, :2] @ np.linalg.inv(ferplus.to_source)  # the map after ferplus's
-    if recipe in ("zoom", "strong", "photo"):
+    if recipe in ("zoom", "strong", "photo", "camera"):
         zoom = ratio[:, 0, 0]
         np.testing.assert_allclose(ratio, zoom[:, None, None] * np.eye(2, 3), atol=1e-12)
         assert 1 / 1.2 <= zoom.min() < 0.834
@@ -134,7 +145,7 @@ def test_steps_after_ferplus(recipe: str) -> None:
         independent.append(zoom)
     else:
         np.testing.assert_array_equal(drawn.to_source, ferplus.to_source)
-    if recipe in ("light", "strong", "photo"):
+    if recipe in ("light", "strong", "photo", "camera"):
         for factor in (drawn.brightness, drawn.contrast):
             assert 0.8 <= factor.min() < 0.801
             assert 1.199 < factor.max() <= 1.2
@@ -147,14 +158,18 @@ def test_steps_after_ferplus(recipe: str) -> None:
         assert abs(exponent.mean()) < 0.01
         assert abs(exponent.std() - 1 / math.sqrt(3)) < 0.005
         independent.append(drawn.gamma)
-    if drawn.blur is not None:
+    if recipe == "camera":
+        assert_camera(drawn)
+        independent += [drawn.blur, drawn.jpeg, drawn.noise, drawn.noise_seed]
+    elif drawn.blur is not None:
         blurred = drawn.blur > 0
         assert abs(blurred.mean() - 0.5) < 0.01
-        assert 0 <= drawn.blur.min() < 0.999 < drawn.blur.max() <= 1
-        assert abs(drawn.blur[blurred].mean() - 0.5) < 0.01
-        assert abs(drawn.blur[blurred].std() - 1 / math.sqrt(12)) < 0.005
+        variance = 2 * drawn.blur**2
+        assert 0 <= variance.min() < 0.999 < variance.max() <= 1
+        assert abs(variance[blurred].mean() - 0.5) < 0.01
+        assert abs(variance[blurred].std() - 1 / math.sqrt(12)) < 0.005
         independent.append(drawn.blur)
-    if drawn.jpeg is not None:
+    if recipe == "jpeg":
         compressed = drawn.jpeg > 0
         assert abs(compressed.mean() - 0.5) < 0.01
         np.testing.assert_array_equal(np.unique(drawn.jpeg[compressed]), np.arange(25, 96))

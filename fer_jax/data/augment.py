@@ -10,18 +10,18 @@ random erasing, Zhong et al. 2017 (https://arxiv.org/abs/1708.04896).
 """
 
 from collections.abc import Callable
-from functools import partial
 from operator import itemgetter
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fer_jax.data import jpeg as jpeg_lib
+from fer_jax.data import degradation
 from fer_jax.data.folders import SIDE
+from fer_jax.data.normalize import NORMALIZATIONS
 from fer_jax.data.recipes import RECIPES, RecipeParams, unchanged
 
 Array = np.ndarray | jax.Array
@@ -35,7 +35,7 @@ CHUNK = 24  # images that the numpy renderer handles at a time, so that its inte
 class AugmentParams(NamedTuple):
     """The augmentation of N images at one output size, in numpy.
 
-    None skips a step. A brightness, contrast or gamma of 1 and a blur or jpeg of 0 change nothing either.
+    None skips a step. A brightness, contrast or gamma of 1 and a blur, jpeg or noise of 0 change nothing either.
     """
 
     # f32[N, 2, 3]: from (x, y, 1) of an output pixel centre to (x, y) of the source pixel centre that it shows. The
@@ -51,10 +51,14 @@ class AugmentParams(NamedTuple):
     # f32[N], above 0: turns pixel values v into 255 (v / 255)^gamma, before brightness. The normalisation "ferplus"
     # ignores brightness, contrast and gamma, as it equalises.
     gamma: Array | None = None
-    # f32[N], 0..1: the weight of the warped image's blur with [1 2 1] x [1 2 1] / 16; the image itself has the rest.
+    # f32[N]: the standard deviation, in pixels of a 48x48 image, of the Gaussian that blurs the warped image.
     blur: Array | None = None
-    # i32[N]: the quality, 1 to 100, at which the source image is compressed as JPEG first; 0 for none.
+    # i32[N]: the quality, 1 to 100, at which the source image is compressed as JPEG before it is warped; 0 for none.
     jpeg: Array | None = None
+    # f32[N]: the standard deviation, in grey levels, of the noise that the source image gets before all else.
+    noise: Array | None = None
+    # u32[N]: the seed of each image's noise; None only where noise is.
+    noise_seed: Array | None = None
 
 
 def sample(rng: np.random.Generator, n: int, recipe: str, size: int, erase: float = 0.0) -> AugmentParams:
@@ -85,10 +89,10 @@ def _at_size(params: RecipeParams, size: int) -> AugmentParams:
     middle = params.to_source[:, :2, 2] * (SIDE / 2) + (SIDE - 1) / 2
     offset = middle - linear.sum(axis=2) * ((size - 1) / 2)
     matrix = np.concatenate([linear, offset[:, :, None]], axis=2)
-    fields = (matrix, params.brightness, params.contrast, None, params.gamma, params.blur)
+    fields = (matrix, params.brightness, params.contrast, None, params.gamma, params.blur, None, params.noise)
     jpeg = None if params.jpeg is None else params.jpeg.astype(np.int32)
     floats = jax.tree.map(lambda field: field.astype(np.float32), fields)
-    return AugmentParams(*floats)._replace(jpeg=jpeg)
+    return AugmentParams(*floats)._replace(jpeg=jpeg, noise_seed=params.noise_seed)
 
 
 def _draw_erased(rng: np.random.Generator, n: int, size: int, probability: float) -> np.ndarray:
@@ -121,8 +125,8 @@ def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: s
     rendered = np.empty((len(images), size, size, 1), np.float32)
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
-        matrix, *after_warp, jpeg = jax.tree.map(itemgetter(rows), params)
-        values = prepare(images[rows] if jpeg is None else _compress(images[rows], jpeg), np)
+        matrix, *after_warp, jpeg, noise, noise_seed = jax.tree.map(itemgetter(rows), params)
+        values = prepare(degradation.degraded(images[rows], jpeg, noise, noise_seed, np), np)
         rendered[rows, :, :, 0] = _after_warp(_warp_host(values, matrix, size), finish, np, *after_warp)
     return rendered
 
@@ -130,16 +134,9 @@ def render(images: np.ndarray, params: AugmentParams, *, size: int, normalize: s
 def render_device(images: Array, params: AugmentParams, *, size: int, normalize: str) -> jax.Array:
     """The same as `render`, by XLA: pure, for use under jit, vmap and scan on any platform."""
     prepare, finish = NORMALIZATIONS[normalize]
-    matrix, *after_warp, jpeg = jax.tree.map(jnp.asarray, params)
-    images = jnp.asarray(images)
-    values = prepare(images if jpeg is None else jpeg_lib.compress(images, jpeg, jnp), jnp)
+    matrix, *after_warp, jpeg, noise, noise_seed = jax.tree.map(jnp.asarray, params)
+    values = prepare(degradation.degraded(jnp.asarray(images), jpeg, noise, noise_seed, jnp), jnp)
     return _after_warp(_warp_device(values, matrix, size), finish, jnp, *after_warp)[..., None]
-
-
-def _compress(images: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    compressed, rows = images.copy(), np.flatnonzero(quality)
-    compressed[rows] = jpeg_lib.compress(images[rows], quality[rows], np)
-    return compressed
 
 
 def _warp_host(values: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -216,72 +213,10 @@ def _after_warp(
     gamma: A | None,
     blur: A | None,
 ) -> A:
-    x = x if blur is None else _blur(x, blur[:, None, None], xp)
+    x = x if blur is None else degradation.blurred(x, blur, xp)
     gamma = None if gamma is None else gamma[:, None, None]
     x = finish(x, brightness[:, None, None], contrast[:, None, None], gamma, xp)
     return x if erased is None else _erase(x, erased, xp)
-
-
-def _blur(x: A, weight: A, xp: ModuleType) -> A:
-    """Mix in the blur: sums of neighbours, twice in each direction, with the mirror image beyond the border."""
-    blurred = xp.pad(x, ((0, 0), (1, 1), (1, 1)), mode="symmetric")
-    for _ in range(2):
-        blurred = blurred[:, :-1] + blurred[:, 1:]
-        blurred = blurred[:, :, :-1] + blurred[:, :, 1:]
-    return _interpolate(x, blurred / 16, weight)
-
-
-def _pixels(images: A, xp: ModuleType) -> A:
-    return images
-
-
-def _scale(x: A, brightness: A, contrast: A, gamma: A | None, xp: ModuleType) -> A:
-    """Apply gamma, brightness, then contrast, within 0..255 as torchvision's ColorJitter; scale to [-1, 1]."""
-    if gamma is not None:  # exp and log are faster in numpy than a power; the log of 0 would warn
-        x = 255 * xp.exp(gamma * xp.log(xp.maximum(x, 1e-30) / 255))
-    x = xp.clip(x * brightness, 0, 255)
-    mean = x.mean(axis=(1, 2), keepdims=True)
-    return xp.clip(contrast * x + (1 - contrast) * mean, 0, 255) / 127.5 - 1
-
-
-def _ranks(images: A, xp: ModuleType) -> A:
-    """The rank of each pixel, the number of its image's 2304 pixels that are no brighter: equalisation, in u16."""
-    flat = images.reshape(len(images), -1)
-    ranks: Any
-    if xp is np:
-        slots = flat + 256 * np.arange(len(flat), dtype=np.int32)[:, None]
-        counts = np.bincount(slots.reshape(-1), minlength=256 * len(flat)).reshape(-1, 256)
-        ranks = np.cumsum(counts, axis=1).astype(np.uint16).take(slots, mode="clip")
-    else:
-        cumulative = jnp.cumsum(jax.vmap(partial(jnp.bincount, length=256))(flat), axis=1).astype(np.uint16)
-        ranks = jnp.take_along_axis(cumulative, flat.astype(np.int32), axis=1)
-    return ranks.reshape(images.shape)
-
-
-def _standardize(x: A, brightness: A, contrast: A, gamma: A | None, xp: ModuleType) -> A:
-    """Scale ranks to [-1, 1], subtract their least-squares plane in x and y, scale to unit variance.
-
-    A flat image becomes 0.
-    """
-    x = x * (2 / SIDE**2) - 1
-    ramp = xp.arange(x.shape[1], dtype=np.float32) - (x.shape[1] - 1) / 2
-    across, down = x.mean(axis=1), x.mean(axis=2)
-
-    def line(profile: A) -> A:
-        return (profile * ramp).sum(axis=1, keepdims=True) / (ramp * ramp).sum() * ramp
-
-    mean = across.mean(axis=1)[:, None, None]
-    x = x - (mean + line(across)[:, None, :] + line(down)[:, :, None])
-    deviation = xp.sqrt((x * x).mean(axis=(1, 2), keepdims=True))
-    return x / xp.where(deviation > 1e-6, deviation, 1)
-
-
-# Two functions: from u8[N, 48, 48] to the values that are interpolated, and from these to network input. "ferplus" is
-# the FER+ authors' preproc_img, except that it equalises before the warp; it ignores brightness, contrast and gamma.
-NORMALIZATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "scale": (_pixels, _scale),
-    "ferplus": (_ranks, _standardize),
-}
 
 
 def _erase(x: A, erased: A, xp: ModuleType) -> A:

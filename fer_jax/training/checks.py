@@ -13,7 +13,7 @@ from fer_jax.core import config as config_lib
 from fer_jax.core import run_folder
 from fer_jax.core.config import shown
 from fer_jax.core.errors import UserError, one_line
-from fer_jax.data import augment, labels
+from fer_jax.data import labels, normalize, recipes
 from fer_jax.models import registry
 
 Rule = Callable[[Any], str]  # from a value to what it must be, or "" if it is right
@@ -106,8 +106,8 @@ RULES: Mapping[str, Rule] = {
     "data.drop_repeats": _flag,
     "data.fraction": _number(0.001, 1),
     "image.size": _multiple(8, 16, 1024),
-    "image.normalize": _one_of(augment.NORMALIZATIONS),
-    "augment.recipe": _one_of(augment.RECIPES),
+    "image.normalize": _one_of(normalize.NORMALIZATIONS),
+    "augment.recipe": _one_of(recipes.RECIPES),
     "augment.erase": _number(0, 1),
     "augment.mixup": _number(0, 100),
     "augment.cutmix": _number(0, 1),
