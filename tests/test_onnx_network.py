@@ -35,7 +35,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["base", pytest.param("best", marks=pytest.mark.slow)])
 def test_a_shipped_network_predicts_the_same_with_both_runtimes(name: str) -> None:
-    images = faces(1000 if name == "base" else 250)  # 1,000 of `best` take half a minute
+    images = faces(1000 if name == "base" else 100)  # 1,000 of `best` take half a minute
     readers = [fer_jax.load(name, runtime=runtime) for runtime in onnx_network.RUNTIMES]
     jax_probabilities, onnx_probabilities = (reader.predict(images, prior=0.3, calibrated=True) for reader in readers)
     np.testing.assert_allclose(onnx_probabilities, jax_probabilities, atol=1e-4)

@@ -12,7 +12,7 @@ from fer_jax.core.runtime import stop_requests
 from fer_jax.reporting.event_log import EventLog
 from fer_jax.train import Ending, train
 from fer_jax.training.checkpoint import Progress
-from tests.small_runs import interrupt, quiet, restored
+from tests.small_runs import interrupt, quiet, restored, small_config
 
 
 def without_speed(history):
@@ -29,7 +29,7 @@ def test_interrupted_inside_epochs_and_resumed_equals_uninterrupted(
         finished_run = tmp_path / "whole"
         train(config, finished_run, quiet)
     steps = []
-    for _ in range(3):
+    for _ in range(2):
         # A signal between two epochs: the next step notices it, and the run saves inside the new epoch.
         assert train(config, tmp_path / "parts", interrupt(("epoch 1", "resuming"))) == Ending("interrupted", "SIGTERM")
         steps.append(restored(config, tmp_path / "parts").step)
@@ -114,18 +114,27 @@ def another_vote(labels: list[str]) -> list[str]:
     return [*labels[:happy], labels[happy].replace(",0,10,0,0,0,", ",0,0,0,10,0,"), *labels[happy + 1 :]]
 
 
+@pytest.fixture(scope="module")
+def interrupted(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An interrupted run and its data folder."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    shutil.copytree(sample_dir, folder / "data")
+    assert train(small_config(folder / "data"), folder / "run", interrupt()) == Ending("interrupted", "SIGTERM")
+    return folder / "run", folder / "data"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "change"), [("FER2013Train", fewer), ("FER2013Train", another_vote), ("FER2013Valid", another_vote)]
 )
-def test_a_run_is_not_resumed_on_changed_data(config, tmp_path: Path, folder: str, change) -> None:
-    shutil.copytree(config.data.dir, tmp_path / "data")
-    config.data.dir = str(tmp_path / "data")
-    train(config, tmp_path / "run", interrupt())
-    labels = tmp_path / "data" / folder / "label.csv"
-    labels.write_text("".join(change(labels.read_text().splitlines(keepends=True))))
+def test_a_run_is_not_resumed_on_changed_data(interrupted: tuple[Path, Path], folder: str, change) -> None:
+    run, data = interrupted
+    labels = data / folder / "label.csv"
+    text = labels.read_text()
+    labels.write_text("".join(change(text.splitlines(keepends=True))))
     with pytest.raises(UserError, match="has changed since"):
-        train(config, tmp_path / "run", quiet)
+        train(small_config(data), run, quiet)
+    labels.write_text(text)
 
 
 @pytest.mark.slow

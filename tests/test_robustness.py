@@ -8,6 +8,7 @@ import pytest
 
 from fer_jax import inference
 from fer_jax.core import shipped
+from fer_jax.curation import suspects
 from fer_jax.data import folders, labels
 from fer_jax.deploy import model_card
 from fer_jax.evaluation import evaluator, robustness
@@ -113,9 +114,11 @@ def test_runs_ensemble_and_card(
     finished_run: Path, sample_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = Path(shutil.copytree(finished_run, tmp_path / "copy"))
+    names = folders.load(str(sample_dir), "train").names
+    suspects.write_fold(sample_dir, tmp_path / "data", np.arange(len(names)) % 20 == 0)  # 60 images for validation
     first, second, both = evaluate_runs(
         [finished_run, copy],
-        data_dir=str(sample_dir),
+        data_dir=str(tmp_path / "data"),
         split="valid",
         checkpoint="best",
         protocol="clean",

@@ -21,6 +21,7 @@ from fer_jax.search_space import Range, Search
 def get_config():
     config = fer_jax.load_config("sample")
     config.train.epochs = 1
+    config.model.update(width=0.125, depth=0)
     config.data.dir = "data"
     return config
 
@@ -112,6 +113,7 @@ def test_commands_from_another_folder(fer_jax: Path, sample_dir: Path, tmp_path:
 
 def test_training_and_tuning_from_another_folder(fer_jax: Path, sample_dir: Path, tmp_path: Path) -> None:
     short = [f"--config.data.dir={sample_dir}", "--config.train.epochs=1"]
+    short += ["--config.model.width=0.125", "--config.model.depth=0"]
     assert "run folder: experiments/sample" in run(fer_jax, "train", "--config", "sample", *short, cwd=tmp_path)
 
     (tmp_path / "data").symlink_to(sample_dir)
