@@ -9,9 +9,8 @@
 # Where .venv is missing they make it, and install some 1 GB of packages into it.
 PYTHON ?= python3
 BIN := .venv/bin
-# pip would compile to bytecode on one core
+# Python compiles a module to bytecode when it is first imported; pip would compile all of them, most for nothing.
 PIP := $(BIN)/pip --disable-pip-version-check install --no-compile
-COMPILE := $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 
 .NOTPARALLEL:
 .PHONY: demo sample check test lint bench torture page clean
@@ -30,15 +29,21 @@ sample: .venv/project
 	$(BIN)/python fer_generator/generate_training_data.py -d sample/data -fer sample/fer2013.csv -ferplus sample/fer2013new.csv
 
 check: lint
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m "not slow"
+	$(call types_and_tests,-m "not slow")
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(call types_and_tests)
 
 lint: .venv/installed-dev .venv/project
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+
+# mypy needs one core for half a minute, so it runs beside the tests; its output is printed after theirs.
+define types_and_tests
+	@types=$$(mktemp); $(BIN)/mypy > $$types 2>&1 & \
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(1); tests=$$?; \
+	wait $$!; typed=$$?; echo mypy; cat $$types; rm $$types; exit $$((tests | typed))
+endef
 
 # FER2013_DIR, where it is set, names the folder of the two CSVs for the generator.
 bench: sample .venv-bench/installed
@@ -64,13 +69,11 @@ fer_jax/web/source/node_modules: fer_jax/web/source/package-lock.json
 	$(PYTHON) -m venv .venv
 	@echo "installing the packages of requirements.txt into .venv: some 1 GB"
 	$(PIP) -r requirements.txt
-	@$(COMPILE)
 	@touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
 	@echo "installing the packages of requirements-dev.txt into .venv"
 	$(PIP) -r requirements-dev.txt
-	@$(COMPILE)
 	@touch $@
 
 # The command fer-jax, and `import fer_jax` from any folder. Changes in the code need no new installation.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from filelock import FileLock
 from ml_collections import ConfigDict
 
 ROOT = Path(__file__).parent.parent
@@ -28,12 +29,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A cache of compiled programs for the tests of this session and their subprocesses alone."""
-    base = tmp_path_factory.getbasetemp()  # each worker of pytest-xdist has its own
-    folder = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "xla")
+    folder = str(shared_by_workers(tmp_path_factory) / "xla")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     jax.config.update("jax_compilation_cache_dir", folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def shared_by_workers(factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder of this session; each worker of pytest-xdist has a folder of its own in it."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def run_python(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -93,10 +99,12 @@ def real_csvs() -> Path:
 @pytest.fixture(scope="session")
 def real_dir(real_csvs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder that the generator makes from the real CSVs."""
-    folder = tmp_path_factory.mktemp("real")
+    folder = shared_by_workers(tmp_path_factory) / "real"  # of 32,000 files
     csvs = ["-fer", str(real_csvs / "fer2013.csv"), "-ferplus", str(real_csvs / "fer2013new.csv")]
-    made = run_python("fer_generator/generate_training_data.py", "-d", str(folder), *csvs)
-    assert made.returncode == 0, made.stderr
+    with FileLock(folder.with_name("real.lock")):
+        if not folder.exists():
+            made = run_python("fer_generator/generate_training_data.py", "-d", str(folder), *csvs)
+            assert made.returncode == 0, made.stderr
     return folder
 
 

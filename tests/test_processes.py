@@ -214,7 +214,7 @@ def test_two_processes_take_the_steps_of_one(sample_dir: Path, tmp_path: Path) -
     """Five steps with everything that is drawn or summed over the batch, without a preemption service asked for."""
     fields = ["--config.data.label_mode=probability", "--config.augment.mixup=0.2", "--config.model.dropout=0.3"]
     fields += ["--config.optim.name=muon", "--config.train.batch_size=232"]
-    fields += ["--config.augment.renderer=device", "--config.train.steps_per_call=2"]
+    fields += ["--config.augment.renderer=device", "--config.train.steps_per_call=5"]
     both = start(*[arguments(sample_dir, tmp_path / "both", *fields)] * 2, JAX_ENABLE_PREEMPTION_SERVICE="0")
     (first, printed, first_errors), (second, silent, second_errors) = outcomes(both)
     assert (first, first_errors, second, second_errors) == (0, "", 0, "")
