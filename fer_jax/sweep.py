@@ -28,8 +28,7 @@ EXAMPLES = [
 ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and sweep."""
+def _parser() -> argparse.ArgumentParser:
     parser = cli.parser("sweep", __doc__, EXAMPLES, allow_abbrev=False)
     parser.add_argument(
         "--config",
@@ -67,7 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="M",
         help="stop after M minutes with a checkpoint of every unfinished run; the same command resumes from there",
     )
+    parser.add_argument(
+        "--robustness",
+        action="store_true",
+        help="also evaluate each run on corrupted images, as evaluate --robustness does: the column corrupted",
+    )
     cli.add_overrides(parser, "sets a field in every run")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and sweep."""
+    parser = _parser()
     args, overrides = parser.parse_known_args(argv)
     if len(set(args.seeds)) < len(args.seeds):
         parser.error("the same seed is given twice")
@@ -86,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     runtime.start()
     parent.follow()
-    signal_name = sweep(args.config, overrides, args.seeds, args.variants, args.workdir, args.checkpoint)
+    signal_name = sweep(
+        args.config, overrides, args.seeds, args.variants, args.workdir, args.checkpoint, args.robustness
+    )
     return runtime.exit_status(signal_name)
 
 
@@ -94,7 +106,8 @@ def _arguments(args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     """The arguments of one of the processes."""
     arguments = [text for config_name in args.config for text in ("--config", config_name)]
     arguments += ["--seeds", *map(str, args.seeds), *(["--variants", *args.variants] if args.variants else [])]
-    return [*arguments, "--workdir", str(args.workdir), "--checkpoint", args.checkpoint, *overrides]
+    arguments += ["--workdir", str(args.workdir), "--checkpoint", args.checkpoint]
+    return [*arguments, *(["--robustness"] if args.robustness else []), *overrides]
 
 
 if __name__ == "__main__":

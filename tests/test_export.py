@@ -19,6 +19,7 @@ from fer_jax.core import run_folder
 from fer_jax.core.errors import UserError
 from fer_jax.data import augment
 from fer_jax.data.labels import EMOTIONS
+from fer_jax.data.normalize import NORMALIZATIONS
 from fer_jax.deploy import onnx_convert, onnx_export, onnx_input, onnx_model
 from fer_jax.inference import weights
 from fer_jax.inference.network import Network
@@ -206,7 +207,7 @@ def test_a_dense_layer_is_one_operator_and_a_mean_too() -> None:
     assert operators(model) == {"ReduceMean": 1, "Gemm": 1, "Identity": 1}
 
 
-@pytest.mark.parametrize("normalize", augment.NORMALIZATIONS)
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @pytest.mark.parametrize("size", [48, 64, 41])
 def test_the_input_equals_the_rendering_of_an_image_as_it_is(normalize: str, size: int) -> None:
     images = np.concatenate([noise(3), np.sort(noise(2), axis=1), np.full((1, 48, 48), 7, np.uint8)])

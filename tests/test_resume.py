@@ -1,6 +1,7 @@
 import json
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import jax
@@ -77,6 +78,20 @@ def test_a_signal_while_the_last_plot_is_drawn_is_returned(
     original, config.train.epochs = EventLog.close, 1
     monkeypatch.setattr(EventLog, "close", close)
     assert train(config, tmp_path, quiet) == Ending("complete", "SIGINT")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
+def test_a_closed_terminal_saves_too_unless_it_is_ignored() -> None:
+    received = []
+    before = signal.getsignal(signal.SIGHUP)
+    for handler in (signal.SIG_DFL, signal.SIG_IGN):  # the second as nohup does
+        signal.signal(signal.SIGHUP, handler)
+        with stop_requests() as stop:
+            signal.raise_signal(signal.SIGHUP)
+        received.append(stop())
+        assert signal.getsignal(signal.SIGHUP) == handler
+    signal.signal(signal.SIGHUP, before)
+    assert received == ["SIGHUP", ""]
 
 
 def test_a_signal_is_not_lost_if_an_error_ends_the_run() -> None:

@@ -13,6 +13,8 @@ import jax
 import jaxlib
 from jax.experimental import multihost_utils
 
+from fer_jax.core.termination import termination_signals
+
 # Tested with 0.10.2, 0.11.2 and 0.12.0. A jaxlib without the flag of `tune_cpu` would abort.
 KNOWN_JAXLIB = ("0.10.", "0.11.", "0.12.")
 
@@ -38,7 +40,7 @@ def exit_status(signal_name: str) -> int:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], str]]:
-    """Record SIGTERM and the first Ctrl-C inside the block; a second Ctrl-C interrupts as usual.
+    """Record SIGTERM, SIGHUP and the first Ctrl-C inside the block; a second Ctrl-C interrupts as usual.
 
     Several processes must stop at the same step. After SIGTERM, JAX's preemption service makes them agree on one;
     Ctrl-C interrupts them at once.
@@ -73,7 +75,7 @@ def recorded_signals() -> Iterator[Callable[[], str]]:
         received = signal.Signals(number).name
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    handlers = {number: signal.signal(number, record) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.signal(number, record) for number in (*termination_signals(), signal.SIGINT)}
 
     def restore_handlers() -> None:
         for number, handler in handlers.items():

@@ -15,10 +15,16 @@ class TerminatedError(KeyboardInterrupt):
         self.number = number
 
 
+def termination_signals() -> list[signal.Signals]:
+    """Return SIGTERM and, where the system has it, SIGHUP, unless they are ignored, as `nohup` ignores SIGHUP."""
+    names = ("SIGTERM", "SIGHUP")
+    return [number for number in signal.Signals if number.name in names and signal.getsignal(number) != signal.SIG_IGN]
+
+
 @contextmanager
 def termination() -> Iterator[None]:
     """Raise TerminatedError in the block at SIGTERM and SIGHUP, unless they are ignored or have another handler."""
-    numbers = [number for number in signal.Signals if number.name in ("SIGTERM", "SIGHUP") and _is_default(number)]
+    numbers = [number for number in termination_signals() if _is_default(number)]
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise TerminatedError(number)

@@ -41,10 +41,8 @@ def noisy(images: A, deviation: A, seed: A, xp: ModuleType) -> A:
     height, width = images.shape[1:]
     pixel = np.arange(height * width, dtype=np.uint32).reshape(height, width) * np.uint32(0x9E3779B9)
     bits: Any = seed[:, None, None] + pixel
-    for shift, factor in (
-        (16, 0x7FEB352D),
-        (15, 0x846CA68B),
-    ):  # a hash of C. Wellons, github.com/skeeto/hash-prospector
+    # a hash of C. Wellons, github.com/skeeto/hash-prospector
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         bits = (bits ^ (bits >> shift)) * np.uint32(factor)
     bits = bits ^ (bits >> 16)
     total = ((bits & 255) + (bits >> 8 & 255) + (bits >> 16 & 255) + (bits >> 24)).astype(np.int32) - 510

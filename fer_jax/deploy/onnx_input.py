@@ -11,7 +11,7 @@ def rendered(images: jax.Array, size: int, normalize: str) -> jax.Array:
     """Return normalised images, without augmentation: u8[N, 48, 48] -> f32[N, S, S, 1].
 
     Raises:
-        KeyError: `normalize` is not in `augment.NORMALIZATIONS`.
+        KeyError: `normalize` is not in `data.normalize.NORMALIZATIONS`.
     """
     prepare, finish = NORMALIZATIONS[normalize]
     x = prepare(images)

@@ -22,7 +22,8 @@ MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 MEMORY_FRACTION = 0.9  # of a GPU, for all processes together; jax would give three quarters to the first one
 POLL_S = 0.2
 # Exit statuses that are no failure. The negative ones are those of a process that was still importing its modules.
-STOPPED = (0, -signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+_SIGNALS = [number for number in signal.Signals if number.name in ("SIGTERM", "SIGHUP", "SIGINT")]
+STOPPED = (0, *(-number for number in _SIGNALS), *(128 + number for number in _SIGNALS))
 
 Say = Callable[[str], None]
 

@@ -15,7 +15,7 @@ from fer_jax.core import config as config_lib
 from fer_jax.core.errors import DiskError, UserError, one_line, shortened
 from fer_jax.core.run_folder import BusyError
 from fer_jax.data import folders
-from fer_jax.evaluation import evaluator
+from fer_jax.evaluation import evaluator, robustness
 from fer_jax.evaluation.evaluator import Data
 from fer_jax.reporting import tables
 from fer_jax.reporting.write import write
@@ -29,11 +29,17 @@ from fer_jax.training.history import train_minutes
 RENAMED = {"majority_unseen": "majority_without_duplicates", "macro_f1_unseen": "macro_f1_without_duplicates"}
 
 
-def outcome(run: Run, checkpoint: str, valid: Data) -> dict[str, Any]:
+def outcome(run: Run, checkpoint: str, valid: Data, with_robustness: bool) -> dict[str, Any]:
     """The row of a finished run in the table: its metrics on `valid`, without intervals."""
     network = inference.restore(run.folder, checkpoint)
     model = evaluator.predict_splits(run.variant, network, valid, flip=False)
     result = evaluator.evaluate(model, valid, "majority")
+    corrupted = None
+    if with_robustness:
+        images = valid.split.images[result.rows]
+        log_probs = robustness.predict(network, images, False, lambda line: print(f"  {line}", flush=True))
+        added = robustness.add(result, log_probs, valid.subsets).robustness
+        corrupted = added and added.mean["all"]["accuracy"].value
     metrics = result.metrics["majority"]
     row = {
         "variant": run.variant,
@@ -45,6 +51,7 @@ def outcome(run: Run, checkpoint: str, valid: Data) -> dict[str, Any]:
         "macro_f1_without_duplicates": metrics["without_duplicates"]["macro_f1"].value,
         **{name: metrics["all"][name].value for name in ("macro_f1", "nll", "ece", "kl_from_votes")},
         "temperature": result.temperature,
+        "corrupted": corrupted,
         "epochs": len(network.history),
         "checkpoint": f"{checkpoint}, step {network.step}",
         "train_minutes": train_minutes(network.history, run.config.train.batch_size),
@@ -103,7 +110,7 @@ def read_row(path: Path) -> dict[str, Any]:
     return row
 
 
-def _stored_row(run: Run, checkpoint: str) -> dict[str, Any] | None:
+def _stored_row(run: Run, checkpoint: str, with_robustness: bool = False) -> dict[str, Any] | None:
     """The row of a run that is finished; None for a run to train or to evaluate."""
     path = run.folder / run_folder.RESULT
     if not (path.is_file() and (run.folder / run_folder.CONFIG).is_file()):
@@ -114,7 +121,9 @@ def _stored_row(run: Run, checkpoint: str) -> dict[str, Any] | None:
         row = read_row(path)
     except UserError:  # training names it, if it is still there, and the other runs go on
         return None
-    complete = sweep_report.SHOWN.keys() <= row.keys()  # else it is older, and evaluated again if it still can be
+    complete = sweep_report.SHOWN.keys() <= row.keys() | {"corrupted"}  # else it is older, and evaluated again
+    if with_robustness and row.get("corrupted") is None:
+        complete = False
     if row["checkpoint"].startswith(checkpoint) and (complete or not run_folder.has_checkpoint(run.folder)):
         return row
     return None
@@ -135,6 +144,7 @@ def sweep(
     variant_names: Sequence[str],
     workdir: Path,
     checkpoint: str,
+    with_robustness: bool = False,
 ) -> str:
     """Train every variant with every seed, and write the table of all finished runs after each.
 
@@ -147,6 +157,7 @@ def sweep(
         variant_names: the variants to train; all where it is empty.
         workdir: the folder of the sweep; the folder of a run is `<workdir>/<variant>/seed<n>`.
         checkpoint: the checkpoint to evaluate, "best" or "latest".
+        with_robustness: evaluate on corrupted images too.
 
     Raises:
         DiskError: the disk is full.
@@ -159,10 +170,10 @@ def sweep(
     tally = _Tally()
     signal_name = ""
     for number, run in enumerate(runs, start=1):
-        if _stored_row(run, checkpoint):
+        if _stored_row(run, checkpoint, with_robustness):
             continue
         print(f"run {number} of {len(runs)}: {run.folder}", flush=True)
-        ending = _train_run(run, checkpoint, load, tally)
+        ending = _train_run(run, checkpoint, with_robustness, load, tally)
         if ending and ending.finished:
             gather(planned, checkpoint, workdir)
         if ending and ending.signal:
@@ -192,14 +203,15 @@ def _check_data(data_dirs: Collection[str]) -> None:
         raise problems[0]
 
 
-def _train_run(run: Run, checkpoint: str, load: Any, tally: _Tally) -> Ending | None:
+def _train_run(run: Run, checkpoint: str, with_robustness: bool, load: Any, tally: _Tally) -> Ending | None:
     """Train and evaluate one run; return None where another process is training it or it failed."""
     jax.clear_caches()  # the programs of earlier variants, which would fill the memory
     try:
         with run_folder.hold(run.folder):  # before the seconds in which train reads the images
             ending = train(run.config, run.folder, lambda line: print(f"  {line}", flush=True))
-            if ending.finished and not _stored_row(run, checkpoint):  # another process may just have finished it
-                row = outcome(run, checkpoint, load(run.config.data.dir, "valid"))
+            # Another process may just have finished it.
+            if ending.finished and not _stored_row(run, checkpoint, with_robustness):
+                row = outcome(run, checkpoint, load(run.config.data.dir, "valid"), with_robustness)
                 with disk_errors(run.folder), atomic.replacing(run.folder / run_folder.RESULT) as partial:
                     partial.write_text(json.dumps(row, indent=1) + "\n")
             return ending

@@ -1,5 +1,6 @@
 """The trials of a study: each trains a network with the values that it tries."""
 
+import signal
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -55,8 +56,8 @@ def run(
     try:
         with termination():  # a trial whose images are still being read is queued for a retry
             worker.work()
-    except TerminatedError:
-        worker.signals.append("SIGTERM")
+    except TerminatedError as error:
+        worker.signals.append(signal.Signals(error.number).name)
     except Exception as error:
         if reason := storage.storage_error(error):
             remedy = "the same command resumes from there"
@@ -116,7 +117,8 @@ class _Worker:
         except optuna.TrialPruned:
             raise
         except (_InterruptedError, KeyboardInterrupt) as error:
-            self.signals.append("SIGTERM" if isinstance(error, TerminatedError) else "SIGINT")
+            number = error.number if isinstance(error, TerminatedError) else signal.SIGINT
+            self.signals.append(signal.Signals(number).name)
             study_lib.retry_running(self.study, trial.number, crashed=False)
             raise
         except BaseException:

@@ -1,0 +1,55 @@
+"""Candidates for the next configs/best.py and configs/base.py: a queue for a GPU that is lent for some minutes.
+
+python -m fer_jax.sweep --config configs/candidates.py --seeds 0 1 2 3 4 --parallel 6 --minutes 13 --robustness
+
+Every candidate is trained with the first seed before the second begins. After 13 minutes all unfinished runs are saved,
+and the same command goes on with them. Choose by accuracy without duplicates, and by that on corrupted images: the
+columns "without duplicates" and "corrupted" of results.csv. There is no accuracy yet: none has been trained to its end.
+"""
+
+from ml_collections import ConfigDict
+
+import fer_jax
+
+
+def get_config() -> ConfigDict:
+    """Return the reference, the recipe of configs/best.py, which all candidates start from."""
+    config = fer_jax.default_config()
+    config.data.label_mode = "crossentropy"
+    config.augment.recipe = "strong"
+    config.augment.renderer = "device"
+    config.model.name = "resnet9"
+    config.model.dropout = 0.3
+    config.model.dtype = "bfloat16"
+    config.model.squeeze_excite = True
+    config.model.antialias = True
+    config.optim.name = "adamw"
+    config.optim.learning_rate = 0.004
+    config.optim.weight_decay = 0.05
+    config.optim.clip_norm = 1.0
+    config.optim.ema_decay = 0.998
+    config.schedule.name = "cosine"
+    config.schedule.warmup_epochs = 1.0
+    config.train.epochs = 30
+    config.train.batch_size = 128
+    # An epoch in one call: 27,953 images in batches of 128.
+    config.train.steps_per_call = 218
+    return config
+
+
+def get_variants() -> dict[str, dict]:
+    """Return the changed fields of each candidate by its name; the first is the reference of the comparison."""
+    muon = {"optim.name": "muon", "optim.momentum": 0.95}
+    camera = {"augment.recipe": "camera", "augment.erase": 0.25}
+    small = {"model.name": "resnet_small", "model.squeeze_excite": False, "model.dropout": 0.2}
+    return {
+        "best": {},
+        "best_muon": muon,
+        "best_camera": camera,
+        "best_muon_camera": {**muon, **camera},
+        "best_muon_camera_60": {**muon, **camera, "train.epochs": 60},
+        "best_muon_plain": {**muon, **camera, "model.squeeze_excite": False},
+        "base": {**small, **muon, "train.epochs": 20},
+        "base_camera_30": {**small, **muon, **camera, "train.epochs": 30},
+        "base_camera_56": {**small, **muon, **camera, "train.epochs": 24, "image.size": 56},
+    }
