@@ -4,7 +4,7 @@ The run folder gets config.json, history.csv (one row an epoch), checkpoints/ (l
 and TensorBoard event files. The same command resumes from the latest checkpoint. Any field of the
 config can be overridden; fer_jax/core/schema.py explains all fields.
 
-SIGTERM and Ctrl-C save first; the exit status is then 143 or 130.
+SIGTERM, Ctrl-C and a closed terminal save first; the exit status is then 143, 130 or 129.
 """
 
 import os
