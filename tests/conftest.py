@@ -56,13 +56,15 @@ def run_python(*arguments: str, timeout: float = 300, **environment: str) -> sub
 
 @pytest.fixture(scope="session")
 def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a drawn sample, made by two commands as `make sample` does."""
-    base = tmp_path_factory.mktemp("sample")
-    drawn = run_python("-m", "fer_generator.synthetic", "-o", str(base), "--train", "1200", "--valid", "300")
-    assert drawn.returncode == 0, drawn.stderr
-    csvs = ["-fer", str(base / "fer2013.csv"), "-ferplus", str(base / "fer2013new.csv")]
-    made = run_python("fer_generator/generate_training_data.py", "-d", str(base / "data"), *csvs)
-    assert made.returncode == 0, made.stderr
+    """The data folder of a drawn sample, made by two commands as `make sample` does; tests do not change it."""
+    base = shared_by_workers(tmp_path_factory) / "sample"
+    with FileLock(base.with_name("sample.lock")):
+        if not (base / "data").exists():
+            drawn = run_python("-m", "fer_generator.synthetic", "-o", str(base), "--train", "1200", "--valid", "300")
+            assert drawn.returncode == 0, drawn.stderr
+            csvs = ["-fer", str(base / "fer2013.csv"), "-ferplus", str(base / "fer2013new.csv")]
+            made = run_python("fer_generator/generate_training_data.py", "-d", str(base / "data"), *csvs)
+            assert made.returncode == 0, made.stderr
     return base / "data"
 
 
