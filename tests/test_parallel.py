@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,10 @@ def test_processes_save_when_their_parent_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", f"import sys; from fer_jax.search import parallel; {supervise}"], cwd=ROOT
     )
+    watchdog = threading.Timer(120, pipe.write_text, [""])  # without a writer, open waits for ever
+    watchdog.start()
     with pipe.open() as file:  # it ends when both have ended
+        watchdog.cancel()
         assert [file.readline() for _ in range(2)] == ["training\n"] * 2
         parent.kill()
         assert file.read() == "saved\n" * 2

@@ -147,9 +147,11 @@ def test_a_run_is_not_resumed_on_changed_data(interrupted: tuple[Path, Path], fo
     labels = data / folder / "label.csv"
     text = labels.read_text()
     labels.write_text("".join(change(text.splitlines(keepends=True))))
-    with pytest.raises(UserError, match="has changed since"):
-        train(small_config(data), run, quiet)
-    labels.write_text(text)
+    try:
+        with pytest.raises(UserError, match="has changed since"):
+            train(small_config(data), run, quiet)
+    finally:
+        labels.write_text(text)
 
 
 @pytest.mark.slow

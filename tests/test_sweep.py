@@ -294,7 +294,8 @@ def test_a_sweep_resumes(
     assert "1 of 2 runs failed" in first.stderr
     assert "Traceback" not in first.stderr
     stamp = (out / "plain" / "seed0" / "result.json").stat().st_mtime_ns
-    _, output = run("--variants", "plain", "--seeds", "0", "1")
+    status, output = run("--variants", "plain", "--seeds", "0", "1")
+    assert status == 0
     assert (out / "plain" / "seed0" / "result.json").stat().st_mtime_ns == stamp
     rows = list(csv.DictReader((out / "results.csv").open()))
     assert [(row["variant"], row["seed"]) for row in rows] == [("plain", "0"), ("plain", "1")]

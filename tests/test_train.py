@@ -100,7 +100,7 @@ def test_device_rendering_trains_like_host_rendering(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mode", "dtype"), [("multi_target", "bfloat16"), ("majority", "float32")])
-def test_bfloat16_and_every_loss_learn(config, tmp_path: Path, mode: str, dtype: str) -> None:
+def test_every_loss_learns_in_either_precision(config, tmp_path: Path, mode: str, dtype: str) -> None:
     config.data.label_mode = mode
     config.model.dtype = dtype
     train(config, tmp_path, quiet)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from fer_jax.core import cli
+from fer_jax.core.termination import termination_signals
 
 NATIVE_LOG = "FER_JAX_NATIVE_LOG"  # the file for the output of C++ code; set in the child only
 JOIN_S = 120  # machines may start at different times
@@ -34,7 +35,7 @@ def is_needed() -> bool:
 
 
 def supervise(module: str, arguments: Sequence[str] | None) -> int:
-    """Run a command module in a child process, pass SIGTERM and Ctrl-C on, and return its exit status.
+    """Run a command module in a child process, pass signals on, and return its exit status.
 
     If a signal ended the child, print the cause in one line. The status is then 1 if another process has died, else 128
     + the number of the signal.
@@ -55,9 +56,10 @@ def supervise(module: str, arguments: Sequence[str] | None) -> int:
     )
 
     def forward(number: int, frame: FrameType | None) -> None:
-        child.send_signal(number)
+        # All processes save at one step after SIGTERM alone, so a closed terminal is passed on as that.
+        child.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
-    handlers = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.signal(number, forward) for number in (*termination_signals(), signal.SIGINT)}
     try:
         status = child.wait()
     finally:

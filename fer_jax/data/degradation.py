@@ -19,7 +19,8 @@ NOISE_UNIT = np.float32(1 / np.sqrt(4 * (256**2 - 1) / 12))  # one over the stan
 
 def degraded(images: A, jpeg: A | None, noise: A | None, noise_seed: A | None, xp: ModuleType) -> A:
     """Images with noise, then compressed as JPEG: u8[N, 48, 48] -> u8[N, 48, 48]; see `AugmentParams`."""
-    if noise is not None and noise_seed is not None:
+    if noise is not None:
+        assert noise_seed is not None
         images = _at(noise > 0, images, noisy, noise, noise_seed, xp=xp)
     return images if jpeg is None else _at(jpeg > 0, images, jpeg_lib.compress, jpeg, xp=xp)
 
