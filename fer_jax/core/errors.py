@@ -9,7 +9,7 @@ DISK_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS
 
 
 class UserError(Exception):
-    """A mistake that the user can correct. The text is one line: what, where, what to do."""
+    """An error that the user can correct. The text is one line: what, where, what to do."""
 
 
 class DiskError(UserError):

@@ -89,8 +89,8 @@ def _stack(axes: Axes, track: Track, end_s: float) -> None:
             seconds = edges[run[-1] + 1] - edges[run[0]]
             height = rows[middle, :emotion].sum() + rows[middle, emotion] / 2
             if rows[middle, emotion] > 0.4:
-                here = (seconds, (edges[run[0]] + edges[run[-1] + 1]) / 2, height)
-                longest[emotion] = max(longest.get(emotion, here), here)
+                stretch = (seconds, (edges[run[0]] + edges[run[-1] + 1]) / 2, height)
+                longest[emotion] = max(longest.get(emotion, stretch), stretch)
     for emotion, (seconds, time_s, height) in longest.items():
         if seconds > 0.14 * end_s:
             axes.text(time_s, height, EMOTIONS[emotion], ha="center", va="center", fontsize=style.TINY, clip_on=True)
