@@ -110,7 +110,15 @@ def test_the_page_says_what_the_card_says() -> None:
 
 def test_the_licences_of_all_parts_are_there() -> None:
     text = (server.STATIC / "licences.txt").read_text(encoding="utf-8")
-    for part in ("tfjs-backend-wasm", "XNNPACK", "Emscripten", "libfacedetection", "BSD-3-Clause", "MIT"):
+    for part in (
+        "tfjs-backend-wasm",
+        "XNNPACK",
+        "Emscripten",
+        "libfacedetection",
+        "BSD-3-Clause",
+        "MIT",
+        "TERMS AND CONDITIONS FOR USE",
+    ):
         assert part in text
     lock = json.loads((build.SOURCE / "package-lock.json").read_text(encoding="utf-8"))
     assert lock["packages"]["node_modules/@tensorflow/tfjs-backend-wasm"]["version"] in text

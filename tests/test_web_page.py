@@ -273,7 +273,12 @@ def test_the_webcam(page: Browser) -> None:
     page.wait(f"{STATUS} === 'Webcam: one face found.'")
     face = "document.querySelector('#faces > li')"
     page.run(f"globalThis.first = {face}")
-    page.run("new Promise((resolve) => setTimeout(resolve, 500))")
+    page.run(  # until ten frames are shown
+        "new Promise((resolve) => {let frames = 0; const shown = new MutationObserver(() => {"
+        "if (++frames === 10) {shown.disconnect(); resolve()}});"
+        "shown.observe(document.getElementById('faces'), {subtree: true, childList: true, characterData: true,"
+        "attributes: true})})"
+    )
     assert page.run(f"first === {face} && document.querySelectorAll('#faces > li').length === 1")
     assert page.run("document.querySelector('#faces .name').textContent") == "happiness"
     assert page.run("document.getElementById('webcam').ariaPressed") == "true"

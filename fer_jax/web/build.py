@@ -34,6 +34,7 @@ def inputs() -> dict[str, Path]:
     detector = [Path(str(files("fer_jax.faces").joinpath(name))) for name in ("yunet.onnx", "yunet.LICENSE")]
     named = [(f"source/{path.name}", path) for path in sources]
     named += [(f"{NETWORK}/{path.name}", path) for path in weights] + [(path.name, path) for path in detector]
+    named += [("LICENSE", FOLDER.parents[1] / "LICENSE")]
     return dict(sorted(named))
 
 
@@ -67,7 +68,7 @@ def build(folder: Path) -> None:
     detector = onnx.load(given["yunet.onnx"])
     (folder / "yunet.bin").write_bytes(convert.convert(detector, {}))
     shutil.copyfile(given[f"{NETWORK}/README.md"], folder / "card.txt")
-    _append(folder / "licences.txt", [given["yunet.LICENSE"]])
+    _append(folder / "licences.txt", [given["yunet.LICENSE"], given["LICENSE"]])
     manifest = {"made of": digests(given), "files": digests(outputs(folder))}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
