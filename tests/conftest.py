@@ -54,17 +54,28 @@ def run_python(*arguments: str, timeout: float = 300, **environment: str) -> sub
     )
 
 
+def draw_sample(base: Path) -> Path:
+    """Draw a small sample, and return its data folder."""
+    made = run_python("-m", "fer_generator.synthetic", "-o", str(base), "--train", "1200", "--valid", "300")
+    assert made.returncode == 0, made.stderr
+    return generate(base, base / "data")
+
+
+def generate(csvs: Path, folder: Path) -> Path:
+    """Make the data folder of the two CSVs in a folder, and return it."""
+    files = ["-fer", str(csvs / "fer2013.csv"), "-ferplus", str(csvs / "fer2013new.csv")]
+    made = run_python("fer_generator/generate_training_data.py", "-d", str(folder), *files)
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
 @pytest.fixture(scope="session")
 def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of a drawn sample, made by two commands as `make sample` does; tests do not change it."""
     base = shared_by_workers(tmp_path_factory) / "sample"
     with FileLock(base.with_name("sample.lock")):
         if not (base / "data").exists():
-            drawn = run_python("-m", "fer_generator.synthetic", "-o", str(base), "--train", "1200", "--valid", "300")
-            assert drawn.returncode == 0, drawn.stderr
-            csvs = ["-fer", str(base / "fer2013.csv"), "-ferplus", str(base / "fer2013new.csv")]
-            made = run_python("fer_generator/generate_training_data.py", "-d", str(base / "data"), *csvs)
-            assert made.returncode == 0, made.stderr
+            draw_sample(base)
     return base / "data"
 
 
@@ -102,11 +113,9 @@ def real_csvs() -> Path:
 def real_dir(real_csvs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder that the generator makes from the real CSVs."""
     folder = shared_by_workers(tmp_path_factory) / "real"  # of 32,000 files
-    csvs = ["-fer", str(real_csvs / "fer2013.csv"), "-ferplus", str(real_csvs / "fer2013new.csv")]
     with FileLock(folder.with_name("real.lock")):
         if not folder.exists():
-            made = run_python("fer_generator/generate_training_data.py", "-d", str(folder), *csvs)
-            assert made.returncode == 0, made.stderr
+            generate(real_csvs, folder)
     return folder
 
 

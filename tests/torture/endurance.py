@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fer_jax.train import Ending, train
+from tests.conftest import draw_sample
 from tests.small_runs import small_config
-from tests.torture.sample import draw
 
 WARM_UP = 0.2  # of the epochs: caches fill, threads start
 GROWTH_MB = 20  # from the warm-up to the end, at most
@@ -36,7 +36,7 @@ def run(epochs: int, say: Callable[[str], None]) -> tuple[list[Usage], str]:
     """Train, and return the usage after each epoch and the name of what has grown, "" if nothing has."""
     with tempfile.TemporaryDirectory(prefix="torture-endurance-") as name:
         base = Path(name)
-        config = small_config(draw(base))
+        config = small_config(draw_sample(base))
         config.train.epochs = epochs
         usages: list[Usage] = []
 

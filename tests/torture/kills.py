@@ -28,8 +28,8 @@ from fer_jax import sweep as sweep_command
 from fer_jax import tune as tune_command
 from fer_jax.core import config as config_lib
 from fer_jax.reporting.event_log import PLOT, SPLITS, _read
+from tests.conftest import draw_sample
 from tests.small_runs import restored
-from tests.torture.sample import draw
 
 CONFIG, SEARCH = "tests/quick.py", "tests/quick_tune.py"
 ALL_OPTIONS = [
@@ -76,7 +76,7 @@ def run(kills: int, minutes: float, seed: int, names: Sequence[str], say: Callab
     """
     rng, deadline = random.Random(seed), time.monotonic() + 60 * minutes
     base = Path(tempfile.mkdtemp(prefix="torture-"))
-    data = draw(base)
+    data = draw_sample(base)
     phases: Counter[str] = Counter()
     runs = different = 0
     wholes: dict[str, tuple[float, int]] = {}

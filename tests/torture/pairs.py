@@ -22,10 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fer_jax.core.supervisor import JOIN_S
-from tests.conftest import ROOT
+from tests.conftest import ROOT, draw_sample
 from tests.test_processes import free_port
 from tests.torture import kills
-from tests.torture.sample import draw
 
 EPOCHS = "--config.train.epochs=4"
 END_S = 60  # a process ends so long after another one at the latest; before both have joined, after `JOIN_S`
@@ -63,7 +62,7 @@ def run(count: int, minutes: float, seed: int, say: Callable[[str], None]) -> Co
     """Kill runs of two processes until there are `count` kills, or no run may start after so many minutes."""
     rng, deadline = random.Random(seed), time.monotonic() + 60 * minutes
     base = Path(tempfile.mkdtemp(prefix="torture-pairs-"))
-    data = draw(base)
+    data = draw_sample(base)
     _finish(_start(2, base / "warm", data))  # compiles
     begin = time.monotonic()
     whole = _start(2, base / "whole", data)
