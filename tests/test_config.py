@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.core import config, schema, shipped
 from fer_jax.core.errors import UserError
+from fer_jax.search import sweep_plan
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "configs"
@@ -94,6 +95,14 @@ def test_a_recipe_gives_its_command_accuracy_and_time(name: str) -> None:
     assert f"--config configs/{name}.py" in text
     assert re.search(r"\d+\.\d+ %|no accuracy", text)  # or the reason why none is known
     assert re.search(r"\d+ (minutes|hours|seconds)", text)
+
+
+def test_the_references_of_the_candidates_are_the_recipes_of_today() -> None:
+    candidates = sweep_plan.variants("candidates", config.load("candidates"))
+    assert config.as_json(candidates["best"]) == config.as_json(config.load("best"))
+    on_a_cpu = {"augment.renderer": "host", "model.dtype": "float32", "train.steps_per_call": 1}
+    base = config.with_values(candidates["base"], on_a_cpu)
+    assert config.as_json(base) == config.as_json(config.load("base"))
 
 
 def test_the_schema_explains_every_field() -> None:

@@ -34,12 +34,6 @@ def outcome(run: Run, checkpoint: str, valid: Data, with_robustness: bool) -> di
     network = inference.restore(run.folder, checkpoint)
     model = evaluator.predict_splits(run.variant, network, valid, flip=False)
     result = evaluator.evaluate(model, valid, "majority")
-    corrupted = None
-    if with_robustness:
-        images = valid.split.images[result.rows]
-        log_probs = robustness.predict(network, images, False, lambda line: print(f"  {line}", flush=True))
-        added = robustness.add(result, log_probs, valid.subsets).robustness
-        corrupted = added and added.mean["all"]["accuracy"].value
     metrics = result.metrics["majority"]
     row = {
         "variant": run.variant,
@@ -51,11 +45,14 @@ def outcome(run: Run, checkpoint: str, valid: Data, with_robustness: bool) -> di
         "macro_f1_without_duplicates": metrics["without_duplicates"]["macro_f1"].value,
         **{name: metrics["all"][name].value for name in ("macro_f1", "nll", "ece", "kl_from_votes")},
         "temperature": result.temperature,
-        "corrupted": corrupted,
         "epochs": len(network.history),
         "checkpoint": f"{checkpoint}, step {network.step}",
         "train_minutes": train_minutes(network.history, run.config.train.batch_size),
     }
+    if with_robustness:
+        images, label = valid.split.images[result.rows], result.main_predictions.label
+        log_probs = robustness.predict(network, images, False, lambda line: print(f"  {line}", flush=True))
+        row["corrupted"] = float((log_probs.argmax(axis=-1) == label).mean())
     return tables.without_nan(row)
 
 
@@ -121,9 +118,8 @@ def _stored_row(run: Run, checkpoint: str, with_robustness: bool = False) -> dic
         row = read_row(path)
     except UserError:  # training names it, if it is still there, and the other runs go on
         return None
-    complete = sweep_report.SHOWN.keys() <= row.keys() | {"corrupted"}  # else it is older, and evaluated again
-    if with_robustness and row.get("corrupted") is None:
-        complete = False
+    needed = sweep_report.SHOWN.keys() - (set() if with_robustness else {"corrupted"})
+    complete = needed <= row.keys()  # else it is older, or lacks what is asked for, and evaluated again if it can be
     if row["checkpoint"].startswith(checkpoint) and (complete or not run_folder.has_checkpoint(run.folder)):
         return row
     return None

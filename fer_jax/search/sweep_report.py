@@ -24,7 +24,7 @@ SHOWN = {
     "macro_f1": ("F1, macro", True),
     "ece": ("ECE", True),
     "kl_from_votes": ("KL from votes", False),
-    "corrupted": ("corrupted", True),  # the mean over corruptions and strengths; None where it was not asked for
+    "corrupted": ("corrupted", True),  # the mean over corruptions and strengths, where it was asked for
     "train_minutes": ("minutes", False),
 }
 COMPARED = ("majority_without_duplicates", "majority")  # with the first variant
