@@ -38,10 +38,11 @@ lint: .venv/installed-dev .venv/project
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy needs one core for half a minute, so it runs beside the tests; its output is printed after theirs.
+# mypy needs one core for half a minute, so it runs beside the tests; its output is printed after theirs. The order of
+# the files is that of tests/conftest.py.
 define types_and_tests
 	@types=$$(mktemp); $(BIN)/mypy > $$types 2>&1 & \
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(1); tests=$$?; \
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(1); tests=$$?; \
 	wait $$!; typed=$$?; echo mypy; cat $$types; rm $$types; exit $$((tests | typed))
 endef
 
