@@ -46,12 +46,17 @@ def in_rounds(torch: str, seconds: float, device: str) -> dict[str, list[Command
     epoch = ["--batch=256", *dtype] if gpu else ["--images=512", "--epochs=2"]
     jax_epoch = [PYTHON, "benchmarks/epoch.py"]
     jax_epoch += ["--config.train.batch_size=256", *jax_dtype] if gpu else epoch
+    torch_step = [torch, "benchmarks/torch_step.py", *duration, *device_option, *dtype]
+    base_batch = batch or ["--batch=128"]
+    jax_base = [PYTHON, "benchmarks/train_step.py", "--config=configs/base.py", *duration, *base_batch, *jax_dtype]
     on_device = ["--config.augment.renderer=device"]
     on_device += ["--config.train.steps_per_call=109"] * gpu  # the 28,000 images in one call
     return {
         "step": [
-            [torch, "benchmarks/torch_step.py", *duration, *device_option, *batch, *dtype],
+            [*torch_step, *batch],
             [PYTHON, "benchmarks/train_step.py", *duration, *batch, *jax_dtype],
+            [*torch_step, "--network=resnet_small", *base_batch],
+            *([*jax_base, f"--config.optim.name={optimizer}"] for optimizer in ("adamw", "muon")),
         ],
         "pipeline": [[torch, "benchmarks/torch_pipeline.py", *duration], [PYTHON, "benchmarks/pipeline.py", *duration]],
         "epoch": [

@@ -24,7 +24,7 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from benchmarks.torch_step import network
+from benchmarks.torch_step import emotion_cnn
 
 COLUMNS = ("data_wait", "compile_s", "runs")
 
@@ -91,7 +91,7 @@ def measurements(args: argparse.Namespace) -> Iterator[measure.Record]:
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     layout = torch.channels_last if args.compile else torch.contiguous_format
-    model = network().to(device, memory_format=layout)
+    model = emotion_cnn().to(device, memory_format=layout)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-7, fused=True)  # as in torch_step.py
     cross_entropy = torch.nn.CrossEntropyLoss()
     forward = torch.compile(model) if args.compile else model
