@@ -2,6 +2,7 @@
 
     python benchmarks/compare.py
     python benchmarks/compare.py --only pipeline --rounds 5
+    python benchmarks/compare.py --only step --avx2
     python benchmarks/compare.py --only step --only epoch --device cuda
 
 Training step, pipeline and whole epoch are measured in rounds: each round runs each of their scripts once, PyTorch's in
@@ -10,7 +11,7 @@ median over the rounds and the value of each. All others (batch sizes, several C
 start, inference, generator) run once, after the rounds. Every record is also written to experiments/bench.jsonl, with
 its round and the machine's load at that time. It takes some 15 minutes on two cores, which should be idle otherwise.
 With --device cuda, PyTorch and a jax that is installed for it use the GPU for step and epoch, in larger batches and
-bfloat16.
+bfloat16. With --avx2 both sides leave AVX-512 alone, as on a CPU without it; PyTorch's compiler still may use it.
 """
 
 import argparse
@@ -34,6 +35,13 @@ ROOT = Path(__file__).resolve().parents[1]
 TORCH = ROOT / ".venv-bench" / "bin" / "python"
 PYTHON = sys.executable
 CHANGES_RESULTS = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "OMP_NUM_THREADS", "OPENBLAS_CORETYPE")
+# The widest instructions that XLA, PyTorch's own kernels, oneDNN and MKL take.
+AVX2 = {
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
 
 Command = list[str]
 
@@ -83,13 +91,13 @@ def once(csvs: str, seconds: float) -> dict[str, list[Command]]:
     }
 
 
-def run(command: Command) -> list[measure.Record]:
-    """Run a benchmark and return the records that it prints.
+def run(command: Command, limits: dict[str, str]) -> list[measure.Record]:
+    """Run a benchmark with `limits` in its environment, and return the records that it prints.
 
     Raises:
         UserError: it failed; with the last line of its output.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in CHANGES_RESULTS}
+    environment = {name: value for name, value in os.environ.items() if name not in CHANGES_RESULTS} | limits
     process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if process.returncode:
         lines = (process.stderr or process.stdout).strip().splitlines()
@@ -97,7 +105,9 @@ def run(command: Command) -> list[measure.Record]:
     return [json.loads(line) for line in process.stdout.splitlines() if line.startswith("{")]
 
 
-def run_all(commands: Sequence[tuple[int, Command]], log: Path) -> dict[int, list[measure.Record]]:
+def run_all(
+    commands: Sequence[tuple[int, Command]], log: Path, limits: dict[str, str]
+) -> dict[int, list[measure.Record]]:
     """Run the commands and return their records by round; each record is logged as soon as it is measured."""
     rounds: dict[int, list[measure.Record]] = {}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +115,7 @@ def run_all(commands: Sequence[tuple[int, Command]], log: Path) -> dict[int, lis
         for number, command in bar:
             bar.set_description(Path(command[1]).stem)
             load = os.getloadavg()[0]
-            for record in run(command):
+            for record in run(command, limits):
                 rounds.setdefault(number, []).append(record)
                 line = json.dumps(record | {"round": number, "load": round(load, 2)})
                 file.write(line + "\n")
@@ -123,6 +133,7 @@ def main() -> None:
     parser.add_argument(
         "--device", default="cpu", choices=("cpu", "cuda"), help="the device of step and epoch (default cpu)"
     )
+    parser.add_argument("--avx2", action="store_true", help="without AVX-512, on a CPU that has it")
     parser.add_argument("--csvs", default="sample", help="folder of the two CSVs for the generator (default sample)")
     parser.add_argument("--torch-python", default=str(TORCH), help="a Python with requirements-bench.txt")
     parser.add_argument(
@@ -137,9 +148,9 @@ def main() -> None:
     single = [scripts for name, scripts in once(csvs, args.seconds).items() if name in chosen]
     numbered = [(number, repeated) for number in range(1, args.rounds + 1)] + [(0, single)]
     commands = [(number, command) for number, questions in numbered for scripts in questions for command in scripts]
-    records = run_all(commands, args.log)
+    records = run_all(commands, args.log, AVX2 if args.avx2 else {})
     others = measure.with_ratios(records.pop(0, []))
-    print(f"\n{measure.cores()} cores; records: {args.log}")
+    print(f"\n{measure.processor()}{', AVX2 at most' * args.avx2}, {measure.cores()} cores; records: {args.log}")
     if records:
         merged = measure.by_rounds([records[number] for number in sorted(records)])
         print(f"\n{args.rounds} rounds:\n\n{measure.table(merged, ('ratio', 'ratios', 'rounds'))}")

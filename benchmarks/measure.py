@@ -9,15 +9,18 @@ import argparse
 import importlib.util
 import json
 import os
+import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 Record = dict[str, Any]
 
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # by their flag in /proc/cpuinfo, the widest first
 UNITS = {"images_per_s": "images/s", "seconds": "s", "mib": "MiB"}
 
 
@@ -153,6 +156,18 @@ def require_torch() -> None:
 def progress(line: str) -> None:
     """Print the measurement that is running to stderr."""
     print(f"{line} ...", file=sys.stderr, flush=True)
+
+
+def processor() -> str:
+    """Return the name of the processor and its widest vector instructions, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = fields.get("flags", "").split()
+    widest = next((f", {label}" for flag, label in VECTORS.items() if flag in flags), "")
+    return fields.get("model name", platform.machine()) + widest
 
 
 def cores() -> int:
