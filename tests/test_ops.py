@@ -12,16 +12,17 @@ from fer_jax.models.ops import BatchNorm, Conv3x3, batch_norm, conv3x3
 from fer_jax.models.pooling import max_pool_2x2
 
 
-def normal(seed: int, *shape: int, dtype: str = "float32") -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)).astype(dtype)
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
 def lax_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def value_and_gradients(function, x, *more, dy):
-    value, pull_back = jax.vjp(function, x, *more)
+@partial(jax.jit, static_argnums=0)
+def value_and_gradients(function, x, kernel, dy):
+    value, pull_back = jax.vjp(function, x, kernel)
     return value, *pull_back(dy)
 
 
@@ -52,16 +53,13 @@ SHAPES = {
 def test_conv3x3_equals_the_lax_convolution(shape):
     b, h, w, c_in, c_out = shape
     x, kernel, dy = normal(0, b, h, w, c_in), normal(1, 3, 3, c_in, c_out), normal(2, b, h, w, c_out)
-    actual = jax.jit(lambda: value_and_gradients(conv3x3, x, kernel, dy=dy))()
-    expected = value_and_gradients(lax_conv, x, kernel, dy=dy)
-    assert_close(actual, expected, 5e-5)
+    assert_close(value_and_gradients(conv3x3, x, kernel, dy), value_and_gradients(lax_conv, x, kernel, dy), 5e-5)
 
 
 def test_winograds_method_is_used_in_wide_layers_of_several_images():
     def lax_convolutions(batch: int, side: int, channels: int) -> int:
         x, kernel = normal(0, batch, side, side, channels), normal(1, 3, 3, channels, channels)
-        both = jax.jit(lambda x, kernel: value_and_gradients(conv3x3, x, kernel, dy=x))
-        return both.lower(x, kernel).compile().as_text().count(" convolution(")
+        return value_and_gradients.lower(conv3x3, x, kernel, x).compile().as_text().count(" convolution(")
 
     assert (lax_convolutions(16, 6, 128), lax_convolutions(16, 6, 32), lax_convolutions(1, 6, 128)) == (0, 3, 3)
 
@@ -75,11 +73,10 @@ def test_conv3x3_in_bfloat16_sums_in_float32(side, channels):
         normal(2, 16, side, side, channels),
     )
     narrow = [a.astype(jnp.bfloat16) for a in (x, kernel, dy)]
-    actual = value_and_gradients(conv3x3, *narrow[:2], dy=narrow[2])
-    x, kernel, dy = (a.astype(jnp.float32) for a in narrow)
-    expected = value_and_gradients(lax_conv, x, kernel, dy=dy)
+    actual = value_and_gradients(conv3x3, *narrow)
+    expected = value_and_gradients(lax_conv, *(a.astype(np.float32) for a in narrow))
     # One rounding to bfloat16 (8 bits). The error of sums in bfloat16 would be several times as large.
-    assert_close(actual, [a.astype(jnp.bfloat16) for a in expected], 2**-8)
+    assert_close(actual, [np.asarray(a).astype(jnp.bfloat16) for a in expected], 2**-8)
 
 
 @pytest.mark.slow
@@ -89,7 +86,8 @@ def test_conv3x3_inside_scan_equals_the_lax_convolution():
     def loss(conv):
         return lambda k: jnp.sum(lax.scan(lambda y, k: (jnp.tanh(conv(y, k)), None), x, k)[0] ** 2)
 
-    assert_close([jax.jit(jax.grad(loss(conv3x3)))(kernels)], [jax.grad(loss(lax_conv))(kernels)], 5e-5)
+    ours, laxs = (jax.jit(jax.grad(loss(conv)))(kernels) for conv in (conv3x3, lax_conv))
+    assert_close([ours], [laxs], 5e-5)
 
 
 @pytest.mark.slow
@@ -103,11 +101,11 @@ def test_gradients_of_a_batch_spread_over_devices(side, width):
     def loss(x, kernel, scale, bias):
         return jnp.sum(max_pool_2x2(batch_norm(conv3x3(x, kernel), scale, bias, 1e-5)[0]) ** 3)
 
-    gradient = jax.grad(loss, argnums=(0, 1, 2, 3))
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))
     expected = gradient(x, kernel, scale, bias)
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     replicated = jax.device_put((kernel, scale, bias), NamedSharding(mesh, PartitionSpec()))
-    assert_close(jax.jit(gradient)(sharded, *replicated), expected, 5e-5)
+    assert_close(gradient(sharded, *replicated), expected, 5e-5)
 
 
 @pytest.mark.slow
@@ -116,20 +114,22 @@ def test_gradients_of_a_batch_spread_over_devices(side, width):
 def test_conv3x3_module_interchanges_with_linen_conv(use_bias, dtype):
     x, key = normal(0, 2, 12, 12, 3), jax.random.key(0)
     ours, linen = Conv3x3(16, use_bias, dtype), nn.Conv(16, (3, 3), use_bias=use_bias, dtype=dtype)
-    params = linen.init(key, x)
-    jax.tree.map(np.testing.assert_array_equal, ours.init(key, x), params)
-    params = jax.tree.map(lambda p: p + 0.5, params)
+    params = jax.jit(linen.init)(key, x)
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(ours.init)(key, x), params)
+    params = jax.tree.map(lambda p: np.asarray(p) + np.float32(0.5), params)
 
-    def loss(module):
-        return lambda p: jnp.sum(module.apply(p, x).astype(jnp.float32) ** 2)
+    def outputs_and_gradients(module):
+        @jax.jit
+        @partial(jax.grad, has_aux=True)
+        def gradient(params, x):
+            y = module.apply(params, x)
+            return jnp.sum(y.astype(jnp.float32) ** 2), y
+
+        gradients, y = gradient(params, x)
+        return [y, *jax.tree.leaves(gradients)]
 
     tolerance = 1e-5 if dtype is None else 2e-2
-    assert_close([ours.apply(params, x)], [linen.apply(params, x)], tolerance)
-    assert_close(
-        jax.tree.leaves(jax.grad(loss(ours))(params)),
-        jax.tree.leaves(jax.grad(loss(linen))(params)),
-        tolerance,
-    )
+    assert_close(outputs_and_gradients(ours), outputs_and_gradients(linen), tolerance)
 
 
 @pytest.mark.slow
@@ -139,8 +139,8 @@ def test_batch_norm_interchanges_with_linens(shape, dtype):
     x, weights = (2 * normal(0, *shape) + 3).astype(dtype), normal(1, *shape)
 
     def run(module):
-        variables = module.init(jax.random.key(0), x)
-        variables = jax.tree.map(lambda leaf: leaf + 0.5, variables)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+        variables = jax.tree.map(lambda leaf: np.linspace(0.5, 1.5, leaf.size, dtype=leaf.dtype), shapes)
 
         @jax.jit
         @partial(jax.grad, argnums=(0, 1), has_aux=True)
@@ -157,8 +157,9 @@ def test_batch_norm_interchanges_with_linens(shape, dtype):
 
 
 def test_batch_norm_in_evaluation_equals_linens():
-    x = normal(0, 2, 3, 4, 5)
-    linen = nn.BatchNorm(use_running_average=True)
-    variables = jax.tree.map(lambda leaf: leaf + 0.7, linen.init(jax.random.key(0), x))
-    ours = BatchNorm(use_running_average=True)
-    assert_close([ours.apply(variables, x)], [linen.apply(variables, x)], 1e-6)
+    x, key = normal(0, 2, 3, 4, 5), jax.random.key(0)
+    ours, linen = BatchNorm(use_running_average=True), nn.BatchNorm(use_running_average=True)
+    variables = jax.jit(linen.init)(key, x)
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(ours.init)(key, x), variables)
+    variables = jax.tree.map(lambda leaf: np.linspace(0.7, 1.7, leaf.size, dtype=leaf.dtype), variables)
+    assert_close([jax.jit(ours.apply)(variables, x)], [jax.jit(linen.apply)(variables, x)], 1e-6)
