@@ -1,5 +1,6 @@
 """Networks as ONNX files, evaluated by onnx's reference implementation in numpy, which is independent of JAX."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,7 @@ import onnx
 import pytest
 from jax import lax
 from onnx.reference import ReferenceEvaluator
+from scipy import special
 
 from fer_jax import export, inference
 from fer_jax.core import run_folder
@@ -37,6 +39,8 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         registry.MODELS, "full", partial(registry.ResNet, widths=(4, 8, 64), blocks=(0, 1, 0), space_to_depth=False)
     )
+    # The last layer is wide enough for Winograd's method.
+    monkeypatch.setitem(registry.MODELS, "wide", partial(registry.ResNet, widths=(64, 64), blocks=(0, 0)))
     monkeypatch.setenv("XLA_FLAGS", "")  # restored afterwards: the command changes it
 
 
@@ -46,9 +50,14 @@ def network(run: Path, **fields: Any) -> Network:
     config.model.update(width=1.0, depth=1)
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     rng = np.random.default_rng(0)
-    variables = registry.init(build_network(config).model, 1, config.image.size)
-    variables = jax.tree.map(lambda leaf: leaf + (leaf.ndim == 1) * rng.uniform(0, 0.5, leaf.shape), variables)
-    variables = jax.tree.map(np.float32, variables)
+
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if leaf.ndim > 1:
+            return np.float32(rng.normal(0, np.sqrt(2 / np.prod(leaf.shape[:-1])), leaf.shape))
+        return np.float32(rng.uniform(0, 0.5, leaf.shape) + (path[-1].key in ("scale", "var")))
+
+    shapes = jax.eval_shape(partial(registry.init, build_network(config).model, 1, config.image.size))
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
     with run_folder.claim(run, config):
         weights.save(run, Weights(variables, "best", 4, 1, [EpochRecord(1, 4, {}, {}, 0.1)]))
     return inference.restore(run, "best")
@@ -76,13 +85,13 @@ def evaluate(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
 def test_an_exported_network_predicts_as_the_network_does(fields: dict[str, Any], tmp_path: Path) -> None:
     restored = network(tmp_path, **fields)
     model = onnx_model.to_onnx(restored)
+    images = noise(3)
+    size, normalize = restored.config.image.size, restored.config.image.normalize
+    inputs = augment.render(images, augment.identity(3, size), size=size, normalize=normalize)
+    expected = special.softmax(restored.predict(restored.variables, inputs), axis=1)
     for count in (1, 3):  # any number of images
-        images = noise(count)
-        size, normalize = restored.config.image.size, restored.config.image.normalize
-        inputs = augment.render(images, augment.identity(count, size), size=size, normalize=normalize)
-        logits = jax.jit(partial(restored.parts.model.apply, train=False))(restored.variables, inputs)
-        probabilities = evaluate(model, images)
-        np.testing.assert_allclose(probabilities, jax.nn.softmax(logits), atol=2e-5)
+        probabilities = evaluate(model, images[:count])
+        np.testing.assert_allclose(probabilities, expected[:count], atol=2e-5)
         assert probabilities.dtype == np.float32
         assert np.ptp(probabilities) > 0.02
     kinds = operators(model)
@@ -113,7 +122,6 @@ CASES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
 def converted(function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...] = (6, 4)) -> onnx.ModelProto:
     image = jax.ShapeDtypeStruct(shape, np.float32)
     return onnx_convert.convert(lambda weights, x: function(x), {}, image, ("x", "y"))
@@ -226,6 +234,7 @@ def test_a_file_that_predicts_something_else_is_refused(tmp_path: Path) -> None:
         onnx_export.check(restored, model)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_file_with_metadata(
     sample_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -240,3 +249,26 @@ def test_the_command_writes_a_file_with_metadata(
     assert (facts["run"], facts["step"]) == (str(run), "4")
     assert 0.05 <= float(facts["temperature"]) <= 20
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["small.onnx"]
+
+    command = ["--run", str(run), "--out", str(out), "--data", str(sample_dir), "--precision", "int8"]
+    assert export.main(command) == 0
+    (accuracy,) = re.findall(r"accuracy on validation ([\d.]+)%, in float32 [\d.]+%", capsys.readouterr().out)
+    small = onnx.load(out)
+    facts = {entry.key: entry.value for entry in small.metadata_props}
+    assert facts["precision"] == "int8"
+    assert 100 * float(facts["valid_accuracy"]) == pytest.approx(float(accuracy), abs=0.051)
+    assert "QuantizeLinear" in operators(small)
+
+
+@pytest.mark.slow
+def test_stablehlo_predicts_as_the_network_does(tmp_path: Path) -> None:
+    pytest.importorskip("flatbuffers")
+    run, out = tmp_path / "run", tmp_path / "wide.stablehlo"
+    restored = network(run, model__name="wide")
+    assert export.main(["--run", str(run), "--out", str(out), "--format", "stablehlo"]) == 0
+    images = noise(4)
+    program = jax.export.deserialize(bytearray(out.read_bytes()))
+    for count in (3, 4):  # any number of images
+        expected = np.exp(inference.log_probabilities(restored, images[:count]))
+        np.testing.assert_allclose(program.call(images[:count]), expected, atol=1e-4)
+    assert np.ptp(expected) > 0.02
