@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,9 +22,9 @@ from fer_jax.data import batching, folders, labels
 from fer_jax.inference import initial_weights
 from fer_jax.train import Ending, train
 from fer_jax.training import metrics as metrics_lib
-from fer_jax.training import setup, train_step
+from fer_jax.training import restoring, setup, train_step
 from fer_jax.training.history import as_csv, best_record
-from tests.small_runs import interrupt, quiet, restored
+from tests.small_runs import interrupt, quiet, restored, small_config
 
 
 def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, finished_run: Path) -> None:
@@ -31,24 +32,40 @@ def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, finished_r
     history = latest.progress.history
     assert [record.epoch for record in history] == [1, 2, 3]
     assert latest.step == history[-1].step == int(latest.tree["state"].step)
-    assert history[-1].train["loss"] < history[0].train["loss"]
+    assert history[-1].train["loss"] < 0.95 * history[0].train["loss"]  # cross entropy, in float32
     assert restored(config, finished_run, "best").step == best_record(history).step
     assert train(config, finished_run, quiet) == Ending("complete")
     assert restored(config, finished_run).step == latest.step
 
 
-@pytest.mark.slow
-def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(config, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def diverged(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, restoring.Restored]:
+    """A run in the other loss and precision that diverges in its third epoch: the error, the latest checkpoint."""
+    config, run = small_config(sample_dir), tmp_path_factory.mktemp("diverged")
+    config.data.label_mode = "multi_target"
+    config.model.dtype = "bfloat16"
     config.optim.clip_norm = 0.0
-    config.schedule.update(name="step", warmup_epochs=0.0, boundaries=(1,), scales=(1e30,))
-    with pytest.raises(UserError, match=r"not finite at step (\d+); the checkpoint of step (\d+) is kept") as error:
-        train(config, tmp_path, quiet)
-    assert "\n" not in str(error.value)
-    kept = restored(config, tmp_path)
-    assert len(kept.progress.history) == 1
+    config.schedule.update(name="step", warmup_epochs=0.0, boundaries=(2,), scales=(1e30,))
+    with pytest.raises(UserError) as error:
+        train(config, run, quiet)
+    return str(error.value), restored(config, run)
+
+
+@pytest.mark.slow
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(diverged) -> None:
+    error, kept = diverged
+    match = re.match(r"[^\n]*not finite at step (\d+); the checkpoint of step (\d+) is kept[^\n]*$", error)
+    assert match
+    bad_step, kept_step = map(int, match.groups())
+    assert len(kept.progress.history) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.tree["state"]))
-    bad_step = int(str(error.value).split("at step ")[1].split(";")[0])
-    assert kept.step < bad_step <= 2 * kept.step
+    assert kept.step == kept_step < bad_step <= kept.step + kept.progress.steps_per_epoch
+
+
+@pytest.mark.slow
+def test_the_loss_of_several_emotions_learns_in_bfloat16(diverged) -> None:
+    first, second = diverged[1].progress.history
+    assert second.train["loss"] < 0.95 * first.train["loss"]
 
 
 def test_a_device_without_enough_memory_gets_one_line(config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,11 +76,16 @@ def test_a_device_without_enough_memory_gets_one_line(config, tmp_path: Path, mo
 
 
 @pytest.mark.slow
-def test_early_stopping_waits_for_its_patience(config, tmp_path: Path) -> None:
+def test_early_stopping_waits_for_its_patience(config, sample_dir: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(sample_dir, tmp_path / "data"))
+    path = data / "FER2013Valid" / "label.csv"
+    # All show disgust, which a network does not predict in its first epochs: the accuracy does not grow.
+    lines = [line.split('",')[0] + '",0,0,0,0,0,10,0,0,0,0' for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines) + "\n")
+    config.data.dir = str(data)
     config.train.update(epochs=40, patience=2)
-    config.optim.update(learning_rate=0.0, ema_decay=0.0)
-    assert train(config, tmp_path, quiet) == Ending("stopped early")
-    history = restored(config, tmp_path).progress.history
+    assert train(config, tmp_path / "run", quiet) == Ending("stopped early")
+    history = restored(config, tmp_path / "run").progress.history
     assert len(history) - best_record(history).epoch == 2
     accuracies = [record.valid["accuracy"] for record in history]
     assert max(accuracies) == accuracies[-3]
@@ -81,31 +103,6 @@ def test_unusable_sizes_get_one_line_and_leave_no_folder(config, tmp_path: Path)
     with pytest.raises(UserError, match=r"generate_training_data\.py.* sample' draws"):
         train(config, tmp_path / "run", quiet)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fields", "steps_per_call", "same"),
-    [({"renderer": "device"}, 1, True), ({"renderer": "device"}, 4, True), ({"recipe": "none"}, 1, False)],
-)
-def test_device_rendering_trains_like_host_rendering(
-    config, finished_run: Path, tmp_path: Path, fields, steps_per_call: int, same: bool
-) -> None:
-    config.augment.update(fields)
-    config.train.update(epochs=1, steps_per_call=steps_per_call)
-    train(config, tmp_path, quiet)
-    host, other = (restored(config, run).progress.history[0] for run in (finished_run, tmp_path))
-    assert np.isclose(host.train["loss"], other.train["loss"], rtol=1e-3) == same
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("mode", "dtype"), [("multi_target", "bfloat16"), ("majority", "float32")])
-def test_every_loss_learns_in_either_precision(config, tmp_path: Path, mode: str, dtype: str) -> None:
-    config.data.label_mode = mode
-    config.model.dtype = dtype
-    train(config, tmp_path, quiet)
-    history = restored(config, tmp_path).progress.history
-    assert history[-1].train["loss"] < 0.95 * history[0].train["loss"]
 
 
 def test_tensorboard_gets_curves_images_and_the_config(config, finished_run: Path) -> None:
@@ -129,43 +126,46 @@ def test_tensorboard_gets_curves_images_and_the_config(config, finished_run: Pat
     assert any(tag.startswith("_hparams_") for tag in events.summary_metadata)
 
 
-@pytest.mark.slow
-def test_history_csv_has_a_row_for_each_epoch_of_the_checkpoint(config, tmp_path: Path) -> None:
-    path = tmp_path / "history.csv"
-    for ending in (Ending("interrupted", "SIGTERM"), Ending("complete")):
-        assert train(config, tmp_path, interrupt()) == ending
-        history = restored(config, tmp_path).progress.history
-        assert path.read_text() == as_csv(history)
-        path.write_text("epoch\n")
-    assert [record.epoch for record in history] == [1, 2, 3]
+def test_a_finished_run_gets_its_lost_history_csv_again(config, finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    path, text = run / "history.csv", as_csv(restored(config, run).progress.history)
+    assert path.read_text() == text
+    assert len(text.splitlines()) == 4
     path.unlink()
-    assert train(config, tmp_path, quiet) == Ending("complete")  # nothing is left to train
-    assert path.read_text() == as_csv(history)
-    assert len(path.read_text().splitlines()) == 4
+    assert train(config, run, quiet) == Ending("complete")  # nothing is left to train
+    assert path.read_text() == text
 
 
 @pytest.mark.slow
-def test_a_history_csv_that_cannot_be_written_gets_a_line_and_stops_nothing(config, tmp_path: Path) -> None:
+def test_a_run_without_augmentation_has_another_loss_and_one_without_history_csv_goes_on(
+    config, finished_run: Path, tmp_path: Path
+) -> None:
+    config.augment.recipe = "none"
     config.train.epochs = 1
     (tmp_path / "history.csv").mkdir()
     lines: list[str] = []
     assert train(config, tmp_path, lines.append) == Ending("complete")
     assert sum("history.csv cannot be written" in line for line in lines) == 2
+    augmented, plain = (restored(config, run).progress.history[0] for run in (finished_run, tmp_path))
+    assert not np.isclose(augmented.train["loss"], plain.train["loss"], rtol=1e-3)  # as test_resume.py compares
 
 
 @pytest.mark.slow
-def test_a_run_stores_the_versions_of_the_code_that_trained_it(
+def test_a_resumed_run_adds_the_versions_of_its_code_and_rows_of_history_csv(
     config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.train.epochs = 2
     versions = [{"version": "0.1", "commit": commit} for commit in ("aaa", "bbb", "bbb")]
     monkeypatch.setattr(provenance, "code_version", lambda: versions.pop(0))
-    train(config, tmp_path, interrupt())  # during the second epoch
-    step = restored(config, tmp_path).step
-    train(config, tmp_path, interrupt("resuming"))
-    train(config, tmp_path, quiet)
-    code = restored(config, tmp_path).progress.code
-    assert [(entry["commit"], entry["from_step"]) for entry in code] == [("aaa", 0), ("bbb", step)]
+    path, steps = tmp_path / "history.csv", []
+    for listen in (interrupt(), interrupt("resuming"), quiet):  # during the second epoch, twice
+        train(config, tmp_path, listen)
+        saved = restored(config, tmp_path)
+        steps.append(saved.step)
+        assert path.read_text() == as_csv(saved.progress.history)
+        path.write_text("epoch\n")
+    assert [record.epoch for record in saved.progress.history] == [1, 2]
+    assert [(entry["commit"], entry["from_step"]) for entry in saved.progress.code] == [("aaa", 0), ("bbb", steps[0])]
 
 
 def test_only_the_first_process_writes_history_csv(tmp_path: Path) -> None:
@@ -181,16 +181,18 @@ def test_config_json_holds_the_whole_config(config, finished_run: Path) -> None:
 @pytest.mark.slow
 def test_a_run_starts_from_the_network_of_another(config, finished_run: Path, tmp_path: Path) -> None:
     shutil.copytree(finished_run, tmp_path / "source")
-    config.train.update(epochs=2, init_from=str(tmp_path / "source"))
-    config.optim.update(learning_rate=0.0, ema_decay=0.0)  # the weights do not change
+    config.train.update(epochs=1, init_from=str(tmp_path / "source"))
     source = inference.restore(finished_run, "best").variables
     start = setup.create_train_state(config, initial_weights.restore(config))
     jax.tree.map(np.testing.assert_array_equal, train_step.eval_variables(start), source)
-    assert train(config, tmp_path / "run", interrupt()) == Ending("interrupted", "SIGTERM")
-    after = train_step.eval_variables(restored(config, tmp_path / "run").tree["state"])
-    jax.tree.map(np.testing.assert_array_equal, after["params"], source["params"])
+    assert train(config, tmp_path / "run", interrupt("resnet_tiny")) == Ending("interrupted", "SIGTERM")
+    saved = restored(config, tmp_path / "run")
+    assert saved.step == 1
+    after = train_step.eval_variables(saved.tree["state"]._replace(average=None))
+    # Adam's first step is as long as the learning rate, which has nine steps of warm-up; weight decay adds little.
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=0.0004), after["params"], source["params"])
     fresh = train_step.eval_variables(setup.create_train_state(config))
-    assert not np.array_equal(source["params"]["Dense_0"]["kernel"], fresh["params"]["Dense_0"]["kernel"])
+    assert abs(source["params"]["Dense_0"]["kernel"] - fresh["params"]["Dense_0"]["kernel"]).max() > 0.004
     shutil.rmtree(tmp_path / "source")  # a resumed run needs its own checkpoint alone
     lines: list[str] = []
     assert train(config, tmp_path / "run", lines.append) == Ending("complete")
@@ -201,9 +203,8 @@ def test_a_run_starts_from_the_network_of_another(config, finished_run: Path, tm
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"width": 2.0}, r"another network \(model.width: 0.125 there, 2.0 now\)"),
+        ({"width": 0.25}, r"another network \(model.width: 0.125 there, 0.25 now\)"),
         ({"antialias": True}, r"another network \(model.antialias: False there, True now\)"),  # of the same shape
-        ({"depth": 2}, r"another network \(model.depth: 0 there, 2 now\)"),
     ],
 )
 def test_an_initial_network_of_another_config_gets_one_line(
@@ -248,7 +249,7 @@ def test_the_dropout_key_is_made_from_the_seed_as_jax_makes_it(config) -> None:
     variables = {"params": {"w": np.zeros(8, np.float32)}, "batch_stats": {}}
     drawn = []
     assert not jax.config.jax_enable_x64
-    for seed in (0, 7, 2**32 + 5, 2**40 + 3):
+    for seed in (7, 2**40 + 3):
         config.seed = seed
         parts = setup.build(config, steps_per_epoch=1)
         parts = parts._replace(network=parts.network._replace(model=SimpleNamespace(apply=apply)))
@@ -259,7 +260,7 @@ def test_the_dropout_key_is_made_from_the_seed_as_jax_makes_it(config) -> None:
         expected = -(target * log_softmax(np.asarray(logits_of(key)), axis=1)).sum()
         assert float(totals.loss) == pytest.approx(expected, rel=1e-5)
         drawn.append(float(totals.loss))
-    assert len(set(drawn)) == 4
+    assert len(set(drawn)) == 2
 
 
 def test_training_without_duplicates_leaves_them_out(config, tmp_path: Path) -> None:
