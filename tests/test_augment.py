@@ -1,7 +1,6 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +11,8 @@ from fer_jax.data.augment import AugmentParams
 from fer_jax.data.normalize import NORMALIZATIONS
 from fer_jax.data.recipes import RECIPES
 
-SIZES = (48, 64, 37)
+FEW = 30  # images where their number does not matter: the same number, for the same compiled program
+SIZES = (48, 64, 37)  # at 48 the numpy renderer copies images that stay as they are
 render_device = jax.jit(augment.render_device, static_argnames=("size", "normalize"))
 RENDERERS = (augment.render, render_device)
 
@@ -101,19 +101,22 @@ def published_plane_removal(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    ("recipe", "normalize"),
-    [("emotion_cnn", "scale"), ("ferplus", "ferplus"), ("photo", "scale"), ("photo", "ferplus"), ("camera", "scale")],
+    ("recipe", "normalize", "size"),
+    [
+        *(("photo", normalize, size) for normalize in NORMALIZATIONS for size in SIZES),
+        ("emotion_cnn", "scale", 48),
+        ("ferplus", "ferplus", 48),
+        ("camera", "scale", 48),
+    ],
 )
-def test_renderers_equal_the_definition(recipe: str, normalize: str, size: int) -> None:
+def test_the_numpy_renderer_equals_the_definition(recipe: str, normalize: str, size: int) -> None:
     images = np.concatenate([noise(2), faces(2)])
     drawn = augment.sample(np.random.default_rng(size + 14), len(images), recipe, size, erase=0.6)
     assert 0 < drawn.erased.any(axis=1).sum() < len(images)
-    host = augment.render(images, drawn, size=size, normalize=normalize)
-    device = render_device(images, drawn, size=size, normalize=normalize)
-    assert host.shape == device.shape == (4, size, size, 1)
-    assert host.dtype == device.dtype == np.float32
+    rendered = augment.render(images, drawn, size=size, normalize=normalize)
+    assert rendered.shape == (4, size, size, 1)
+    assert rendered.dtype == np.float32
     assert recipe != "photo" or 0 < (drawn.blur > 0).sum() < len(images)
     assert recipe != "camera" or min((field > 0).sum() for field in (drawn.blur, drawn.jpeg, drawn.noise)) > 0
     complete = drawn._replace(
@@ -123,7 +126,7 @@ def test_renderers_equal_the_definition(recipe: str, normalize: str, size: int) 
         noise=np.zeros(4) if drawn.noise is None else drawn.noise,
         noise_seed=np.zeros(4, int) if drawn.noise_seed is None else drawn.noise_seed,
     )
-    for image, row, *rendered in zip(images, zip(*complete, strict=True), host, device, strict=True):
+    for image, row, pixels in zip(images, zip(*complete, strict=True), rendered, strict=True):
         matrix, brightness, contrast, erased, gamma, blur, quality, deviation, seed = row
         if deviation:
             image = degradation.noisy(image[None], np.array([deviation]), np.array([seed]), np)[0]
@@ -133,26 +136,33 @@ def test_renderers_equal_the_definition(recipe: str, normalize: str, size: int) 
         else:
             warped = slow_blur(slow_warp(published_equalization(image), matrix, size), blur)
             expected = published_plane_removal(warped)
-        for pixels in rendered:
-            np.testing.assert_allclose(pixels[..., 0], slow_erase(expected, erased), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(pixels[..., 0], slow_erase(expected, erased), rtol=0, atol=7e-5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("normalize", NORMALIZATIONS)
-def test_renderers_are_equal_on_many_images(recipe: str, normalize: str) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "normalize", "size"),
+    [
+        *((recipe, "scale", 48) for recipe in RECIPES),
+        *((recipe, "ferplus", 48) for recipe in ("ferplus", "photo", "camera")),  # they have all steps between them
+        *(("photo", normalize, size) for normalize in NORMALIZATIONS for size in SIZES[1:]),
+    ],
+)
+def test_renderers_are_equal_on_many_images(recipe: str, normalize: str, size: int) -> None:
     """Some of 300 drawn maps put pixels so close to a cell's border that rounding decides which cell is read."""
-    images, drawn = noise(300), augment.sample(np.random.default_rng(1), 300, recipe, 48, erase=0.5)
-    host = augment.render(images, drawn, size=48, normalize=normalize)
-    device = render_device(images, drawn, size=48, normalize=normalize)
+    images, drawn = noise(300), augment.sample(np.random.default_rng(1), 300, recipe, size, erase=0.5)
+    host = augment.render(images, drawn, size=size, normalize=normalize)
+    device = render_device(images, drawn, size=size, normalize=normalize)
+    assert device.shape == host.shape
+    assert device.dtype == host.dtype
     np.testing.assert_allclose(device, host, rtol=0, atol=2e-5)
 
 
 def test_pixels_next_to_a_cell_border() -> None:
     """At coordinates just below or above whole numbers, the cell and the weight must come from the same side."""
-    images = np.where(np.indices((48, 48)).sum(axis=0) % 2, 255, 0).astype(np.uint8)[None].repeat(64, axis=0)
-    matrix = np.tile(np.eye(2, 3), (64, 1, 1)) + np.random.default_rng(0).normal(0, 3e-7, (64, 2, 3))
-    ones = np.ones(64, np.float32)
+    images = np.where(np.indices((48, 48)).sum(axis=0) % 2, 255, 0).astype(np.uint8)[None].repeat(FEW, axis=0)
+    matrix = np.tile(np.eye(2, 3), (FEW, 1, 1)) + np.random.default_rng(0).normal(0, 3e-7, (FEW, 2, 3))
+    ones = np.ones(FEW, np.float32)
     drawn = AugmentParams(matrix.astype(np.float32), ones, ones)
     expected = images / 127.5 - 1
     device = render_device(images, drawn, size=48, normalize="scale")
@@ -181,8 +191,8 @@ def test_warp_equals_scipy(render, matrix: list[list[float]]) -> None:
 
 @pytest.mark.parametrize("render", RENDERERS)
 def test_identity_keeps_every_pixel(render) -> None:
-    images = noise(50)
-    rendered = render(images, augment.identity(50, 48), size=48, normalize="scale")
+    images = noise(FEW)
+    rendered = render(images, augment.identity(FEW, 48), size=48, normalize="scale")
     np.testing.assert_allclose(rendered[..., 0], images / 127.5 - 1, rtol=0, atol=1.5e-7)  # the precision of f32 near 1
 
 
@@ -242,13 +252,14 @@ def test_gamma_by_hand_is_applied_before_brightness(render) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("render", RENDERERS)
-@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize(
+    ("render", "normalize"), [(augment.render, "scale"), (augment.render, "ferplus"), (render_device, "scale")]
+)
 def test_neutral_values_change_nothing(render, normalize: str) -> None:
-    images, drawn = noise(30), augment.sample(np.random.default_rng(0), 30, "strong", 48)
+    images, drawn = noise(FEW), augment.sample(np.random.default_rng(0), FEW, "strong", 48)
     assert drawn.gamma is None
     assert drawn.blur is None
-    zeros = np.zeros(30, np.float32)
+    zeros = np.zeros(FEW, np.float32)
     neutral = drawn._replace(
         gamma=zeros + 1, blur=zeros, jpeg=zeros.astype(np.int32), noise=zeros, noise_seed=zeros.astype(np.uint32)
     )
@@ -260,8 +271,8 @@ def test_neutral_values_change_nothing(render, normalize: str) -> None:
 @pytest.mark.parametrize("render", RENDERERS)
 @pytest.mark.parametrize("size", [48, 37])
 def test_flat_images_stay_flat(render, size: int) -> None:
-    levels = np.arange(0, 256, 5)
-    images = levels.astype(np.uint8)[:, None, None].repeat(48, axis=1).repeat(48, axis=2)
+    levels = np.linspace(0, 255, FEW).astype(np.uint8)
+    images = levels[:, None, None].repeat(48, axis=1).repeat(48, axis=2)
     drawn = augment.sample(np.random.default_rng(0), len(images), "ferplus", size)
     scaled = np.asarray(render(images, drawn, size=size, normalize="scale"))
     np.testing.assert_allclose(scaled.min(axis=(1, 2, 3)), levels / 127.5 - 1, rtol=0, atol=1e-5)
@@ -302,17 +313,16 @@ def test_erased_rectangles_have_the_documented_frequency_area_shape_and_position
 
 @pytest.mark.slow
 def test_rendering_under_vmap_and_scan() -> None:
-    images = noise(12).reshape(3, 4, 48, 48)
+    images = noise(12).reshape(3, 2, 2, 48, 48)
     drawn = augment.sample(np.random.default_rng(0), 12, "photo", 37, erase=0.5)
     drawn = drawn._replace(jpeg=np.arange(0, 96, 8, dtype=np.int32))
-    stacked = jax.tree.map(lambda field: jnp.asarray(field).reshape(3, 4, *field.shape[1:]), drawn)
+    stacked = jax.tree.map(lambda field: field.reshape(3, 2, 2, *field.shape[1:]), drawn)
 
     def render(images: jax.Array, drawn: AugmentParams) -> jax.Array:
         return augment.render_device(images, drawn, size=37, normalize="scale")
 
-    expected = augment.render(images.reshape(12, 48, 48), drawn, size=37, normalize="scale").reshape(3, 4, 37, 37, 1)
-    np.testing.assert_allclose(jax.jit(jax.vmap(render))(images, stacked), expected, rtol=0, atol=1e-5)
-    scanned = jax.lax.scan(lambda carry, batch: (carry, render(*batch)), 0, (images, stacked))[1]
+    expected = augment.render(images.reshape(12, 48, 48), drawn, size=37, normalize="scale").reshape(3, 2, 2, 37, 37, 1)
+    scanned = jax.lax.scan(lambda carry, batch: (carry, jax.vmap(render)(*batch)), 0, (images, stacked))[1]
     np.testing.assert_allclose(scanned, expected, rtol=0, atol=1e-5)
 
 

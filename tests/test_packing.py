@@ -9,8 +9,12 @@ from fer_jax.training import optim
 from fer_jax.training.packing import layouts, pack, unpack
 
 TREE = {
-    "first": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.array([10.0, 11, 12])},
-    "second": {"kernel": jnp.arange(12.0).reshape(1, 3, 2, 2), "scale": jnp.array([20.0]), "count": jnp.float32(30)},
+    "first": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.array([10, 11, 12], np.float32)},
+    "second": {
+        "kernel": np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2),
+        "scale": np.array([20], np.float32),
+        "count": np.float32(30),
+    },
 }
 
 
@@ -27,10 +31,10 @@ def test_vectors_are_concatenated_in_the_order_of_the_tree() -> None:
     [
         TREE,
         {},
-        jnp.float32(2),
-        {"kernel": jnp.ones((2, 2))},
-        {"a.b": jnp.ones((1, 2)), "a": {"b": jnp.zeros((1, 2))}},
-        {f"Block_{i}": {"kernel": jnp.full((2, 2), i), "bias": jnp.full(i, i)} for i in range(12)},
+        np.float32(2),
+        {"kernel": np.ones((2, 2), np.float32)},
+        {"a.b": np.ones((1, 2), np.float32), "a": {"b": np.zeros((1, 2), np.float32)}},
+        {f"Block_{i}": {"kernel": np.full((2, 2), i), "bias": np.full(i, i)} for i in range(12)},
     ],
 )
 def test_unpack_returns_the_tree(tree) -> None:
