@@ -116,7 +116,7 @@ def test_weights_and_logits_stay_float32_in_bfloat16(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", registry.PARAMETERS)
-@pytest.mark.parametrize("size", [16, 24, 48, 56, 64])
+@pytest.mark.parametrize("size", [16, 24, 64])  # two tests above have 48
 def test_sides_may_be_multiples_of_8(name: str, size: int) -> None:
     for antialias in {False, name.startswith("resnet")}:
         model = registry.create_model(name, 0.0, "float32", antialias=antialias)
@@ -129,17 +129,23 @@ def test_sides_may_be_multiples_of_8(name: str, size: int) -> None:
 def test_space_to_depth_turns_a_patch_into_one_pixel() -> None:
     model = ResNet(widths=(4,), blocks=(0,))
     x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
-    inputs = []
 
-    def spy(call, args, kwargs, context):
-        inputs.extend(args[:1] if isinstance(context.module, ConvBlock) else [])
-        return call(*args, **kwargs)
+    @jax.jit
+    def first_input(x: np.ndarray) -> jax.Array:
+        inputs = []
 
-    with nn.intercept_methods(spy):
-        model.init(jax.random.key(0), x, train=False)
-    assert inputs[0].shape == (1, 2, 2, 4)
-    np.testing.assert_array_equal(inputs[0][0, 0, 0], [0, 1, 4, 5])
-    np.testing.assert_array_equal(inputs[0][0, 1, 1], [10, 11, 14, 15])
+        def spy(call, args, kwargs, context):
+            inputs.extend(args[:1] if isinstance(context.module, ConvBlock) else [])
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(spy):
+            model.init(jax.random.key(0), x, train=False)
+        return inputs[0]
+
+    patches = np.asarray(first_input(x))
+    assert patches.shape == (1, 2, 2, 4)
+    np.testing.assert_array_equal(patches[0, 0, 0], [0, 1, 4, 5])
+    np.testing.assert_array_equal(patches[0, 1, 1], [10, 11, 14, 15])
 
 
 @pytest.mark.slow
@@ -148,13 +154,15 @@ def test_dropout_works_in_training_only() -> None:
     weights = registry.init(model, 0, 8)
     x = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8, 1)).astype(np.float32)
 
+    @jax.jit
     def train(seed: int) -> jax.Array:
         rngs = {"dropout": jax.random.key(seed)}
         return model.apply(weights, x, train=True, rngs=rngs, mutable=["batch_stats"])[0]
 
+    evaluate = jax.jit(lambda seed: model.apply(weights, x, train=False, rngs={"dropout": jax.random.key(seed)}))
     assert not np.allclose(train(0), train(1))
     np.testing.assert_array_equal(train(0), train(0))
-    np.testing.assert_array_equal(model.apply(weights, x, train=False), model.apply(weights, x, train=False))
+    np.testing.assert_array_equal(evaluate(0), evaluate(1))
 
 
 def test_fresh_weights_have_the_variance_of_he_and_depend_on_the_seed_alone() -> None:
@@ -274,13 +282,11 @@ def test_the_checks_refuse_unknown_models_and_dtypes(field: str, value: str) -> 
 @pytest.mark.parametrize("name", ["resnet_tiny", "emotion_cnn", "vgg13"])
 def test_absent_classes_lose_their_probability_and_the_others_keep_their_ratios(name: str) -> None:
     model = registry.create_model(name, dropout=0.0, dtype="float32")
-    variables = registry.init(model, 0, 48)
+    variables = registry.init(model, 0, 16)
     absent = np.arange(8) % 3 == 0
-    images = np.random.default_rng(0).normal(size=(2, 48, 48, 1)).astype(np.float32)
-    before, after = (
-        np.asarray(jax.nn.softmax(model.apply(each, images, train=False)))
-        for each in (variables, registry.without_classes(variables, absent))
-    )
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype(np.float32)
+    predict = jax.jit(lambda variables: jax.nn.softmax(model.apply(variables, images, train=False)))
+    before, after = map(np.asarray, (predict(variables), predict(registry.without_classes(variables, absent))))
     assert after[:, absent].max() < 1e-15
     expected = before[:, ~absent] / before[:, ~absent].sum(axis=1, keepdims=True)
     np.testing.assert_allclose(after[:, ~absent], expected, rtol=1e-4)

@@ -1,4 +1,4 @@
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -35,15 +35,19 @@ def batch_of(n: int, seed: int = 0) -> Batch:
     return Batch(image, rng.dirichlet(np.ones(8), n).astype(np.float32), np.ones(n, np.float32), None)
 
 
+@cache
 def step_of(model=None, optimizer=SGD, loss="cross_entropy", decay=None):
-    return partial(
-        train_step.train_step,
-        model=model or Linear(),
-        optimizer=optimizer,
-        loss=losses.LOSSES[loss],
-        key=jax.random.key(0),
-        render=RENDER,
-        decay=decay,
+    """A compiled step, as training has it; the tests share the one of the linear network."""
+    return jax.jit(
+        partial(
+            train_step.train_step,
+            model=model or Linear(),
+            optimizer=optimizer,
+            loss=losses.LOSSES[loss],
+            key=jax.random.key(0),
+            render=RENDER,
+            decay=decay,
+        )
     )
 
 
@@ -85,7 +89,7 @@ def test_golden_step_of_the_real_network() -> None:
     model = registry.create_model("resnet_tiny", 0.0, "float32")
     optimizer = optax.adam(1e-3)
     state = train_step.create_state(registry.init(model, 0, 48), optimizer, averaged=False)
-    step = jax.jit(step_of(model, optimizer))
+    step = step_of(model, optimizer)
     mean_losses = []
     for _ in range(3):
         state, counted = step(state, batch)
@@ -133,7 +137,7 @@ def test_mixed_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) 
     expected = step_of()(state, batch._replace(image=image, target=target, mixing_weight=None))
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
     split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
-    mixed = jax.jit(step_of())(state, split)
+    mixed = step_of()(state, split)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), mixed, expected)
 
 
@@ -155,7 +159,7 @@ def test_cut_batches_equal_a_slow_loop_on_any_number_of_devices(devices: int) ->
     expected = step_of()(state, batch._replace(image=image, target=target, mixing_weight=None, box=None))
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
     split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), jax.jit(step_of())(state, split), expected)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), step_of()(state, split), expected)
 
 
 @pytest.mark.slow
@@ -172,8 +176,9 @@ def test_cutmix_cuts_the_rendered_images() -> None:
 def test_average_follows_the_weights() -> None:
     state = train_step.create_state(LINEAR, SGD, averaged=True)
     average = np.zeros(8)
+    averaging = step_of(decay=lambda step: jnp.minimum(0.9, (1 + step) / (10 + step)))
     for step in range(12):
-        state, _ = step_of(decay=lambda step: jnp.minimum(0.9, (1 + step) / (10 + step)))(state, batch_of(6, seed=step))
+        state, _ = averaging(state, batch_of(6, seed=step))
         decay = min(0.9, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * np.asarray(latest(state)["b"])
     np.testing.assert_allclose(train_step.eval_variables(state)["params"]["b"], average, rtol=1e-4)
@@ -196,7 +201,7 @@ def test_the_first_step_of_a_non_finite_loss_is_recorded() -> None:
 def test_dropout_depends_on_the_step_alone() -> None:
     model = ResNet(widths=(4,), blocks=(0,), dropout=0.5)
     state = train_step.create_state(registry.init(model, 0, 4), SGD, averaged=False)
-    step = jax.jit(step_of(model))
+    step = step_of(model)
     first, second = step(state, batch_of(8))[1], step(state, batch_of(8))[1]
     other = step(state._replace(step=jnp.int32(1)), batch_of(8))[1]
     assert float(first.loss) == float(second.loss)
@@ -207,9 +212,9 @@ def test_eval_step_has_no_dropout_and_counts_no_padded_rows() -> None:
     model = ResNet(widths=(4,), blocks=(0,), dropout=0.5)
     variables = registry.init(model, 0, 4)
     batch = batch_of(6)._replace(mask=np.array([1, 1, 1, 1, 0, 0], np.float32))
-    evaluate = partial(train_step.eval_step, model=model, loss=losses.cross_entropy, render=RENDER)
+    evaluate = jax.jit(partial(train_step.eval_step, model=model, loss=losses.cross_entropy, render=RENDER))
     counted = evaluate(variables, batch)
-    logits = np.asarray(model.apply(variables, batch.image, train=False))
+    logits = np.asarray(jax.jit(partial(model.apply, train=False))(variables, batch.image))
     expected = -(batch.target * log_softmax(logits, axis=1)).sum(1)[:4].sum()
     assert float(counted.loss) == pytest.approx(expected, rel=1e-5)
     assert int(counted.examples) == 4
