@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fer_jax import inference
-from fer_jax.core import shipped
+from fer_jax.core import run_folder, shipped
 from fer_jax.curation import suspects
 from fer_jax.data import folders, labels
 from fer_jax.deploy import model_card
@@ -15,8 +15,14 @@ from fer_jax.evaluation import evaluator, robustness
 from fer_jax.evaluation.corruptions import CORRUPTIONS, corrupt
 from fer_jax.evaluation.metrics import Predictions
 from fer_jax.evaluation.result import Evaluation
+from fer_jax.inference import weights
+from fer_jax.inference.weights import Weights
+from fer_jax.models import registry
 from fer_jax.reporting import document, plots, report, robustness_report, tables
 from fer_jax.reporting.evaluate_runs import evaluate_runs
+from fer_jax.training.history import EpochRecord
+from fer_jax.training.network import build_network
+from tests.small_runs import tiny_config
 
 LABEL = np.array([0, 0, 0, 1])
 VOTES = 10 * np.eye(10, dtype=int)[LABEL]
@@ -28,6 +34,17 @@ def predicting(wrong: dict[int, int]) -> np.ndarray:
     prediction = LABEL.copy()
     prediction[list(wrong)] = list(wrong.values())
     return np.log(0.9 * np.eye(8) + 0.0125)[prediction]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a released network, which nobody has trained."""
+    folder, config = tmp_path_factory.mktemp("runs") / "untrained", tiny_config()
+    variables = registry.init(build_network(config).model, 0, config.image.size)
+    metrics = {"loss": 2.0, "accuracy": 0.2, "macro_f1": 0.1}
+    with run_folder.claim(folder, config):
+        weights.save(folder, Weights(variables, "best", 4, 1, [EpochRecord(1, 4, metrics, metrics, 0.1)]))
+    return folder
 
 
 def test_means_and_strengths_by_hand() -> None:
@@ -53,8 +70,8 @@ def test_means_and_strengths_by_hand() -> None:
     assert means["accuracy"].low < 0.8 < means["accuracy"].value < means["accuracy"].high <= 1
 
 
-def test_every_condition_is_predicted_in_its_place(finished_run: Path, sample_dir: Path) -> None:
-    network = inference.restore(finished_run)
+def test_every_condition_is_predicted_in_its_place(run: Path, sample_dir: Path) -> None:
+    network = inference.restore(run)
     images = folders.load(str(sample_dir), "valid").images[:8]
     lines: list[str] = []
     log_probs = robustness.predict(network, images, flip=True, report=lines.append)
@@ -111,13 +128,13 @@ def test_a_comparison_shows_it_where_all_models_have_it(result: Evaluation) -> N
 
 @pytest.mark.slow
 def test_runs_ensemble_and_card(
-    finished_run: Path, sample_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, sample_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = Path(shutil.copytree(finished_run, tmp_path / "copy"))
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
     names = folders.load(str(sample_dir), "train").names
-    suspects.write_fold(sample_dir, tmp_path / "data", np.arange(len(names)) % 20 == 0)  # 60 images for validation
+    suspects.write_fold(sample_dir, tmp_path / "data", np.arange(len(names)) % 150 == 0)  # 8 images for validation
     first, second, both = evaluate_runs(
-        [finished_run, copy],
+        [run, copy],
         data_dir=str(tmp_path / "data"),
         split="valid",
         checkpoint="best",
@@ -136,7 +153,7 @@ def test_runs_ensemble_and_card(
                 both.robustness.by_strength[name][metric], first.robustness.by_strength[name][metric], atol=0.02
             )
     assert f"11 of {len(CORRUPTIONS)} corruptions: occlusion" in capsys.readouterr().out
-    card = document.to_markdown("", model_card.page(inference.restore(finished_run), first, 1, ""))
+    card = document.to_markdown("", model_card.page(inference.restore(run), first, 1, ""))
     assert f"mean accuracy | {first.robustness.mean['all']['accuracy'].value:.2%}" in card
 
 
