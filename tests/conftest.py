@@ -13,10 +13,15 @@ import pytest
 from filelock import FileLock
 from ml_collections import ConfigDict
 
+from fer_jax.core import runtime
+
 ROOT = Path(__file__).parent.parent
 
 # In this process. The commands that tests run have one device, unless a test sets another number.
 jax.config.update("jax_num_cpu_devices", 2)
+
+# The commands set this flag (fer_jax.core.runtime). With it in all tests they share one cache of compiled programs.
+runtime.tune_cpu()
 
 # A script that starts the tests in the background makes them ignore Ctrl-C, and commands inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)

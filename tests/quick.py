@@ -1,13 +1,13 @@
-"""A config for tests of the commands: one epoch of the tiny network."""
+"""A config for tests of the commands: one epoch of the run of `tests.small_runs`, whose compiled programs it shares."""
+
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from tests.small_runs import tiny_config
+from tests.small_runs import small_config
 
 
 def get_config() -> ConfigDict:
-    config = tiny_config()
-    config.optim.clip_norm = 0.0
+    config = small_config(Path("named by --config.data.dir"))
     config.train.epochs = 1
-    config.train.batch_size = 256
     return config

@@ -9,13 +9,12 @@ from tests import quick
 def get_config() -> ConfigDict:
     config = quick.get_config()
     config.train.epochs = 2
-    config.train.batch_size = 64
-    config.optim.ema_decay = 0.0
-    config.model.dropout = 0.0
+    config.seed = 1  # seed 0 learns nothing in two epochs
     return config
 
 
 def get_search() -> Search:
+    # The first rate is that of quick.py, whose compiled programs its trials share.
     return Search(
-        space={"optim.learning_rate": [0.05, 1e30], "augment.recipe": ["none", "emotion_cnn"]},
+        space={"optim.learning_rate": [0.003, 1e30], "augment.recipe": ["none", "emotion_cnn"]},
     )

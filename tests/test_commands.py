@@ -19,26 +19,21 @@ from fer_jax import evaluate, main, predict, release, repeats
 from fer_jax.core import cli
 from fer_jax.data import batching, folders
 from fer_jax.training import checkpoint
+from tests.small_runs import TINY
 
 slow = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def xla_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment is restored after each test: commands change XLA_FLAGS."""
-    monkeypatch.setenv("XLA_FLAGS", "")
-
-
-def train(sample_dir: Path, run: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = ["-m", "fer_jax.main", "--config", "configs/sample.py", "--workdir", str(run)]
-    return run_python(*command, f"--config.data.dir={sample_dir}", *overrides)
-
-
 @pytest.fixture(scope="module")
 def trained(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of configs/sample.py with five epochs instead of ten."""
+    """A run of configs/sample.py with the tiny network, which learns enough of the unchanged images in 12 epochs."""
     run = tmp_path_factory.mktemp("runs") / "sample"
-    result = train(sample_dir, run, "--config.train.epochs=5")
+    command = ["-m", "fer_jax.main", "--config", "configs/sample.py", "--workdir", str(run)]
+    command += [f"--config.data.dir={sample_dir}", "--config.train.epochs=12", "--config.train.eval_batch_size=100"]
+    command += [f"--config.model.width={TINY['width']}", f"--config.model.depth={TINY['depth']}"]
+    command += ["--config.model.dropout=0", "--config.augment.recipe=none"]
+    command += ["--config.optim.learning_rate=0.01", "--config.optim.ema_decay=0.9"]
+    result = run_python(*command, JAX_NUM_CPU_DEVICES="2")
     assert result.returncode == 0, result.stderr
     assert f"python -m fer_jax.evaluate --run {run}" in result.stdout
     return run
@@ -85,7 +80,8 @@ def test_a_released_network_is_evaluated_outside_its_folder_and_cannot_be_traine
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "released" / "sample"
     assert release.main(["--run", str(trained), "--out", str(out)]) == 0
-    assert re.search(rf"^released: {out} \(0\.8 MB of weights", capsys.readouterr().out, re.MULTILINE)
+    size = (out / "weights.safetensors").stat().st_size
+    assert re.search(rf"^released: {out} \({size / 1e6:.1f} MB of weights", capsys.readouterr().out, re.MULTILINE)
     assert f"| accuracy | {evaluated['accuracy']:.2%} (" in (out / "README.md").read_text()
     files = {path.name: path.read_bytes() for path in out.iterdir()}
 
@@ -149,20 +145,6 @@ def test_predictions_for_a_folder_print_40_rows(tmp_path: Path, capsys) -> None:
     assert sum("face" in line and ".png" in line for line in lines) == 40
     assert "... and 2 more rows" in lines
     assert len((tmp_path / "faces.csv").read_text().splitlines()) == 43
-
-
-@slow
-def test_two_devices_train_what_one_device_does(sample_dir: Path, tmp_path: Path) -> None:
-    command = ["-m", "fer_jax.main", "--config", "tests/quick.py", f"--config.data.dir={sample_dir}", "--workdir"]
-    one = run_python(*command, str(tmp_path / "one"))
-    assert one.returncode == 0, one.stderr
-    command[-1:-1] = ["--config.augment.renderer=device", "--config.train.steps_per_call=2"]
-    two = run_python(*command, str(tmp_path / "two"), JAX_NUM_CPU_DEVICES="2")
-    assert "2 cpu device(s)" in two.stdout, two.stderr
-    losses = [[float(loss) for loss in re.findall(r"loss (\S+),", run.stdout)] for run in (one, two)]
-    assert len(losses[0]) == 2  # training and validation
-    # Only the order of the sums over a batch differs.
-    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
 
 
 @slow

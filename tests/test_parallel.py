@@ -74,8 +74,9 @@ def test_a_process_that_fails_is_an_error() -> None:
 
 @pytest.mark.slow
 def test_two_runs_at_once_end_in_one_table(
-    sample_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sample_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")  # as in this process: they share compiled programs
     override = f"--config.data.dir={sample_dir}"
     arguments = ["--config", "tests/quick.py", "--seeds", "0", "1", "--workdir", str(tmp_path), override]
     assert sweep.main([*arguments, "--parallel", "2"]) == 0

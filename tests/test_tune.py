@@ -1,6 +1,8 @@
 """The command on the drawn sample: several processes, signals, SIGKILL, and the files of a study."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -10,7 +12,6 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import closing
 from itertools import product
 from pathlib import Path
 
@@ -28,7 +29,10 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 from fer_jax import tune
 from fer_jax.core import config as config_lib
 from fer_jax.core.errors import UserError
-from fer_jax.search import storage
+from fer_jax.search import (
+    storage,
+    tuning,  # noqa: F401 - loads optuna's plots now, so that this process is quick to join a study
+)
 from fer_jax.training import checkpoint, restoring
 from fer_jax.training.history import EpochRecord
 
@@ -40,8 +44,8 @@ def get_config():
     return quick_tune.get_config()
 
 def get_search():
-    # The first rate learns nothing; the grid begins with the second.
-    return Search({"optim.learning_rate": [1e-12, 0.05]}, seeds=2, grace_epochs=1, startup_trials=1)
+    # The first value learns next to nothing; the grid begins with the second.
+    return Search({"data.smoothing": [0.9, 0.0]}, seeds=2, grace_epochs=1, startup_trials=1)
 """
 
 
@@ -52,8 +56,9 @@ def arguments(sample_dir: Path, folder: Path, path: str = "tests/quick_tune.py")
 
 def start(given: list[str], log: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fer_jax.tune", *given]
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}  # as in this process: they share compiled programs
     with open(log, "w") as file:
-        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, text=True)
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file, text=True)
 
 
 def wait_for(text: str, log: Path) -> None:
@@ -64,7 +69,7 @@ def wait_for(text: str, log: Path) -> None:
 
 
 def history(run: Path) -> list[EpochRecord]:
-    with closing(checkpoint.open_manager(run, read_only=True)) as manager:
+    with contextlib.closing(checkpoint.open_manager(run, read_only=True)) as manager:
         return restoring.history(manager)
 
 
@@ -74,17 +79,20 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def grid_study(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The folder of a grid search by two processes that were started together, and their outputs."""
+    """The folder of a grid search by two processes at once, and their outputs."""
     folder = tmp_path_factory.mktemp("tuning") / "study"
     return folder, search_together(folder, arguments(sample_dir, folder))
 
 
 def search_together(folder: Path, given: list[str]) -> list[str]:
-    """The outputs of two processes that are started together."""
-    logs = [folder.parent / f"{index}.log" for index in range(2)]
-    processes = [start([*given, "--sampler", "grid"], log) for log in logs]
-    assert [process.wait(timeout=600) for process in processes] == [0, 0], [log.read_text() for log in logs]
-    return [log.read_text() for log in logs]
+    """The outputs of two processes, a new one and this one, which comes while the other trains its first trial."""
+    log, output = folder.parent / "other.log", io.StringIO()
+    other = start([*given, "--sampler", "grid"], log)
+    wait_for("trial 0", log)
+    with contextlib.chdir(ROOT), contextlib.redirect_stdout(output):
+        assert tune.main([*given, "--sampler", "grid"]) == 0
+    assert other.wait(timeout=600) == 0, log.read_text()
+    return [log.read_text(), output.getvalue()]
 
 
 @pytest.mark.slow
@@ -110,7 +118,7 @@ def _check_grid(folder: Path, outputs: list[str]) -> None:
     assert all(trained)  # both trained some
     assert sorted(trained[0] + trained[1]) == [*"0123"]
     points = sorted((float(row["optim.learning_rate"]), row["augment.recipe"]) for row in rows(folder))
-    assert points == sorted(product([0.05, 1e30], ["none", "emotion_cnn"]))
+    assert points == sorted(product([0.003, 1e30], ["none", "emotion_cnn"]))
 
 
 @pytest.mark.slow
@@ -135,7 +143,7 @@ def test_tuned_py_is_the_config_of_the_best_trial(
     monkeypatch.chdir(folder.parent)
     best = rows(folder)[0]
     assert float(best["accuracy"]) == max(float(row["accuracy"] or 0) for row in rows(folder))
-    assert best["optim.learning_rate"] == "0.05"
+    assert best["optim.learning_rate"] == "0.003"
     tuned = config_lib.load(str(folder / "tuned.py"))
     assert config_lib.as_json(tuned) == json.loads((folder / best["trial"] / "config.json").read_text())
     text = (folder / "tuned.py").read_text()
@@ -143,7 +151,7 @@ def test_tuned_py_is_the_config_of_the_best_trial(
     assert f"python -m fer_jax.main --config {folder}/tuned.py" in text
     assert f"python -m fer_jax.main --config {folder}/tuned.py" in outputs[0]
     score = f"{float(best['accuracy']):.2%}"
-    table = rf"trial +{best['trial']} .*\naccuracy +{score} .*\nepochs +2 .*\noptim.learning_rate +0.05 "
+    table = rf"trial +{best['trial']} .*\naccuracy +{score} .*\nepochs +2 .*\noptim.learning_rate +0.003 "
     assert re.search(table, outputs[0])
 
 
@@ -189,45 +197,54 @@ def test_a_finished_study_is_reported_again_and_not_trained(
     assert output.split("\n\n", 1)[1] == outputs[0].split("\n\n", 1)[1]
 
 
+class Interrupting(io.StringIO):
+    """An output that raises SIGTERM at the first line about an epoch."""
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if "epoch 1/2" in text:
+            signal.raise_signal(signal.SIGTERM)
+        return written
+
+
 @pytest.mark.slow
 def test_a_stopped_and_killed_trial_resumes_from_its_checkpoint_and_a_hopeless_trial_is_pruned(
-    sample_dir: Path, tmp_path: Path
+    sample_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "two_seeds.py").write_text(TWO_SEEDS)
     folder = tmp_path / "study"
     given = [*arguments(sample_dir, folder, str(tmp_path / "two_seeds.py")), "--sampler", "grid"]
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        log = tmp_path / number.name
-        process = start(given, log)
-        wait_for("epoch 1/2", log)
-        process.send_signal(number)
-        assert process.wait(timeout=240) == (128 + number if number == signal.SIGTERM else -number)
-    assert "SIGTERM: the same command resumes from there" in (tmp_path / "SIGTERM").read_text()
+    with contextlib.redirect_stdout(Interrupting()) as stopped:
+        assert call(monkeypatch, *given) == 128 + signal.SIGTERM
+    assert "SIGTERM: the same command resumes from there" in stopped.getvalue()
+    log = tmp_path / "killed"
+    process = start(given, log)
+    wait_for("epoch 1/2", log)
+    process.kill()
+    assert process.wait(timeout=240) == -signal.SIGKILL
     # As if GRACE_S had passed since the last heartbeat of the killed process.
-    with closing(sqlite3.connect(tmp_path / "tune.db")) as database, database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "tune.db")) as database, database:
         query = "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)"
         database.execute(query, (f"-{storage.GRACE_S + 1} seconds",))
-    process = start(given, tmp_path / "last")
-    assert process.wait(timeout=600) == 0, (tmp_path / "last").read_text()
-    for name in ("SIGKILL", "last"):
-        assert "resuming from step" in (tmp_path / name).read_text()
+    call(monkeypatch, *given)
+    for output in (log.read_text(), capsys.readouterr().out):
+        assert "resuming from step" in output
 
     complete, pruned = rows(folder)
     assert [complete[name] for name in ("trial", "state", "epochs")] == ["0", "complete", "2"]
-    best = [max(record.valid["accuracy"] for record in history(folder / "0" / seed)) for seed in ("seed0", "seed1")]
+    best = [max(record.valid["accuracy"] for record in history(folder / "0" / seed)) for seed in ("seed1", "seed2")]
     assert [float(score) for score in complete["by_seed"].split()] == pytest.approx(best)
     assert float(complete["accuracy"]) == pytest.approx(sum(best) / 2)
-    assert json.loads((folder / "0" / "seed1" / "config.json").read_text())["seed"] == 1
+    assert json.loads((folder / "0" / "seed2" / "config.json").read_text())["seed"] == 2
 
     assert pruned["state"] == "pruned"
-    assert [path.name for path in (folder / pruned["trial"]).iterdir()] == ["seed0"]
-    assert len(history(folder / pruned["trial"] / "seed0")) == int(pruned["epochs"]) == 1
+    assert [path.name for path in (folder / pruned["trial"]).iterdir()] == ["seed1"]
+    assert len(history(folder / pruned["trial"] / "seed1")) == int(pruned["epochs"]) == 1
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *given: str) -> None:
+def call(monkeypatch: pytest.MonkeyPatch, *given: str) -> int:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # restored afterwards: the command changes it
-    tune.main(given)
+    return tune.main(given)
 
 
 def test_without_optuna_the_error_names_the_extra() -> None:
@@ -250,7 +267,7 @@ def test_a_choice_that_cannot_be_trained_is_an_error_before_the_first_trial(
     space: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "wrong.py"
-    path.write_text(TWO_SEEDS.replace('{"optim.learning_rate": [1e-12, 0.05]}', repr(space)))
+    path.write_text(TWO_SEEDS.replace('{"data.smoothing": [0.9, 0.0]}', repr(space)))
     with pytest.raises(UserError, match=message):
         call(monkeypatch, "--config", str(path), "--storage", f"sqlite:///{tmp_path}/tune.db")
     assert not (tmp_path / "tune.db").exists()

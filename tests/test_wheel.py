@@ -13,21 +13,29 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = "Scripts" if os.name == "nt" else "bin"
-CONFIG = """
+# The run of tests.small_runs, which shares its compiled programs.
+SMALL = {
+    "model.width": 0.125,
+    "model.depth": 0,
+    "schedule.name": "constant",
+    "train.batch_size": 128,
+    "train.eval_batch_size": 100,
+    "train.epochs": 1,
+}
+CONFIG = f"""
 import fer_jax
 from fer_jax.search_space import Range, Search
 
 
 def get_config():
     config = fer_jax.load_config("sample")
-    config.train.epochs = 1
-    config.model.update(width=0.125, depth=0)
+    config.update_from_flattened_dict({SMALL})
     config.data.dir = "data"
     return config
 
 
 def get_search():
-    return Search({"optim.learning_rate": Range(1e-3, 1e-2)})
+    return Search({{"data.smoothing": Range(0.0, 0.1)}})
 """
 # The command with the packages of the base install alone.
 WITHOUT_EXTRAS = """
@@ -44,6 +52,7 @@ pytestmark = pytest.mark.slow
 def run(*command: str | Path, cwd: Path) -> str:
     """The output of a command that must end well."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    variables["JAX_NUM_CPU_DEVICES"] = "2"  # as in the tests of one process
     done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -112,9 +121,9 @@ def test_commands_from_another_folder(fer_jax: Path, sample_dir: Path, tmp_path:
 
 
 def test_training_and_tuning_from_another_folder(fer_jax: Path, sample_dir: Path, tmp_path: Path) -> None:
-    short = [f"--config.data.dir={sample_dir}", "--config.train.epochs=1"]
-    short += ["--config.model.width=0.125", "--config.model.depth=0"]
-    assert "run folder: experiments/sample" in run(fer_jax, "train", "--config", "sample", *short, cwd=tmp_path)
+    small = [f"--config.{name}={value}" for name, value in SMALL.items()]
+    small.append(f"--config.data.dir={sample_dir}")
+    assert "run folder: experiments/sample" in run(fer_jax, "train", "--config", "sample", *small, cwd=tmp_path)
 
     (tmp_path / "data").symlink_to(sample_dir)
     (tmp_path / "mine.py").write_text(CONFIG)
