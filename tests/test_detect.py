@@ -44,7 +44,7 @@ def test_photographs(astronaut: Image.Image) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("side", [20, 40, 400, 1600])
+@pytest.mark.parametrize("side", [20, 40, 400])  # of 1,850 pixels: see the image of 100 megapixels
 def test_faces_of_any_size(astronaut: Image.Image, side: int) -> None:
     factor = side / 113
     size = round(512 * factor), round(512 * factor)
@@ -103,7 +103,9 @@ def test_small_faces_in_a_large_image_are_looked_for_on_demand(astronaut: Image.
 
 @pytest.mark.slow
 def test_an_image_of_100_megapixels(astronaut: Image.Image) -> None:
-    assert_one(astronaut.resize((12000, 8400)), (178 * 12000 / 512, 63 * 8400 / 512, 2086, 1854))
+    assert_one(
+        astronaut.resize((12000, 8400), Image.Resampling.NEAREST), (178 * 12000 / 512, 63 * 8400 / 512, 2086, 1854)
+    )
 
 
 def test_tiles_cover_the_image() -> None:

@@ -234,7 +234,7 @@ def test_detector_and_crop_lose_little_accuracy_on_real_faces(real_dir: Path, re
     target, keep = labels.targets(valid.votes, "majority")
     label = target.argmax(axis=1)
     scenes = Scenes(valid.images, 0)
-    rows = scenes.rng.permutation(np.flatnonzero(keep))[:500]
+    rows = scenes.rng.permutation(np.flatnonzero(keep))[:250]
     found = []
     for row in rows:
         frame = scenes.single(row, 90, 220)
