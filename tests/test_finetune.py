@@ -37,7 +37,7 @@ def test_frozen_layers_stay_and_absent_classes_are_shown_as_none(
     config: ConfigDict, finished_run: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.data.dir = str(own)
-    config.train.update(init_from=str(finished_run), batch_size=16, epochs=2)
+    config.train.update(init_from=str(finished_run), batch_size=16, epochs=1)
     source = named_leaves(inference.restore(finished_run).variables["params"])
     layers = sorted({name.split("/")[0] for name in source})
     config.optim.freeze = tuple(layer for layer in layers if layer != "Dense_0")

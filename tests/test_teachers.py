@@ -2,13 +2,15 @@
 
 import json
 import shutil
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
@@ -35,9 +37,15 @@ def teacher(run: Path, config: ConfigDict, seed: int) -> Any:
     return variables
 
 
+@cache
+def network_of(model: nn.Module) -> Callable[..., jax.Array]:
+    """The network without dropout, compiled once for all weights."""
+    return jax.jit(partial(model.apply, train=False))
+
+
 def probabilities_by_hand(config: ConfigDict, variables: Any, images: np.ndarray) -> np.ndarray:
     inputs = augment.render(images, augment.identity(len(images), 48), size=48, normalize=config.image.normalize)
-    logits = jax.jit(partial(build_network(config).model.apply, train=False))(variables, inputs)
+    logits = network_of(build_network(config).model)(variables, inputs)
     return softmax(np.asarray(logits, np.float64), axis=1)
 
 
