@@ -32,6 +32,7 @@ SPACE = {
     "train.batch_size": Range(32, 64, points=2),
     "schedule.boundaries": [(), (2, 4)],
 }
+SMALL_GRID = {name: SPACE[name] for name in ("model.dropout", "train.batch_size", "schedule.boundaries")}
 
 
 def url(folder: Path) -> str:
@@ -43,12 +44,14 @@ def open_study(folder: Path, sampler: str = "grid", search: Search | None = None
     return study_lib.open_study(url(folder), "s", sampler, search or Search(SPACE), config)
 
 
-def optimize(study: optuna.Study, trials: int, score: Callable[[dict], float] = lambda values: 0.5) -> list[dict]:
+def optimize(
+    study: optuna.Study, trials: int, score: Callable[[dict], float] = lambda values: 0.5, space: dict = SPACE
+) -> list[dict]:
     """Run trials whose score is a function of their values; return the values."""
     points: list[dict] = []
 
     def objective(trial: optuna.Trial) -> float:
-        points.append(study_lib.suggest(trial, SPACE))
+        points.append(study_lib.suggest(trial, space))
         return score(points[-1])
 
     study.optimize(objective, trials)
@@ -64,20 +67,20 @@ def age_heartbeats(folder: Path, seconds: int) -> int:
 
 @pytest.mark.slow
 def test_grid_search_tries_every_point_once_even_if_a_trial_crashes(tmp_path: Path) -> None:
-    study = open_study(tmp_path)
-    grid = sorted(product([0.0, 0.4], [1e-3, 1e-1], [32, 64], [(), (2, 4)]))
+    study = open_study(tmp_path, search=Search(SMALL_GRID))
+    grid = sorted(product([0.0, 0.4], [32, 64], [(), (2, 4)]))
 
     def crash(values: dict) -> float:
-        study_lib.retry_running(study, 4)
+        study_lib.retry_running(study, 2)
         raise KeyboardInterrupt
 
-    points = optimize(study, 4)
+    points = optimize(study, 2, space=SMALL_GRID)
     with pytest.raises(KeyboardInterrupt):
-        optimize(study, 1, crash)
-    points += optimize(open_study(tmp_path), 12)  # as another process would
+        optimize(study, 1, crash, SMALL_GRID)
+    points += optimize(open_study(tmp_path, search=Search(SMALL_GRID)), 6, space=SMALL_GRID)  # as another process would
     assert sorted(tuple(values.values()) for values in points) == grid
-    assert study_lib.next_step(study, 16) == "end"
-    assert study_lib.origin(study.trials[5]) == 4
+    assert study_lib.next_step(study, 8) == "end"
+    assert study_lib.origin(study.trials[3]) == 2
 
 
 def test_a_grid_too_large_to_finish_is_sampled(tmp_path: Path) -> None:
@@ -118,20 +121,20 @@ def test_a_trial_that_always_crashes_is_given_up(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_grid_with_a_point_that_always_crashes_ends(tmp_path: Path) -> None:
-    study, points = open_study(tmp_path), []
+    study, points = open_study(tmp_path, search=Search(SMALL_GRID)), []
 
     def objective(trial: optuna.Trial) -> float:
-        points.append(tuple(study_lib.suggest(trial, SPACE).values()))
-        if points[-1] == (0.4, 1e-3, 64, ()):
+        points.append(tuple(study_lib.suggest(trial, SMALL_GRID).values()))
+        if points[-1] == (0.4, 64, ()):
             study_lib.retry_running(study, trial.number)
             raise ZeroDivisionError
         return 0.5
 
-    while study_lib.next_step(study, 16) == "train":
+    while study_lib.next_step(study, 8) == "train":
         study.optimize(objective, 1, catch=ZeroDivisionError)
-    assert set(points) == set(product([0.0, 0.4], [1e-3, 1e-1], [32, 64], [(), (2, 4)]))
-    assert len(points) == 15 + study_lib.MAX_RETRIES + 1
-    assert study_lib.progress(study, 16) == "15 of 16 trials are finished, 1 given up"
+    assert set(points) == set(product([0.0, 0.4], [32, 64], [(), (2, 4)]))
+    assert len(points) == 7 + study_lib.MAX_RETRIES + 1
+    assert study_lib.progress(study, 8) == "7 of 8 trials are finished, 1 given up"
 
 
 def test_interruptions_of_a_trial_do_not_count_as_crashes(tmp_path: Path) -> None:
