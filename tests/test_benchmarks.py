@@ -1,6 +1,5 @@
+import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,24 +17,47 @@ def record(question: str, method: str, images_per_s: float, **fields: object) ->
     return {"what": question, "how": method, "images_per_s": images_per_s, "spread": [1.0, 2.0]} | fields
 
 
+# Runs scripts one after the other as `python benchmarks/NAME` does, in one process, since each would import jax again.
+BY_PATH = """
+import contextlib, io, json, os, runpy, sys
+root, before = os.getcwd(), list(sys.path)
+for name, *arguments in json.loads(sys.argv[1]):
+    sys.path[:] = [os.path.join(root, "benchmarks"), *(path for path in before if path not in ("", root))]
+    for module in [module for module in sys.modules if module.split(".")[0] in ("benchmarks", "fer_jax")]:
+        del sys.modules[module]
+    sys.argv = [f"benchmarks/{name}", *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            status = 0
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as exit:
+            status = exit.code or 0
+            if isinstance(status, str):
+                print(status, file=sys.stderr)
+                status = 1
+    print(json.dumps([status, out.getvalue(), err.getvalue()]))
+"""
+
+
+def run_scripts(*commands: list[str]) -> list[tuple[int, str, str]]:
+    """The exit status, output and errors of each script with its arguments."""
+    result = run_python("-c", BY_PATH, json.dumps(commands), PYTHONPATH="")
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
 @pytest.mark.slow
 def test_all_scripts_run_by_path_from_the_root_and_have_a_help() -> None:
-    helps = {
-        script: subprocess.Popen(
-            [sys.executable, f"benchmarks/{script}", "--help"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        for script in SCRIPTS
-    }
-    assert len(helps) == 12
-    for script, process in helps.items():
-        text, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, script
+    assert len(SCRIPTS) == 12
+    results = run_scripts(*([script, "--help"] for script in SCRIPTS))
+    for script, (status, text, errors) in zip(SCRIPTS, results, strict=True):
+        assert status == 0, errors
         assert f"python benchmarks/{script}" in text  # an example
 
 
 @pytest.mark.slow
 def test_a_script_reports_what_it_lacks_in_one_line(tmp_path: Path) -> None:
-    for script, arguments, expected in (
+    lacking = (
         ("compare.py", ["--torch-python", str(tmp_path / "python")], ".venv-bench/installed"),
         ("torch_step.py", [], ".venv-bench/bin/python"),
         ("torch_pipeline.py", [], ".venv-bench/bin/python"),
@@ -46,11 +68,12 @@ def test_a_script_reports_what_it_lacks_in_one_line(tmp_path: Path) -> None:
         ("train_step.py", ["--config", str(tmp_path / "none.py")], "no config file"),
         ("start.py", ["--data", str(tmp_path / "nowhere")], "make sample"),
         ("generator.py", [str(tmp_path)], "No such file"),
-    ):
-        result = run_python(f"benchmarks/{script}", *arguments)
-        assert result.returncode == 1
-        assert expected in result.stderr
-        assert len(result.stderr.splitlines()) == 1
+    )
+    results = run_scripts(*([script, *arguments] for script, arguments, _ in lacking))
+    for (script, _, expected), (status, _, errors) in zip(lacking, results, strict=True):
+        assert status == 1, script
+        assert expected in errors
+        assert len(errors.splitlines()) == 1
 
 
 def test_the_convolutions_are_those_of_the_network() -> None:
