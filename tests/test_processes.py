@@ -19,7 +19,7 @@ from fer_jax.core import supervisor
 from fer_jax.train import Ending, train
 from fer_jax.training import agreement
 from tests.conftest import ROOT
-from tests.small_runs import restored
+from tests.small_runs import quiet, restored
 
 slow = pytest.mark.slow
 LIMIT_S = 180
@@ -228,7 +228,7 @@ def test_two_processes_take_the_steps_of_one(sample_dir: Path, tmp_path: Path) -
     assert "run folder" in printed
     assert "loss" not in silent  # the first process prints for both
     assert "run folder" not in silent
-    one = start(arguments(sample_dir, tmp_path / "one", *fields))
-    assert [status for status, _, _ in outcomes(one)] == [0]
+    config = config_lib.load("tests/quick.py", [*fields, f"--config.data.dir={sample_dir}"])
+    assert train(config, tmp_path / "one", quiet) == Ending("complete")
     for mine, theirs in zip(*(parameters(tmp_path / name, *fields) for name in ("one", "both")), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=TOLERANCE)
