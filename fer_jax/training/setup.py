@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
+from threadpoolctl import threadpool_limits
 
 from fer_jax.core.devices import Devices
 from fer_jax.data import batching, labels
@@ -99,7 +100,9 @@ def ready_batches(
         process=devices.process,
     )
     calls = batching.calls(batches, config.train.steps_per_call, steps_per_epoch, start_step)
-    return batching.prefetch(calls, partial(devices.shard, axis=1))
+    # numpy renders beside the step: with threads of its own BLAS would take the cores from it.
+    with threadpool_limits(1, "blas"):
+        yield from batching.prefetch(calls, partial(devices.shard, axis=1))
 
 
 def evaluator(network: NetworkParts, devices: Devices, batch_size: int) -> Callable[[Any, Examples], Metrics]:
