@@ -9,9 +9,10 @@ Training step, pipeline and whole epoch are measured in rounds: each round runs 
 a separate virtual environment. A ratio compares with the best PyTorch variant of the same round; the table shows the
 median over the rounds and the value of each. All others (batch sizes, several CPU devices, the convolutions alone,
 start, inference, generator) run once, after the rounds. Every record is also written to experiments/bench.jsonl, with
-its round and the machine's load at that time. It takes some 15 minutes on two cores, which should be idle otherwise.
+its round and the machine's load at that time. It takes some 20 minutes on two cores, which should be idle otherwise.
 With --device cuda, PyTorch and a jax that is installed for it use the GPU for step and epoch, in larger batches and
-bfloat16. With --avx2 both sides leave AVX-512 alone, as on a CPU without it; PyTorch's compiler still may use it.
+bfloat16. With --avx2 both sides leave AVX-512 alone, as on a CPU without it. The steps of PyTorch are then not
+compiled: its compiler crashes with this limit.
 """
 
 import argparse
@@ -46,7 +47,7 @@ AVX2 = {
 Command = list[str]
 
 
-def in_rounds(torch: str, seconds: float, device: str) -> dict[str, list[Command]]:
+def in_rounds(torch: str, seconds: float, device: str, avx2: bool) -> dict[str, list[Command]]:
     """Return the commands of a round, by question."""
     duration, device_option, gpu = ["--seconds", str(seconds)], ["--device", device], device == "cuda"
     batch, dtype = ["--batch=1024"] * gpu, ["--dtype=bfloat16"] * gpu
@@ -54,7 +55,7 @@ def in_rounds(torch: str, seconds: float, device: str) -> dict[str, list[Command
     epoch = ["--batch=256", *dtype] if gpu else ["--images=512", "--epochs=2"]
     jax_epoch = [PYTHON, "benchmarks/epoch.py"]
     jax_epoch += ["--config.train.batch_size=256", *jax_dtype] if gpu else epoch
-    torch_step = [torch, "benchmarks/torch_step.py", *duration, *device_option, *dtype]
+    torch_step = [torch, "benchmarks/torch_step.py", *duration, *device_option, *dtype, *["--no-compile"] * avx2]
     base_batch = batch or ["--batch=128"]
     jax_base = [PYTHON, "benchmarks/train_step.py", "--config=configs/base.py", *duration, *base_batch, *jax_dtype]
     on_device = ["--config.augment.renderer=device"]
@@ -125,7 +126,7 @@ def run_all(
 
 
 def main() -> None:
-    questions = (*in_rounds("", 0, ""), *once("", 0))
+    questions = (*in_rounds("", 0, "", False), *once("", 0))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=questions, help="measure only this (repeatable)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of step, pipeline and epoch (default 3)")
@@ -142,7 +143,8 @@ def main() -> None:
     args = parser.parse_args()
     chosen = args.only or questions
     torch, csvs = args.torch_python, args.csvs
-    repeated = [scripts for name, scripts in in_rounds(torch, args.seconds, args.device).items() if name in chosen]
+    rounds = in_rounds(torch, args.seconds, args.device, args.avx2)
+    repeated = [scripts for name, scripts in rounds.items() if name in chosen]
     if repeated and not Path(torch).is_file():
         raise UserError(f"no PyTorch: {torch} is missing; make .venv-bench/installed")
     single = [scripts for name, scripts in once(csvs, args.seconds).items() if name in chosen]
