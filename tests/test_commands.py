@@ -26,13 +26,13 @@ slow = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def trained(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of configs/sample.py with the tiny network, which learns enough of the unchanged images in 12 epochs."""
+    """A run of configs/sample.py with the tiny network, which learns enough of the unchanged images in 20 epochs."""
     run = tmp_path_factory.mktemp("runs") / "sample"
     command = ["-m", "fer_jax.main", "--config", "configs/sample.py", "--workdir", str(run)]
-    command += [f"--config.data.dir={sample_dir}", "--config.train.epochs=12", "--config.train.eval_batch_size=100"]
+    command += [f"--config.data.dir={sample_dir}", "--config.train.epochs=20", "--config.train.eval_batch_size=100"]
     command += [f"--config.model.width={TINY['width']}", f"--config.model.depth={TINY['depth']}"]
     command += ["--config.model.dropout=0", "--config.augment.recipe=none"]
-    command += ["--config.optim.learning_rate=0.01", "--config.optim.ema_decay=0.9"]
+    command += ["--config.optim.learning_rate=0.02", "--config.optim.ema_decay=0.9"]
     result = run_python(*command, JAX_NUM_CPU_DEVICES="2")
     assert result.returncode == 0, result.stderr
     assert f"python -m fer_jax.evaluate --run {run}" in result.stdout
