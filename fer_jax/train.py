@@ -160,8 +160,7 @@ def _resumed(run: _Run, saved: restoring.Restored) -> _Position:
     config, progress = run.config, saved.progress
     if progress.config is not None:
         run_folder.check_same(run.folder, config_lib.with_later_fields(progress.config), config)
-    other_images = progress.pictures not in ("", run.inputs.digest)  # older runs did not store the digest
-    if progress.steps_per_epoch != run.inputs.steps_per_epoch or other_images:
+    if progress.steps_per_epoch != run.inputs.steps_per_epoch or not _same_data(run.inputs, progress.pictures):
         raise UserError(f"{config.data.dir} has changed since {run.folder} was started; choose another --workdir")
     if run.devices.first and not (run.folder / run_folder.CONFIG).is_file():
         checked = "" if progress.config else "; this older checkpoint cannot tell if it is the same config"
@@ -174,6 +173,11 @@ def _resumed(run: _Run, saved: restoring.Restored) -> _Position:
     if not code or {name: code[-1].get(name) for name in version} != version:
         code.append({**version, "from_step": saved.step})
     return _Position(saved.tree["state"], saved.tree["totals"], saved.step, progress.history, code, resumed=True)
+
+
+def _same_data(inputs: Inputs, stored: str) -> bool:
+    """True if a checkpoint's digest is of these data. The oldest runs have none, older ones that of the pixels."""
+    return stored in ("", inputs.digest) or stored == training_set.pixel_digest(inputs.training, inputs.valid)
 
 
 def _train_epochs(run: _Run, position: _Position) -> Ending:

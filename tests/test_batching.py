@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from fer_jax.core.errors import UserError
-from fer_jax.data import augment, batching, labels
+from fer_jax.data import augment, batching, digests, labels
 from fer_jax.data.batching import Batch, Examples, Render
 from fer_jax.data.folders import Split
 
@@ -47,7 +47,8 @@ def test_select_keeps_the_images_of_the_label_mode() -> None:
     votes = np.zeros((6, 10), np.int32)
     votes[:, 0], votes[:, 1] = 10 - np.arange(6), np.arange(6)
     images = numbered(6).images
-    examples = batching.select(Split(images, votes, np.array(["name.png"] * 6)), "majority")
+    split = Split(images, votes, np.array(["name.png"] * 6), digests.of_images(images))
+    examples = batching.select(split, "majority")
     target, keep = labels.targets(votes, "majority")
     assert np.flatnonzero(keep).tolist() == [0, 1, 2, 3, 4]  # 5 against 5 is dropped
     assert_equal(examples, Examples(images[:5], target[:5]))

@@ -7,6 +7,7 @@ from scipy.special import log_softmax
 
 from fer_jax import inference
 from fer_jax.core.errors import UserError
+from fer_jax.data import digests
 from fer_jax.data.folders import Split
 from fer_jax.data.labels import EMOTIONS, VOTES
 from fer_jax.evaluation import evaluator
@@ -33,7 +34,8 @@ ALL = {"all": np.ones(8, bool)}
 
 def split_of(votes: list[dict[str, int]], seed: int = 0) -> Split:
     rows = np.array([[counts.get(name, 0) for name in VOTES] for counts in votes], np.int32)
-    return Split(photographs(len(rows), seed), rows, np.array([f"fer{i:07}.png" for i in range(len(rows))]))
+    images = photographs(len(rows), seed)
+    return Split(images, rows, np.array([f"fer{i:07}.png" for i in range(len(rows))]), digests.of_images(images))
 
 
 def photographs(count: int, seed: int) -> np.ndarray:
@@ -163,7 +165,7 @@ def test_duplicates_of_other_splits_are_left_out_and_counted() -> None:
     valid = split_of([{"fear": 10}], seed=2)
     images[2] = valid.images[0]  # from the second of the other splits
     split = SPLIT._replace(images=images)
-    others = Split(train, np.zeros((6, 10), np.int32), np.array(["a.png"] * 6))
+    others = Split(train, np.zeros((6, 10), np.int32), np.array(["a.png"] * 6), digests.of_images(train))
 
     subsets = evaluator.subset_masks(split, [others])
     assert list(subsets) == ["all", "without_exact_duplicates", "without_duplicates"] == list(SUBSETS)

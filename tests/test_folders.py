@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -53,39 +54,92 @@ def test_box_is_cropped_and_resized_to_48(folder: Path) -> None:
     assert whole[40, 24] == 200
 
 
+def brighten_stored(cache: Path) -> None:
+    """Add 1 to all pixels in a cache: other content than the folder's shows that the cache is read."""
+    content = bytearray(cache.read_bytes())
+    start = content.index(b"|u1")
+    start = content.index(b"\n", start) + 1
+    pixels = np.frombuffer(content, np.uint8, 6 * 48 * 48, start)
+    assert pixels.tolist() == np.repeat(40 * np.arange(6), 48 * 48).tolist()
+    pixels += 1
+    cache.write_bytes(content)
+
+
 def test_cache_is_read_until_the_folder_changes(folder: Path) -> None:
     first = folders.load(folder.parent, "valid")
-    cache = folder.parent / "FER2013Valid.cache.npz"
+    cache = folder.parent / "FER2013Valid.cache"
     time = cache.stat().st_mtime_ns
     second = folders.load(folder.parent, "valid")
     assert cache.stat().st_mtime_ns == time
     jax.tree.map(np.testing.assert_array_equal, first, second)
+    images = first.images.copy()
 
-    # other content than the folder's shows that the cache is read
-    with np.load(cache) as stored:
-        content = dict(stored)
-    np.savez(cache, **{**content, "images": content["images"] + 1})
-    np.testing.assert_array_equal(folders.load(folder.parent, "valid").images, first.images + 1)
+    brighten_stored(cache)
+    np.testing.assert_array_equal(folders.load(folder.parent, "valid").images, images + 1)
 
     changed = folder / "fer0000003.png"
     time = changed.stat().st_mtime_ns
     Image.fromarray(np.full((48, 48), 99, np.uint8)).save(changed)
     os.utime(changed, ns=(time, time + 1))  # a coarse clock could show the same time
     assert (folders.load(folder.parent, "valid").images[3] == 99).all()
-    np.testing.assert_array_equal(folders.load(folder.parent, "valid").images[0], first.images[0])
+    np.testing.assert_array_equal(folders.load(folder.parent, "valid").images[0], images[0])
 
-    cache.write_bytes(b"cut off")
-    assert (folders.load(folder.parent, "valid").images[3] == 99).all()
+
+@pytest.mark.parametrize("kept", [0, 9, 150, 9_000, -1])
+def test_a_cache_that_is_cut_off_is_decoded_again(folder: Path, kept: int) -> None:
+    expected = jax.tree.map(np.copy, folders.load(folder.parent, "valid"))
+    cache = folder.parent / "FER2013Valid.cache"
+    content = cache.read_bytes()
+    cache.unlink()  # not cut off in its place: it is mapped
+    cache.write_bytes(content[:kept])
+    jax.tree.map(np.testing.assert_array_equal, folders.load(folder.parent, "valid"), expected)
+    assert cache.read_bytes() == content
 
 
 def test_a_cache_of_another_reader_is_decoded_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = folders.load(folder.parent, "valid")
-    cache = folder.parent / "FER2013Valid.cache.npz"
-    with np.load(cache) as stored:
-        content = dict(stored)
-    np.savez(cache, **{**content, "images": content["images"] + 1})
+    first = jax.tree.map(np.copy, folders.load(folder.parent, "valid"))
+    brighten_stored(folder.parent / "FER2013Valid.cache")
     monkeypatch.setattr(folders, "_READER", "another")
     jax.tree.map(np.testing.assert_array_equal, folders.load(folder.parent, "valid"), first)
+
+
+def test_a_cache_is_mapped_not_read_and_stays_while_another_takes_its_place(folder: Path) -> None:
+    first = folders.load(folder.parent, "valid")
+    cache = folder.parent / "FER2013Valid.cache"
+    for array in first:
+        assert not array.flags.writeable
+        assert isinstance(array.base, np.memmap)
+        assert array.base.filename == str(cache)
+    (folder / "fer0000005.png").unlink()
+    text = (folder / "label.csv").read_text().splitlines(keepends=True)
+    (folder / "label.csv").write_text("".join(text[:5]))
+    assert len(folders.load(folder.parent, "valid").images) == 5
+    assert first.images[:, 0, 0].tolist() == [0, 40, 80, 120, 160, 200]
+
+
+def test_the_cache_of_an_older_version_is_removed(folder: Path) -> None:
+    older = folder.parent / "FER2013Valid.cache.npz"
+    older.write_bytes(b"compressed")
+    folders.load(folder.parent, "valid")
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["FER2013Valid", "FER2013Valid.cache"]
+
+
+def test_digests_are_blake2_of_the_pixels(folder: Path) -> None:
+    split = folders.load(folder.parent, "valid")
+    expected = [hashlib.blake2b(bytes([40 * i]) * 48 * 48, digest_size=16).digest() for i in range(6)]
+    assert split.digests.dtype == "S16"
+    assert split.digests.tobytes() == b"".join(expected)
+
+
+def test_a_folder_of_several_chunks_is_read_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "_CHUNK", 4)
+    split = folders.load(folder.parent, "valid")
+    assert split.images[:, 7, 9].tolist() == [0, 40, 80, 120, 160, 200]
+    assert split.votes[:, :2].tolist() == [[10 - i, i] for i in range(6)]
+    assert split.names.tolist() == [f"fer{i:07}.png" for i in range(6)]
+    edit("5,5,0", "5,-5,0")(folder)
+    with pytest.raises(UserError, match="row 6: a vote is negative"):
+        folders.load(folder.parent, "valid")
 
 
 RAMP = np.tile(np.arange(48, dtype=np.uint8) * 5, (48, 1))  # from black on the left to 235
@@ -129,8 +183,10 @@ def test_a_float_image_outside_its_range_is_refused_by_file_and_reason(folder: P
 
 
 def test_data_folder_without_a_writable_cache_is_no_error(folder: Path) -> None:
-    (folder.parent / "FER2013Valid.cache.npz").mkdir()  # no file can take its place
-    assert len(folders.load(folder.parent, "valid").images) == 6
+    (folder.parent / "FER2013Valid.cache").mkdir()  # no file can take its place
+    split = folders.load(folder.parent, "valid")
+    assert split.images[:, 0, 0].tolist() == [0, 40, 80, 120, 160, 200]
+    assert len({*split.digests.tolist()}) == len(split.votes) == len(split.names) == 6
     assert not list(folder.parent.glob(".*"))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer_jax.data import digests
 from fer_jax.data.folders import Split
 from fer_jax.data.labels import EMOTIONS, PROTOCOLS
 from fer_jax.evaluation import evaluator
@@ -63,7 +64,7 @@ def split_of(label: np.ndarray, *others: list[int]) -> Split:
     votes = 8 * np.eye(10, dtype=np.int32)[label] + 2 * np.eye(10, dtype=np.int32)[np.where(label == 1, 1, label + 1)]
     votes = np.concatenate([np.array(others, np.int32).reshape(-1, 10), votes])
     images = np.random.default_rng(0).integers(0, 256, (len(votes), 48, 48), dtype=np.uint8)
-    return Split(images, votes, np.array([f"fer{i:07}.png" for i in range(len(votes))]))
+    return Split(images, votes, np.array([f"fer{i:07}.png" for i in range(len(votes))]), digests.of_images(images))
 
 
 # The first is labelled surprise, the first of a tie, which clean keeps; the second happiness, under argmax only.

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.core.errors import UserError
 from fer_jax.core.runtime import stop_requests
+from fer_jax.data import training_set
 from fer_jax.reporting.event_log import EventLog
 from fer_jax.train import Ending, train
 from tests.small_runs import interrupt, quiet, restored, small_config
@@ -167,6 +168,21 @@ def test_a_run_without_a_digest_and_code_versions_is_resumed(config, finished_ru
         for name in ("pictures", "code", "arrays", "digest"):  # as older versions wrote it
             del stored[name]
         path.write_text(json.dumps(stored))
+    assert train(config, run, quiet) == Ending("complete")
+
+
+def test_a_run_with_a_digest_of_pixels_is_resumed_on_the_same_data(config, finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    inputs = training_set.read(config)
+    pixels = training_set.pixel_digest(inputs.training, inputs.valid)  # as older versions stored it
+    for digest in (pixels[::-1], pixels):
+        for path in (run / "checkpoints").glob("step_*/progress/metadata"):
+            stored = json.loads(path.read_text()) | {"pictures": digest}
+            stored.pop("digest", None)  # of this file, without which it is not checked
+            path.write_text(json.dumps(stored))
+        if digest != pixels:
+            with pytest.raises(UserError, match="has changed since"):
+                train(config, run, quiet)
     assert train(config, run, quiet) == Ending("complete")
 
 

@@ -12,7 +12,7 @@ from fer_jax import inference, suspects
 from fer_jax.core.errors import UserError
 from fer_jax.curation import groups, suspects_report
 from fer_jax.curation import suspects as suspects_lib
-from fer_jax.data import duplicates, folders, labels
+from fer_jax.data import digests, duplicates, folders, labels
 from fer_jax.data.folders import Split
 
 VOTES = np.array(
@@ -26,7 +26,8 @@ VOTES = np.array(
 
 
 def split() -> Split:
-    return Split(np.zeros((4, 48, 48), np.uint8), VOTES, np.array(["a", "b", "c", "d"]))
+    images = np.zeros((4, 48, 48), np.uint8)
+    return Split(images, VOTES, np.array(["a", "b", "c", "d"]), digests.of_images(images))
 
 
 def test_the_rank_by_hand() -> None:

@@ -1,11 +1,14 @@
+import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from fer_jax.core import schema
-from fer_jax.data import folders, labels, training_set
+from fer_jax.data import digests, folders, labels, training_set
 
 
 @pytest.fixture
@@ -67,12 +70,41 @@ def test_a_fraction_is_a_random_part_that_lies_in_a_larger_one(config: ConfigDic
 
 
 def test_digest_depends_on_images_targets_and_their_order(config: ConfigDict) -> None:
-    examples = training_set.training(config)
-    image, target = examples.images.copy(), examples.target.copy()
+    split = folders.load(config.data.dir, "train")
+    target, _ = labels.targets(split.votes, "argmax")
+    image = split.images.copy()
     image[0, 0, 0] ^= 1
-    target[0, 0] += 0.25
-    reversed_examples = examples._replace(images=examples.images[::-1], target=examples.target[::-1])
-    variants = [examples, examples._replace(images=image), examples._replace(target=target), reversed_examples]
-    digests = [training_set.digest(variant) for variant in variants]
-    assert len({*digests, training_set.digest(examples, examples)}) == 5
-    assert training_set.digest(training_set.training(config)) == digests[0]
+    changed = target.copy()
+    changed[0, 0] += 0.25
+    found = digests.of_images(split.images)
+    variants = [(found, target), (digests.of_images(image), target), (found, changed), (found[::-1], target[::-1])]
+    different = [training_set.digest(variant) for variant in variants]
+    assert len({*different, training_set.digest(variants[0], variants[0])}) == 5
+    assert training_set.digest((split.digests, target)) == different[0]
+
+
+def test_a_run_recognises_its_data_not_the_images_that_it_leaves_out(
+    config: ConfigDict, sample_dir: Path, tmp_path: Path
+) -> None:
+    config.data.dir = str(tmp_path)
+    for name in ("FER2013Train", "FER2013Valid"):
+        shutil.copytree(sample_dir / name, tmp_path / name)
+    first = training_set.read(config)
+    assert training_set.read(config).digest == first.digest
+
+    split = folders.load(tmp_path, "train")
+    _, keep = labels.targets(split.votes, "crossentropy")
+    for kept, same in ((False, True), (True, False)):
+        name = split.names[keep == kept][0]
+        Image.fromarray(np.full((48, 48), 77, np.uint8)).save(tmp_path / "FER2013Train" / name)
+        assert (training_set.read(config).digest == first.digest) == same
+
+
+def test_pixel_digest_is_that_of_older_runs(config: ConfigDict) -> None:
+    inputs = training_set.read(config)
+    sha = hashlib.sha256()
+    for split, mode in (("train", "crossentropy"), ("valid", "majority")):
+        images, votes, *_ = folders.load(config.data.dir, split)
+        target, keep = labels.targets(votes, mode)
+        sha.update(images[keep].tobytes() + target[keep].tobytes())
+    assert training_set.pixel_digest(inputs.training, inputs.valid) == sha.hexdigest()

@@ -16,6 +16,7 @@ import numpy as np
 from fer_jax.data import augment, labels
 from fer_jax.data.augment import AugmentParams
 from fer_jax.data.folders import Split
+from fer_jax.data.selection import Images, Selection
 
 # The purpose of a random stream, last in its seed: to numpy the seeds (seed, epoch) and (seed, epoch, 0) are the same.
 ORDER, AUGMENTATION, MIXING = 1, 2, 5  # 3: weights (models/registry.py), 4: sample grid (reporting/event_log.py)
@@ -27,7 +28,7 @@ Array = Any  # numpy on the host, jax.Array on the device
 class Examples(NamedTuple):
     """The images that a label mode keeps, with their targets."""
 
-    images: np.ndarray  # u8[N, 48, 48]
+    images: Images  # u8[N, 48, 48]
     target: np.ndarray  # f32[N, 8]
 
 
@@ -51,7 +52,7 @@ class Batch(NamedTuple):
 def select(split: Split, mode: str) -> Examples:
     """The images of a split that a label mode or protocol keeps, with their targets."""
     target, keep = labels.targets(split.votes, mode)
-    return Examples(split.images[keep], target[keep])
+    return Examples(Selection(split.images, np.flatnonzero(keep)), target[keep])
 
 
 class Render(NamedTuple):
@@ -178,13 +179,12 @@ def eval_batches(
     rows = _process_rows(batch_size, process)
     params = augment.identity(rows.stop - rows.start, render.size)
     for start in range(0, len(examples.images), batch_size):
-        images = examples.images[start : start + batch_size]
-        missing = batch_size - len(images)
-        images = np.pad(images, ((0, missing), (0, 0), (0, 0)))[rows]
-        target = np.pad(examples.target[start : start + batch_size], ((0, missing), (0, 0)))[rows]
-        mask = np.pad(np.ones(batch_size - missing, np.float32), (0, missing))[rows]
-        image, device_params = render(images, params)
-        yield Batch(image, target, mask, device_params)
+        own = slice(start + rows.start, start + rows.stop)
+        images, target = examples.images[own], examples.target[own]
+        missing = rows.stop - rows.start - len(images)
+        mask = np.pad(np.ones(len(images), np.float32), (0, missing))
+        image, device_params = render(np.pad(images, ((0, missing), (0, 0), (0, 0))), params)
+        yield Batch(image, np.pad(target, ((0, missing), (0, 0))), mask, device_params)
 
 
 def _process_rows(batch_size: int, process: tuple[int, int]) -> slice:

@@ -17,6 +17,7 @@ from fer_jax.core.devices import Devices, memory_errors
 from fer_jax.core.errors import UserError
 from fer_jax.data import augment
 from fer_jax.data.labels import EMOTIONS
+from fer_jax.data.selection import Images
 from fer_jax.inference import weights
 from fer_jax.inference.log_probs import average, log_softmax
 from fer_jax.models import registry
@@ -108,17 +109,17 @@ def _check_finite(run: Path, variables: Any) -> None:
 
 
 @memory_errors(MEMORY)
-def log_probabilities(network: Network, images: np.ndarray, flip: bool = False) -> np.ndarray:
+def log_probabilities(network: Network, images: Images, flip: bool = False) -> np.ndarray:
     """Return the natural logarithm of the class probabilities of images: u8[N, 48, 48] -> f64[N, 8].
 
     With `flip` the probabilities are averaged over the image and its mirror image.
     """
     if flip:
-        return average([_predict(network, view) for view in (images, images[:, :, ::-1])])
+        return average([_predict(network, images, mirrored) for mirrored in (False, True)])
     return _predict(network, images)
 
 
-def _predict(network: Network, images: np.ndarray) -> np.ndarray:
+def _predict(network: Network, images: Images, mirrored: bool = False) -> np.ndarray:
     devices = Devices()
     batch_size = devices.round_up(_batch_size(len(images), network.config.train.eval_batch_size))
     render, params = network.parts.render, augment.identity(batch_size, network.parts.render.size)
@@ -139,6 +140,8 @@ def _predict(network: Network, images: np.ndarray) -> np.ndarray:
     with bar:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
+            if mirrored:
+                batch = batch[:, :, ::-1]
             batch = np.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0)))
             inputs = augment.render(batch, params, size=render.size, normalize=render.normalize)
             running.append((start, network.predict(network.variables, devices.shard(inputs))))

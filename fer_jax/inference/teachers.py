@@ -17,6 +17,7 @@ from fer_jax.core.cli import command
 from fer_jax.core.errors import UserError
 from fer_jax.data.batching import Examples
 from fer_jax.data.labels import EMOTIONS
+from fer_jax.data.selection import Images
 from fer_jax.training.early_stopping import ending
 
 STORED = "taught.npz"  # in the run folder: the teacher predictions of its first start
@@ -67,7 +68,7 @@ def _stored(path: Path, count: int) -> np.ndarray:
     return predictions
 
 
-def mean_predictions(teachers: Sequence[str], images: np.ndarray) -> np.ndarray:
+def mean_predictions(teachers: Sequence[str], images: Images) -> np.ndarray:
     """Return the mean probabilities of several networks, each averaged over images and mirror images: f64[N, 8].
 
     Args:

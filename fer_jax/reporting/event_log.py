@@ -26,6 +26,7 @@ from fer_jax.core import atomic
 from fer_jax.core import config as config_lib
 from fer_jax.data import augment
 from fer_jax.data.batching import Render
+from fer_jax.data.selection import Images
 from fer_jax.training.history import SCALARS, EpochRecord
 
 IMAGE_EVERY_S = 30.0  # drawing one takes most of a second; a GPU trains three epochs in that time
@@ -49,7 +50,7 @@ class EventLog:
             contents: dict[str, Scalars] = {"": _scalars} | {split: partial(_curves, split=split) for split in SPLITS}
             self._files = {name: _EventFile(run / name, history, scalars) for name, scalars in contents.items()}
 
-    def start(self, config: ConfigDict, images: np.ndarray, render: Render) -> None:
+    def start(self, config: ConfigDict, images: Images, render: Render) -> None:
         """Log the config as a table, and augmented versions of the first training images, u8[N, H, W]."""
         if not self._files:
             return
@@ -187,7 +188,7 @@ def _read(path: Path) -> Iterator[Event]:
         start = end + 4
 
 
-def _augmented(images: np.ndarray, render: Render, seed: int) -> np.ndarray:
+def _augmented(images: Images, render: Render, seed: int) -> np.ndarray:
     """A grid u8[H, W] of the first eight images: each unchanged, and in seven augmented versions."""
     count = min(8, len(images))
     repeated = np.repeat(images[:count], 8, axis=0)
