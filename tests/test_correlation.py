@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from changed_images import change_all, draw, highest_correlation, mirror, shift
 
+from fer_jax.data import correlation
 from fer_jax.data.correlation import correlated_pairs
 
 
@@ -36,3 +37,23 @@ def test_correlations_equal_numpy_pair_by_pair() -> None:
 
     swapped = correlated_pairs(others, images, threshold)
     assert set(zip(swapped.other, swapped.image, strict=True)) == set(zip(pairs.image, pairs.other, strict=True))
+
+
+def test_blocks_and_chunks_do_not_change_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.concatenate([draw(15, seed=8), change_all(draw(15, seed=9)), np.zeros((1, 48, 48), np.uint8)])
+    others = np.concatenate([draw(30, seed=9), draw(15, seed=8), draw(3, seed=8)])
+    whole = correlated_pairs(images, others, 0.92)
+    expected = [(row, 30 + row) for row in range(15)] + [(row, 45 + row) for row in range(3)]
+    expected += [(15 + row, row) for row in range(15)]
+    assert list(zip(whole.image, whole.other, strict=True)) == sorted(expected)
+    monkeypatch.setattr(correlation, "BLOCK", 8)
+    monkeypatch.setattr(correlation, "CHUNK", 3)
+    parts = correlated_pairs(images, others, 0.92)
+    np.testing.assert_allclose(parts.correlation, whole.correlation, atol=1e-6)
+    for name in ("image", "other", "mirrored", "shifted"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
+def test_no_images_have_no_pairs() -> None:
+    for images, others in ((draw(0, seed=0), draw(3, seed=0)), (draw(3, seed=0), draw(0, seed=0))):
+        assert [len(field) for field in correlated_pairs(images, others, 0.92)] == [0] * 5

@@ -164,7 +164,7 @@ def test_duplicates_of_other_splits_are_left_out_and_counted() -> None:
     images[7] = np.round(0.7 * train[5] + 20)  # in another light
     valid = split_of([{"fear": 10}], seed=2)
     images[2] = valid.images[0]  # from the second of the other splits
-    split = SPLIT._replace(images=images)
+    split = SPLIT._replace(images=images, digests=digests.of_images(images))
     others = Split(train, np.zeros((6, 10), np.int32), np.array(["a.png"] * 6), digests.of_images(train))
 
     subsets = evaluator.subset_masks(split, [others])

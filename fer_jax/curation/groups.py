@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from fer_jax.data import digests
 from fer_jax.data.correlation import correlated_pairs
 from fer_jax.data.duplicates import THRESHOLD
 
@@ -21,7 +22,7 @@ def find(images: np.ndarray, persons: Sequence[str] | None = None) -> np.ndarray
     count = len(images)
     pairs = correlated_pairs(images, images, THRESHOLD)
     first, second = [pairs.image], [pairs.other]
-    keys = [[image.tobytes() for image in images]]  # correlation leaves out flat images
+    keys = [digests.of_images(images).tolist()]  # correlation leaves out flat images
     keys += [list(persons)] if persons else []
     for column in keys:
         leader: dict[object, int] = {}

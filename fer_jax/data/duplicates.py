@@ -6,13 +6,13 @@ by up to one pixel each way). Other crops, sizes and angles of a photograph ofte
 the counts are too low rather than too high.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
 
+from fer_jax.data import digests
 from fer_jax.data.correlation import Pairs, correlated_pairs
 from fer_jax.data.folders import Split
 
@@ -28,7 +28,7 @@ THRESHOLD = 0.92
 
 def exact(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The mask of `images` (u8[N, 48, 48]) whose pixels occur among `others` (u8[M, 48, 48]): bool[N]."""
-    return _copy_counts(images, others) > 0
+    return np.isin(digests.of_images(images), digests.of_images(others))
 
 
 def near(images: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -44,8 +44,11 @@ def near(images: np.ndarray, others: np.ndarray) -> np.ndarray:
     pairs = _best(correlated_pairs(images, others, THRESHOLD))
     row = np.full(len(images), -1)
     row[pairs.image] = pairs.other
-    first = {other.tobytes(): index for index, other in reversed(list(enumerate(others)))}
-    return np.array([first.get(image.tobytes(), other) for image, other in zip(images, row, strict=True)], np.int64)
+    found = digests.of_images(images)
+    distinct, first = np.unique(digests.of_images(others), return_index=True)
+    is_exact = np.isin(found, distinct)
+    row[is_exact] = first[np.searchsorted(distinct, found[is_exact])]
+    return row
 
 
 def drop(train: np.ndarray, *others: np.ndarray) -> np.ndarray:
@@ -72,12 +75,6 @@ def _best(pairs: Pairs) -> Pairs:
     return Pairs(*(field[order[first]] for field in pairs))
 
 
-def _copy_counts(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The number of `others` with the same pixels as each image: i64[N]."""
-    count = Counter(other.tobytes() for other in others)
-    return np.array([count[image.tobytes()] for image in images], np.int64)
-
-
 class NearDuplicate(NamedTuple):
     """A pair of near-duplicates, to draw."""
 
@@ -97,12 +94,12 @@ class DuplicateCounts(NamedTuple):
     in_place: int  # neither mirrored nor shifted: other light or compression, another watermark
 
 
-def _count(images: np.ndarray, is_exact: np.ndarray, pairs: Pairs) -> tuple[DuplicateCounts, Pairs]:
+def _count(is_exact: np.ndarray, pairs: Pairs) -> tuple[DuplicateCounts, Pairs]:
     """The counts, and the best pair of each image that has near-duplicates only."""
     best = _best(Pairs(*(field[~is_exact[pairs.image]] for field in pairs)))
     kinds = (best.mirrored, best.shifted, ~best.mirrored & ~best.shifted)
     numbers = (is_exact.sum(), len(best.image), *(kind.sum() for kind in kinds))
-    return DuplicateCounts(len(images), *map(int, numbers)), best
+    return DuplicateCounts(len(is_exact), *map(int, numbers)), best
 
 
 def compare(splits: Mapping[str, Split]) -> tuple[dict[tuple[str, str], DuplicateCounts], list[NearDuplicate]]:
@@ -113,12 +110,14 @@ def compare(splits: Mapping[str, Split]) -> tuple[dict[tuple[str, str], Duplicat
         pairs = correlated_pairs(first.images, second.images, THRESHOLD)
         if first_name == second_name:
             pairs = Pairs(*(field[pairs.image != pairs.other] for field in pairs))
-            is_exact = _copy_counts(first.images, first.images) > 1
+            _, inverse, copies = np.unique(first.digests, return_inverse=True, return_counts=True)
+            is_exact = copies[inverse] > 1
         else:
             swapped = pairs._replace(image=pairs.other, other=pairs.image)
-            counts[second_name, first_name], _ = _count(second.images, exact(second.images, first.images), swapped)
-            is_exact = exact(first.images, second.images)
-        counts[first_name, second_name], best = _count(first.images, is_exact, pairs)
+            is_exact = np.isin(second.digests, first.digests)
+            counts[second_name, first_name], _ = _count(is_exact, swapped)
+            is_exact = np.isin(first.digests, second.digests)
+        counts[first_name, second_name], best = _count(is_exact, pairs)
         for image, other, correlation in zip(best.image, best.other, best.correlation, strict=True):
             names = (first.names[image], second.names[other])
             pixels = np.concatenate([first.images[image], second.images[other]], axis=1)
