@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fer_jax.core.errors import UserError
-from fer_jax.data import folders
+from fer_jax.data import folders, label_csv
 
 
 @pytest.fixture
@@ -133,6 +133,7 @@ def test_digests_are_blake2_of_the_pixels(folder: Path) -> None:
 
 def test_a_folder_of_several_chunks_is_read_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "_CHUNK", 4)
+    monkeypatch.setattr(label_csv, "_CHUNK", 4)
     split = folders.load(folder.parent, "valid")
     assert split.images[:, 7, 9].tolist() == [0, 40, 80, 120, 160, 200]
     assert split.votes[:, :2].tolist() == [[10 - i, i] for i in range(6)]

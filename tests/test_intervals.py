@@ -24,6 +24,17 @@ def test_intervals_are_percentiles_over_all_replicas_that_define_the_metric() ->
         assert [low, high] == pytest.approx(np.nanpercentile(replicates[name], [2.5, 97.5])), name
 
 
+def test_many_images_have_fewer_replicas_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [block.shape[1] for block in intervals.bootstrap_weights(100_000, 0, 101)] == [100, 1]
+    monkeypatch.setattr(intervals, "LARGEST", 70)
+    for count, sizes in ((30, [2, 2, 1]), (100, [1] * 5)):
+        blocks = list(intervals.bootstrap_weights(count, 7, 5))
+        assert [block.shape for block in blocks] == [(count, size) for size in sizes]
+        weights = np.concatenate(blocks, axis=1)
+        assert set(weights.sum(axis=0)) == {count}
+        assert len(np.unique(weights, axis=1).T) == 5
+
+
 def test_interval_of_accuracy_has_the_width_that_chance_gives() -> None:
     predictions = random_predictions(np.random.default_rng(6), 400)
     accuracy = metrics_lib.with_intervals(predictions, replicas=4000)["accuracy"]

@@ -91,6 +91,15 @@ def test_targets_by_hand(mode: str, votes: list[int], expected: list[float] | No
     np.testing.assert_allclose(target[0], expected or [0] * 8, atol=1e-6)
 
 
+def test_many_vote_rows_have_the_targets_of_each_alone() -> None:
+    votes = np.random.default_rng(0).multinomial(10, np.full(10, 0.1), 7)
+    some, keep = labels.targets(votes, "crossentropy")
+    target, kept = labels.targets(np.tile(votes, (20_000, 1)), "crossentropy")
+    np.testing.assert_array_equal(target, np.tile(some, (20_000, 1)))
+    np.testing.assert_array_equal(kept, np.tile(keep, 20_000))
+    assert [part.shape for part in labels.targets(votes[:0], "crossentropy")] == [(0, 8), (0,)]
+
+
 def test_probability_draws_labels_from_the_crossentropy_target() -> None:
     votes = np.array([[6, 0, 0, 4, 0, 0, 0, 0, 0, 0]] * 20_000)
     target, _ = labels.targets(votes, "probability")

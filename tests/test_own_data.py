@@ -78,7 +78,7 @@ def test_a_folder_of_folders_becomes_a_data_folder(source: Path, tmp_path: Path)
         loaded = folders.load(tmp_path / "data", split)
         with open(folder / own_data.SOURCES, newline="") as file:
             files = {row["name"]: Path(row["file"]) for row in csv.DictReader(file)}
-        for image, votes, name in zip(*loaded, strict=True):
+        for image, votes, name in zip(loaded.images, loaded.votes, loaded.names, strict=True):
             assert np.array_equal(image, np.asarray(Image.open(files[name])))
             assert votes[FOLDERS[files[name].parent.name]] == votes.sum() == 10
             stored = Image.open(folder / name)

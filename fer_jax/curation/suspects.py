@@ -20,6 +20,7 @@ from fer_jax.core import config as config_lib
 from fer_jax.curation import groups
 from fer_jax.data import folders, labels
 from fer_jax.data.folders import FOLDERS, Split
+from fer_jax.data.selection import Images, Selection
 from fer_jax.train import train
 
 TARGETS = "crossentropy"  # the label mode whose targets the predictions are compared with
@@ -28,7 +29,7 @@ TARGETS = "crossentropy"  # the label mode whose targets the predictions are com
 class Ranking(NamedTuple):
     """The images of a split that have a target, those with the largest contradiction first."""
 
-    images: np.ndarray  # u8[N, 48, 48]
+    images: Images  # u8[N, 48, 48]
     votes: np.ndarray  # i[N, 10]
     names: np.ndarray  # str[N]
     target: np.ndarray  # f32[N, 8]
@@ -60,8 +61,8 @@ def rank(split: Split, log_probs: np.ndarray) -> Ranking:
     contradiction = (xlogy(target, target) - target * log_probs).sum(axis=1)
     rows = np.flatnonzero(keep)
     rows = rows[np.argsort(-contradiction[rows], kind="stable")]
-    fields = split.images, split.votes, split.names, target, np.exp(log_probs), contradiction
-    return Ranking(*(field[rows] for field in fields))
+    fields = split.votes, split.names, target, np.exp(log_probs), contradiction
+    return Ranking(Selection(split.images, rows), *(field[rows] for field in fields))
 
 
 def predictions(runs: Sequence[Path], images: np.ndarray) -> np.ndarray:
@@ -103,7 +104,7 @@ def out_of_fold(config: ConfigDict, folds: int, workdir: Path, say: Callable[[st
         if not ending.finished or ending.signal:
             return None
         # The best checkpoint would be chosen on the fold itself.
-        log_probs[rows] = inference.log_probabilities(inference.restore(run, "latest"), split.images[rows])
+        log_probs[rows] = inference.log_probabilities(inference.restore(run, "latest"), Selection(split.images, rows))
     return log_probs
 
 

@@ -16,6 +16,7 @@ VOTES = (*EMOTIONS, "unknown", "NF")  # the columns of a vote row; NF: not a fac
 PROTOCOLS = ("majority", "clean", "argmax")  # metrics are reported on these; each is also a label mode
 
 MULTI_TARGET_SMOOTHING = 0.001
+_CHUNK = 65_536  # vote rows at a time; bounds the memory of the steps in between
 
 Targets = tuple[np.ndarray, np.ndarray]
 
@@ -50,6 +51,12 @@ def targets(votes: np.ndarray, mode: str) -> Targets:
         raise ValueError(f"votes must be whole numbers of shape [N, 10], not {votes.dtype} {votes.shape}")
     if votes.size and votes.min() < 0:
         raise ValueError("votes must not be negative")
+    parts = [_targets(votes[start : start + _CHUNK], mode) for start in range(0, max(len(votes), 1), _CHUNK)]
+    target, keep = map(np.concatenate, zip(*parts, strict=True))
+    return target, keep
+
+
+def _targets(votes: np.ndarray, mode: str) -> Targets:
     target, keep = MODES[mode].select(votes.astype(np.int64))
     return np.where(keep[:, None], target, 0).astype(np.float32), keep
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-BLOCK = 100  # replicas at a time; bounds memory
+BLOCK = 100  # replicas at a time, at most
+LARGEST = 10_000_000  # weights at a time: fewer replicas of more than 100,000 images; bounds memory
 
 
 class Interval(NamedTuple):
@@ -33,7 +34,8 @@ def bootstrap_weights(count: int, seed: int, replicas: int) -> Iterator[np.ndarr
         Blocks f64[count, R] with R <= BLOCK. Every column sums to `count`.
     """
     rng = np.random.default_rng(seed)
-    for start in range(0, replicas, BLOCK):
-        columns = min(BLOCK, replicas - start)
+    block = min(BLOCK, max(LARGEST // count, 1))
+    for start in range(0, replicas, block):
+        columns = min(block, replicas - start)
         drawn = rng.integers(0, count, (count, columns)) * columns + np.arange(columns)
         yield np.bincount(drawn.ravel(), minlength=count * columns).reshape(count, columns).astype(np.float64)
