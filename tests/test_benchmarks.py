@@ -4,10 +4,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from conftest import ROOT, run_python
 
-from benchmarks import convolutions, measure
+from benchmarks import convolutions, growth, measure
+from fer_generator.generate_training_data import generate
+from fer_generator.synthetic import write_csvs
+from fer_jax.data import folders
 from fer_jax.models import registry
 
 SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name != "measure.py")
@@ -48,7 +52,7 @@ def run_scripts(*commands: list[str]) -> list[tuple[int, str, str]]:
 
 @pytest.mark.slow
 def test_all_scripts_run_by_path_from_the_root_and_have_a_help() -> None:
-    assert len(SCRIPTS) == 12
+    assert len(SCRIPTS) == 13
     results = run_scripts(*([script, "--help"] for script in SCRIPTS))
     for script, (status, text, errors) in zip(SCRIPTS, results, strict=True):
         assert status == 0, errors
@@ -68,12 +72,47 @@ def test_a_script_reports_what_it_lacks_in_one_line(tmp_path: Path) -> None:
         ("train_step.py", ["--config", str(tmp_path / "none.py")], "no config file"),
         ("start.py", ["--data", str(tmp_path / "nowhere")], "make sample"),
         ("generator.py", [str(tmp_path)], "No such file"),
+        ("growth.py", [str(tmp_path)], "make sample"),
+        ("growth.py", [str(tmp_path), "--multiples", "0"], "give numbers from 1 to 192"),
     )
     results = run_scripts(*([script, *arguments] for script, arguments, _ in lacking))
     for (script, _, expected), (status, _, errors) in zip(lacking, results, strict=True):
         assert status == 1, script
         assert expected in errors
         assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_copies_of_a_data_folder_are_the_same_by_csv_and_by_cache(sample_dir: Path, tmp_path: Path) -> None:
+    growth.write_csvs(sample_dir, 2, tmp_path)
+    generate(tmp_path / "fer2013.csv", tmp_path / "fer2013new.csv", tmp_path / "files")
+    growth.write_caches(sample_dir, 2, tmp_path / "caches")
+    for name in ("train", "valid", "test"):
+        original = folders.load(sample_dir, name)
+        by_file, by_cache = (folders.load(tmp_path / kind, name) for kind in ("files", "caches"))
+        jax.tree.map(np.testing.assert_array_equal, by_file, by_cache)
+        assert len({*by_file.names}) == 2 * len(original.names)
+        images, moved = np.split(by_file.images, 2)
+        np.testing.assert_array_equal(images, original.images)
+        np.testing.assert_array_equal(moved[:, :, 4:], original.images[:, :, :-4])  # by four pixels to the right
+        for votes in np.split(by_file.votes, 2):
+            np.testing.assert_array_equal(votes, original.votes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_growth_measures_each_part_in_a_process_of_its_own(tmp_path: Path) -> None:
+    paths = write_csvs(tmp_path, {"Training": 100, "PublicTest": 25, "PrivateTest": 25}, seed=0)
+    generate(*paths, tmp_path / "data")
+    [(status, output, errors)] = run_scripts(
+        ["growth.py", str(tmp_path / "data"), "--multiples", "2", "--seconds", "1"]
+    )
+    assert status == 0, errors
+    records = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert [record["what"] for record in records] == [part.what for part in growth.PARTS.values()]
+    assert all(record["anonymous_mib"] <= record["peak_mib"] for record in records)
+    assert records[0]["how"].startswith("2 times, ")
+    assert records[-1]["how"] == "2 times, 50 images"
 
 
 def test_the_convolutions_are_those_of_the_network() -> None:
