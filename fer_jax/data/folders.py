@@ -51,7 +51,7 @@ def load(data_dir: str | Path, split: str) -> Split:
 
     The first call decodes the PNGs and writes `<folder>.cache`. Later calls map the cache into memory, as long as no
     file of the folder has changed its name, size or time, and the reader of images is the same. Looking at the files
-    takes 3.5 s for a million of them; a shorter look would miss a file that was written again in its place.
+    takes 4 s for a million of them; a shorter look would miss a file that was written again in its place.
 
     Raises:
         UserError: the folder does not exist (the message has the command that makes it), or label.csv or an image is
