@@ -12,6 +12,7 @@ from fer_jax.core.errors import UserError
 from fer_jax.data import augment, batching, digests, labels
 from fer_jax.data.batching import Batch, Examples, Render
 from fer_jax.data.folders import Split
+from fer_jax.data.selection import Selection
 
 HOST = Render("emotion_cnn", "scale", 48, on_device=False)
 
@@ -270,3 +271,43 @@ def test_closed_prefetch_ends_its_thread() -> None:
     assert threads[0].is_alive()
     ready.close()
     assert not threads[0].is_alive()
+
+
+class Noted:
+    """Images that note the rows that were read."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.rows = images, []
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        self.rows += np.arange(len(self.images))[index].tolist()
+        return self.images[index]
+
+
+def test_a_process_reads_its_own_rows_alone() -> None:
+    n, batch_size = 27, 8
+    for evaluated in (False, True):
+        parts = []
+        for index in range(4):
+            images = Noted(numbered(n).images)
+            examples = numbered(n)._replace(images=images)
+            if evaluated:
+                list(batching.eval_batches(examples, HOST, batch_size=batch_size, process=(index, 4)))
+            else:
+                take(n // batch_size, examples, process=(index, 4))
+            parts.append(images.rows)
+        rows = sorted(itertools.chain(*parts))
+        assert len({*rows}) == len(rows) == (n if evaluated else n // batch_size * batch_size)
+        assert all(6 <= len(part) <= 8 for part in parts)
+
+
+def test_a_selection_gives_the_rows_of_its_images() -> None:
+    images, rows = numbered(20).images, np.array([3, 19, 4, 7])
+    selection = Selection(images, rows)
+    assert len(selection) == 4
+    assert selection[1:3][:, 0, 0].tolist() == [19, 4]
+    assert selection[np.array([2, 0])][:, 0, 0].tolist() == [4, 3]
+    np.testing.assert_array_equal(selection, images[rows])

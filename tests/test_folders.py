@@ -1,7 +1,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -115,6 +115,25 @@ def test_a_cache_is_mapped_not_read_and_stays_while_another_takes_its_place(fold
     (folder / "label.csv").write_text("".join(text[:5]))
     assert len(folders.load(folder.parent, "valid").images) == 5
     assert first.images[:, 0, 0].tolist() == [0, 40, 80, 120, 160, 200]
+
+
+def test_a_cache_that_another_process_wrote_meanwhile_stays(folder: Path) -> None:
+    cache, inodes = folder.parent / "FER2013Valid.cache", []
+    names, votes = np.array([f"fer{i:07}.png" for i in range(6)]), np.zeros((6, 10), np.int32)
+
+    def images(level: int) -> Iterator[np.ndarray]:
+        for row in range(6):
+            if level == 1 and row == 3:  # the other process is quicker
+                folders.store(folder, files, images(2), votes, names)
+                inodes.append(cache.stat().st_ino)
+            yield np.full((48, 48), level, np.uint8)
+
+    files = folders.fingerprint(folder)
+    with pytest.raises(FileExistsError):
+        folders.store(folder, files, images(1), votes, names)
+    assert [cache.stat().st_ino] == inodes
+    assert (folders.load(folder.parent, "valid").images == 2).all()
+    assert not list(folder.parent.glob(".*"))
 
 
 def test_the_cache_of_an_older_version_is_removed(folder: Path) -> None:
