@@ -40,6 +40,7 @@ SHAPES = {
     "one channel": (5, 48, 48, 1, 32),
     "odd size": (3, 9, 7, 5, 6),
     "smaller than the kernel": (2, 1, 2, 3, 4),
+    "three parts of the batch": (48, 10, 9, 8, 6),
     # The shapes below are wide enough for Winograd's method.
     "24 px, one image": (1, 24, 20, 128, 128),
     "6 px": (16, 6, 6, 128, 256),
@@ -65,12 +66,12 @@ def test_winograds_method_is_used_in_wide_layers_of_several_images():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("side", "channels"), [(24, 16), (6, 128)])
+@pytest.mark.parametrize(("side", "channels"), [(24, 16), (24, 1), (6, 128)])
 def test_conv3x3_in_bfloat16_sums_in_float32(side, channels):
     x, kernel, dy = (
-        normal(0, 16, side, side, channels),
+        normal(0, 32, side, side, channels),
         normal(1, 3, 3, channels, channels),
-        normal(2, 16, side, side, channels),
+        normal(2, 32, side, side, channels),
     )
     narrow = [a.astype(jnp.bfloat16) for a in (x, kernel, dy)]
     actual = value_and_gradients(conv3x3, *narrow)
@@ -95,7 +96,7 @@ def test_conv3x3_inside_scan_equals_the_lax_convolution():
 def test_gradients_of_a_batch_spread_over_devices(side, width):
     assert jax.device_count() == 2  # see conftest.py
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
-    x, kernel = normal(0, 12, side, side, width), normal(1, 3, 3, width, width) / width
+    x, kernel = normal(0, 32, side, side, width), normal(1, 3, 3, width, width) / width
     scale, bias = normal(2, width), normal(3, width)
 
     def loss(x, kernel, scale, bias):

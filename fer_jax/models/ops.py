@@ -3,6 +3,7 @@
 On other platforms convolutions and sums are XLA's own. docs/performance.md has the effect of each.
 """
 
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
@@ -11,6 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+
+Convolution = Callable[[Array, Array], Array]  # (x, kernel) -> y
+KernelGradient = Callable[[Array, Array], Array]  # (x, dy) -> the gradient of the kernel
 
 
 def _lax_conv3x3(x: Array, kernel: Array) -> Array:
@@ -101,8 +105,48 @@ def _winograd_kernel_gradient(x: Array, dy: Array, tile: int) -> Array:
     dy = jnp.pad(dy.astype(jnp.float32), ((0, 0), (0, rows * tile - h), (0, columns * tile - w), (0, 0)))
     dy = dy.reshape(b, rows, tile, columns, tile, c_out).transpose(2, 4, 0, 1, 3, 5)
     outputs = _transform(a_t.T, lax.optimization_barrier(dy.reshape(tile**2, b, rows, columns, c_out)))
-    products = jnp.einsum("sbrci,sbrco->sio", inputs, outputs)
+    # One axis to sum over: with three XLA writes transposed copies of both first.
+    inputs, outputs = (maps.reshape(len(maps), -1, maps.shape[-1]) for maps in (inputs, outputs))
+    products = jnp.einsum("sni,sno->sio", inputs, outputs)
     return _transform(g.T, products).reshape(3, 3, x.shape[-1], c_out).astype(x.dtype)
+
+
+def _shifted(x: Array) -> Array:
+    """Return the nine pixels under the kernel, of grey images: [B, H, W, 1] -> f32[9, B, H, W]."""
+    _, height, width, _ = x.shape
+    padded = jnp.pad(x[..., 0].astype(jnp.float32), ((0, 0), (1, 1), (1, 1)))
+    return jnp.stack([padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)])
+
+
+def _grey_conv3x3(x: Array, kernel: Array) -> Array:
+    """Convolve grey images by one product: XLA's convolutions are slow with a single channel."""
+    pixels = lax.optimization_barrier(_shifted(x))
+    return jnp.einsum("kbhw,ko->bhwo", pixels, kernel.astype(jnp.float32).reshape(9, -1)).astype(x.dtype)
+
+
+def _grey_kernel_gradient(x: Array, dy: Array) -> Array:
+    return jnp.einsum("kbhw,bhwo->ko", _shifted(x), dy.astype(jnp.float32)).reshape(3, 3, 1, -1).astype(x.dtype)
+
+
+def _kernel_gradient_in_parts(x: Array, dy: Array) -> Array:
+    """Add the gradients of up to eight parts of the batch: the copies that XLA makes of their maps are quicker.
+
+    Each part has images of every device, where the batch is spread over several.
+    """
+    batch = len(x)
+    parts = max(count for count in range(1, 9) if batch % count == 0 and (count == 1 or batch // count >= 16))
+    maps = [maps.astype(jnp.float32).reshape(batch // parts, parts, *maps.shape[1:]) for maps in (x, dy)]
+    gradients = (_lax_kernel_gradient(*(one[:, i] for one in maps)) for i in range(parts))
+    return reduce(lax.add, gradients).astype(x.dtype)
+
+
+def _convolution(shape: tuple[int, ...], c_out: int) -> tuple[Convolution, KernelGradient]:
+    """Return what runs on a CPU, for an input of this shape."""
+    if shape[-1] == 1:
+        return _grey_conv3x3, _grey_kernel_gradient
+    if tile := _winograd_tile(shape, c_out):
+        return partial(_winograd_conv3x3, tile=tile), partial(_winograd_kernel_gradient, tile=tile)
+    return _lax_conv3x3, _kernel_gradient_in_parts
 
 
 @jax.custom_vjp
@@ -119,9 +163,8 @@ def conv3x3(x: Array, kernel: Array) -> Array:
     Returns:
         `[B, H, W, C_out]`.
     """
-    if not (tile := _winograd_tile(x.shape, kernel.shape[-1])):
-        return _lax_conv3x3(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=partial(_winograd_conv3x3, tile=tile), default=_lax_conv3x3)
+    on_cpu, _ = _convolution(x.shape, kernel.shape[-1])
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=_lax_conv3x3)
 
 
 def _conv3x3_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -131,10 +174,8 @@ def _conv3x3_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array
 def _conv3x3_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = residuals
     dx = conv3x3(dy, kernel[::-1, ::-1].swapaxes(2, 3))
-    if not (tile := _winograd_tile(x.shape, kernel.shape[-1])):
-        return dx, _lax_kernel_gradient(x, dy)
-    winograd = partial(_winograd_kernel_gradient, tile=tile)
-    return dx, lax.platform_dependent(x, dy, cpu=winograd, default=_lax_kernel_gradient)
+    _, on_cpu = _convolution(x.shape, kernel.shape[-1])
+    return dx, lax.platform_dependent(x, dy, cpu=on_cpu, default=_lax_kernel_gradient)
 
 
 conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
