@@ -42,6 +42,8 @@ def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measu
         method += f", {jax.device_count()} devices"
     if args.untuned:
         method += ", untuned"
+    if args.no_ynnpack:
+        method += ", without YNNPACK"
     side = config.image.size
     for size in args.batch or [config.train.batch_size]:
         machine.check_batch_size(size)
@@ -62,7 +64,8 @@ def measurements(args: argparse.Namespace, config: ConfigDict) -> Iterator[measu
         )
         measure.progress(f"{question}: compiling")
         wall, processor = time.perf_counter(), time.process_time()
-        compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+        options = {} if args.no_ynnpack else runtime.step_options()
+        compiled = jax.jit(step, donate_argnums=0, compiler_options=options).lower(state, batch).compile()
         compile_s, compile_cpu_s = time.perf_counter() - wall, time.process_time() - processor
 
         def run(compiled: jax.stages.Compiled = compiled, batch: Batch = batch) -> None:
@@ -96,6 +99,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, metavar="N", help="split the batch over N devices made of this CPU")
     parser.add_argument("--seconds", type=float, default=8, help="time for each measurement (default 8)")
     parser.add_argument("--untuned", action="store_true", help="leave out runtime.tune_cpu, to measure its effect")
+    parser.add_argument("--no-ynnpack", action="store_true", help="leave out runtime.step_options, in the same way")
     args, overrides = parser.parse_known_args()
     config = config_lib.load(args.config, overrides)
     checks.check(config)

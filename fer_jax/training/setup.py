@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 from threadpoolctl import threadpool_limits
 
+from fer_jax.core import runtime
 from fer_jax.core.devices import Devices
 from fer_jax.data import batching, labels
 from fer_jax.data.batching import Batch, Examples
@@ -76,7 +77,9 @@ def step_function(
         render=parts.network.render_device,
         decay=parts.decay,
     )
-    steps = jax.jit(partial(train_step.train_steps, step=step), donate_argnums=0)
+    steps = jax.jit(
+        partial(train_step.train_steps, step=step), donate_argnums=0, compiler_options=runtime.step_options()
+    )
     images = devices.replicate(examples.images) if parts.network.render.on_device else None
     # An argument, not a constant: all seeds share one compiled program.
     seed: Any = np.array([0, config.seed % 2**32], np.uint32)  # what jax.random.key makes of it
