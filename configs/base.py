@@ -3,7 +3,7 @@
 python -m fer_jax.main --config configs/base.py
 
 Accuracy on validation by majority after the last epoch: 87.2, 87.4, 87.8, 88.1 and 87.5 % (seeds 0 to 4;
-docs/results.md). A run took 49 minutes on two CPU cores, and 62 to 80 minutes on one core while both were shared.
+docs/results.md). A run takes 27 minutes on two cores of an AMD EPYC; on a slower CPU, with older code, it took 49.
 """
 
 from ml_collections import ConfigDict
