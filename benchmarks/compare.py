@@ -112,21 +112,32 @@ def run(command: Command, limits: dict[str, str]) -> list[measure.Record]:
 
 def run_all(
     commands: Sequence[tuple[int, Command]], log: Path, limits: dict[str, str]
-) -> dict[int, list[measure.Record]]:
-    """Run the commands and return their records by round; each record is logged as soon as it is measured."""
+) -> tuple[dict[int, list[measure.Record]], list[UserError]]:
+    """Run the commands; each record is logged as soon as it is measured.
+
+    Returns:
+        The records by round, and the errors of the commands that failed: the others are measured all the same.
+    """
     rounds: dict[int, list[measure.Record]] = {}
+    errors = []
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as file, tqdm(commands, unit="command", disable=None) as bar:
         for number, command in bar:
             bar.set_description(Path(command[1]).stem)
             load = os.getloadavg()[0]
-            for record in run(command, limits):
+            try:
+                records = run(command, limits)
+            except UserError as error:
+                tqdm.write(f"warning: {error}", sys.stderr)
+                errors.append(error)
+                continue
+            for record in records:
                 rounds.setdefault(number, []).append(record)
                 line = json.dumps(record | {"round": number, "load": round(load, 2)})
                 file.write(line + "\n")
                 file.flush()
                 tqdm.write(line)
-    return rounds
+    return rounds, errors
 
 
 def main() -> None:
@@ -154,7 +165,7 @@ def main() -> None:
     single = [scripts for name, scripts in once(csvs, args.seconds).items() if name in chosen]
     numbered = [(number, repeated) for number in range(1, args.rounds + 1)] + [(0, single)]
     commands = [(number, command) for number, questions in numbered for scripts in questions for command in scripts]
-    records = run_all(commands, args.log, AVX2 if args.avx2 else {})
+    records, errors = run_all(commands, args.log, AVX2 if args.avx2 else {})
     others = measure.with_ratios(records.pop(0, []))
     print(f"\n{measure.processor()}{', AVX2 at most' * args.avx2}, {measure.cores()} cores; records: {args.log}")
     if records:
@@ -162,6 +173,8 @@ def main() -> None:
         print(f"\n{args.rounds} rounds:\n\n{measure.table(merged, ('ratio', 'ratios', 'rounds'))}")
     if others:
         print(f"\nOnce:\n\n{measure.table(others, ('ratio', 'cpu_s', 'compile_s', 'runs'))}")
+    if errors:
+        raise UserError(f"{len(errors)} of {len(commands)} commands failed, the last: {errors[-1]}")
 
 
 if __name__ == "__main__":

@@ -93,11 +93,13 @@ def by_rounds(rounds: Sequence[Sequence[Record]]) -> list[Record]:
     """
     merged = []
     for first in rounds[0]:
-        same = [next(record for record in with_ratios(records) if _name(record) == _name(first)) for records in rounds]
+        same = [record for records in rounds for record in with_ratios(records) if _name(record) == _name(first)]
+        if len(same) < len(rounds):
+            continue
         unit = unit_of(first)
         values = [record[unit] for record in same]
         record = first | summary(values, unit) | {"rounds": values}
-        if "ratio" in same[0]:
+        if all("ratio" in one for one in same):
             ratios = [record["ratio"] for record in same]
             record |= {"ratio": rounded(statistics.median(ratios)), "ratios": ratios}
         merged.append(record)

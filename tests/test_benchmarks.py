@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_python
 
-from benchmarks import convolutions, growth, measure
+from benchmarks import compare, convolutions, growth, measure
 from fer_generator.generate_training_data import generate
 from fer_generator.synthetic import write_csvs
 from fer_jax.data import folders
@@ -192,6 +193,25 @@ def test_rounds_are_merged_by_the_median_of_the_ratios_within_them() -> None:
     assert merged["ours"]["images_per_s"] == 150
     assert merged["ours"]["ratio"] == 1.5
     assert merged["ours"]["ratios"] == [1.5, 1.4, 1.6]
+
+
+def test_a_measurement_that_failed_in_a_round_is_left_out() -> None:
+    rounds = [[record("s", "a", 1), record("s", "b", 2)], [record("s", "b", 4)], [record("s", "a", 3)]]
+    assert measure.by_rounds(rounds[:2]) == [measure.by_rounds([rounds[0][1:], rounds[1]])[0]]
+    assert measure.by_rounds(rounds) == []
+
+
+def test_a_benchmark_that_fails_does_not_stop_the_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "measurement.py"
+    script.write_text("import sys\nif sys.argv[1] == 'bad': sys.exit('error: no data')\nprint('{\"seconds\": 1}')")
+    commands = [
+        (number, [sys.executable, str(script), kind]) for number, kind in ((1, "good"), (1, "bad"), (2, "good"))
+    ]
+    records, errors = compare.run_all(commands, tmp_path / "log.jsonl", {})
+    assert records == {1: [{"seconds": 1}], 2: [{"seconds": 1}]}
+    assert [str(error).endswith("bad failed: error: no data") for error in errors] == [True]
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+    assert "warning" in capfd.readouterr().err
 
 
 def test_the_table_groups_records_by_question() -> None:

@@ -176,11 +176,11 @@ def test_a_run_that_cannot_be_used_does_not_end_the_evaluation_of_the_others(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 420 KB: it has room for one checkpoint."""
+    """A file system of 540 KB. A run takes 456 with its first checkpoint, and a second one takes 190 more."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = os.name == "posix" and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=420k", "none", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=540k", "none", folder], capture_output=True, check=False
     )
     if not mounted or mounted.returncode:
         pytest.skip("a small file system needs the right to mount one")

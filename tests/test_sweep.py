@@ -308,7 +308,7 @@ def test_a_sweep_resumes(config_file, sample_dir: Path, tmp_path: Path, capsys: 
     network = inference.restore(out / "plain" / "seed0", "best")
     examples = batching.select(folders.load(data, "valid"), "majority")
     correct = [
-        inference.log_probabilities(network, corrupt(examples.images, name, strength)).argmax(axis=1)
+        inference.log_probabilities(network, corrupt(np.asarray(examples.images), name, strength)).argmax(axis=1)
         == examples.target.argmax(axis=1)
         for name in CORRUPTIONS
         for strength in range(1, 6)
