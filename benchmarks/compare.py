@@ -169,7 +169,7 @@ def main() -> None:
     others = measure.with_ratios(records.pop(0, []))
     print(f"\n{measure.processor()}{', AVX2 at most' * args.avx2}, {measure.cores()} cores; records: {args.log}")
     if records:
-        merged = measure.by_rounds([records[number] for number in sorted(records)])
+        merged = measure.by_rounds([records.get(number, []) for number in range(1, args.rounds + 1)])
         print(f"\n{args.rounds} rounds:\n\n{measure.table(merged, ('ratio', 'ratios', 'rounds'))}")
     if others:
         print(f"\nOnce:\n\n{measure.table(others, ('ratio', 'cpu_s', 'compile_s', 'runs'))}")

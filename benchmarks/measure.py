@@ -91,15 +91,15 @@ def by_rounds(rounds: Sequence[Sequence[Record]]) -> list[Record]:
     The result is the median over the rounds. The ratio is the median of the ratios within each round, so that a slow
     round does not count. `rounds` and `ratios` list the values of all rounds.
     """
+    names = set.intersection(*({_name(record) for record in records} for records in rounds))
+    complete = [with_ratios([record for record in records if _name(record) in names]) for records in rounds]
     merged = []
-    for first in rounds[0]:
-        same = [record for records in rounds for record in with_ratios(records) if _name(record) == _name(first)]
-        if len(same) < len(rounds):
-            continue
+    for first in complete[0]:
+        same = [record for records in complete for record in records if _name(record) == _name(first)]
         unit = unit_of(first)
         values = [record[unit] for record in same]
         record = first | summary(values, unit) | {"rounds": values}
-        if all("ratio" in one for one in same):
+        if "ratio" in first:
             ratios = [record["ratio"] for record in same]
             record |= {"ratio": rounded(statistics.median(ratios)), "ratios": ratios}
         merged.append(record)

@@ -17,7 +17,7 @@ from fer_jax.data.folders import SIDE
 # did it for 3,000 training images with all (3,906 pairs). Training images moved by (1, 1) keep 0.88 blurred, each one.
 MARGIN = 0.05
 
-# Bound memory, by 0.1 GB and by 0.2 GB for each core, whatever the number of images.
+# Bound memory besides the pairs found, by 0.1 GB and by 0.2 GB for each core, whatever the number of images.
 BLOCK = 65_536  # images whose features are in memory, on either side
 CHUNK = 128  # images of a block compared with a block of others at a time
 

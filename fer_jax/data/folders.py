@@ -32,7 +32,8 @@ _CHUNK = 10_000  # images that wait to be decoded; bounds memory
 _READER = hashlib.sha256(
     PIL.__version__.encode()
     + b"".join(
-        Path(file).read_bytes() for file in (__file__, array_file.__file__, image_files.__file__, label_csv.__file__)
+        Path(file).read_bytes()
+        for file in (__file__, array_file.__file__, digests.__file__, image_files.__file__, label_csv.__file__)
     )
 ).hexdigest()
 
@@ -64,7 +65,7 @@ def load(data_dir: str | Path, split: str) -> Split:
     if (stored := _stored(folder, files)) is not None:
         return stored
     rows = label_csv.read(folder)
-    # Where the data folder is read-only or full, each call decodes, into memory; nothing else is lost.
+    # Where the data folder is read-only or full, each call decodes into memory: a second time if the disk fills up.
     with suppress(OSError, DiskError), closing(_decode(folder, rows)) as images:
         store(folder, files, images, rows.votes, rows.names)
     return _stored(folder, files) or _in_memory(folder, rows)

@@ -131,7 +131,7 @@ def _grey_kernel_gradient(x: Array, dy: Array) -> Array:
 def _kernel_gradient_in_parts(x: Array, dy: Array) -> Array:
     """Add the gradients of up to eight parts of the batch: the copies that XLA makes of their maps are quicker.
 
-    Each part has images of every device, where the batch is spread over several.
+    Where the batch is spread over several devices, each part has images of all of them if their number divides it.
     """
     batch = len(x)
     parts = max(count for count in range(1, 9) if batch % count == 0 and (count == 1 or batch // count >= 16))
