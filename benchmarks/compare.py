@@ -1,18 +1,20 @@
-"""Compare the speed of fer_jax and PyTorch on this machine: all benchmarks that need no GPU, in one run (`make bench`).
+"""Compare the speed of fer_jax and PyTorch on this machine, all benchmarks in one run (`make bench`).
 
     python benchmarks/compare.py
     python benchmarks/compare.py --only pipeline --rounds 5
     python benchmarks/compare.py --only step --avx2
-    python benchmarks/compare.py --only step --only epoch --device cuda
+    python benchmarks/compare.py --device cuda --data data
 
 Training step, pipeline and whole epoch are measured in rounds: each round runs each of their scripts once, PyTorch's in
 a separate virtual environment. A ratio compares with the best PyTorch variant of the same round; the table shows the
 median over the rounds and the value of each. All others (batch sizes, several CPU devices, the convolutions alone,
 start, inference, generator) run once, after the rounds. Every record is also written to experiments/bench.jsonl, with
 its round and the machine's load at that time. It takes some 20 minutes on two cores, which should be idle otherwise.
-With --device cuda, PyTorch and a jax that is installed for it use the GPU for step and epoch, in larger batches and
-bfloat16. With --avx2 both sides leave AVX-512 alone, as on a CPU without it. The steps of PyTorch are then not
-compiled: its compiler crashes with this limit.
+With --avx2 both sides leave AVX-512 alone, as on a CPU without it. The steps of PyTorch are then not compiled: its
+compiler crashes with this limit.
+
+With --device cuda, PyTorch and a jax that is installed for it use the GPU, in larger batches and bfloat16: step, epoch,
+the convolutions alone and, with --data, whole runs of fast, of best, and of base in batches of 128 to 4,096 images.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -45,55 +48,99 @@ AVX2 = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
 
+IMAGES = 27_953  # that configs/base.py trains on: an epoch in one call
+
 Command = list[str]
 
 
-def in_rounds(torch: str, seconds: float, device: str, avx2: bool) -> dict[str, list[Command]]:
-    """Return the commands of a round, by question."""
-    duration, device_option, gpu = ["--seconds", str(seconds)], ["--device", device], device == "cuda"
-    batch, dtype = ["--batch=1024"] * gpu, ["--dtype=bfloat16"] * gpu
-    jax_dtype = ["--config.model.dtype=bfloat16"] * gpu
-    epoch = ["--batch=256", *dtype] if gpu else ["--images=512", "--epochs=2"]
-    jax_epoch = [PYTHON, "benchmarks/epoch.py"]
-    jax_epoch += ["--config.train.batch_size=256", *jax_dtype] if gpu else epoch
-    torch_step = [torch, "benchmarks/torch_step.py", *duration, *device_option, *dtype, *["--no-compile"] * avx2]
-    base_batch = batch or ["--batch=128"]
-    jax_step = [PYTHON, "benchmarks/train_step.py", *duration, *jax_dtype, *["--no-ynnpack"] * avx2]
-    on_device = ["--config.augment.renderer=device"]
-    on_device += ["--config.train.steps_per_call=109"] * gpu  # the 28,000 images in one call
-    return {
+class Plan(NamedTuple):
+    """The commands by question: those that every round runs, and those that run once, after the rounds."""
+
+    rounds: dict[str, list[Command]]
+    once: dict[str, list[Command]]
+
+
+def on_cpu(torch: str, seconds: float, avx2: bool, csvs: str) -> Plan:
+    """Return what `make bench` measures."""
+    duration = ["--seconds", str(seconds)]
+    torch_step = [torch, "benchmarks/torch_step.py", *duration, *["--no-compile"] * avx2]
+    jax_step = [PYTHON, "benchmarks/train_step.py", *duration]
+    jax_step_here = [*jax_step, *["--no-ynnpack"] * avx2]
+    size = ["--images=512", "--epochs=2"]
+    torch_epoch, jax_epoch = [torch, "benchmarks/torch_epoch.py", *size], [PYTHON, "benchmarks/epoch.py", *size]
+    rounds = {
         "step": [
-            [*torch_step, *batch],
-            [*jax_step, *batch],
-            [*torch_step, "--network=resnet_small", *base_batch],
+            torch_step,
+            jax_step_here,
+            [*torch_step, "--network=resnet_small", "--batch=128"],
             *(
-                [*jax_step, "--config=configs/base.py", *base_batch, f"--config.optim.name={optimizer}"]
+                [*jax_step_here, "--config=configs/base.py", "--batch=128", f"--config.optim.name={optimizer}"]
                 for optimizer in ("adamw", "muon")
             ),
         ],
         "pipeline": [[torch, "benchmarks/torch_pipeline.py", *duration], [PYTHON, "benchmarks/pipeline.py", *duration]],
         "epoch": [
-            [torch, "benchmarks/torch_epoch.py", *device_option, *epoch],
-            [torch, "benchmarks/torch_epoch.py", "--compile", *device_option, *epoch],
+            torch_epoch,
+            [*torch_epoch, "--compile"],
             jax_epoch,
-            [*jax_epoch, *on_device],
+            [*jax_epoch, "--config.augment.renderer=device"],
         ],
     }
-
-
-def once(csvs: str, seconds: float) -> dict[str, list[Command]]:
-    """Return the commands without a PyTorch counterpart, by question."""
-    step = [PYTHON, "benchmarks/train_step.py", "--seconds", str(seconds)]
-    return {
+    once = {
         "scale": [
-            [*step, *(f"--batch={size}" for size in (16, 64, 256))],
-            *([*step, f"--devices={count}"] for count in (2, 4)),
+            [*jax_step, *(f"--batch={size}" for size in (16, 64, 256))],
+            *([*jax_step, f"--devices={count}"] for count in (2, 4)),
         ],
         "convolutions": [[PYTHON, "benchmarks/convolutions.py"]],
         "start": [[PYTHON, "benchmarks/start.py"]],
-        "inference": [[PYTHON, "benchmarks/inference.py", "--seconds", str(seconds)]],
+        "inference": [[PYTHON, "benchmarks/inference.py", *duration]],
         "generator": [[PYTHON, "benchmarks/generator.py", csvs]],
     }
+    return Plan(rounds, once)
+
+
+def on_gpu(torch: str, seconds: float, data: str | None) -> Plan:
+    """Return what is measured with --device cuda; whole runs need a data folder."""
+    duration, device = ["--seconds", str(seconds)], ["--device=cuda"]
+    large, dtype, jax_dtype = ["--batch=1024"], ["--dtype=bfloat16"], ["--config.model.dtype=bfloat16"]
+    torch_step = [torch, "benchmarks/torch_step.py", *duration, *device, *dtype, *large]
+    jax_step = [PYTHON, "benchmarks/train_step.py", *duration, *jax_dtype, *large]
+    torch_epoch = [torch, "benchmarks/torch_epoch.py", *device, *dtype, "--batch=256"]
+    jax_epoch = [PYTHON, "benchmarks/epoch.py", *jax_dtype, "--config.train.batch_size=256"]
+    on_device = "--config.augment.renderer=device"
+    rounds = {
+        "step": [
+            torch_step,
+            jax_step,
+            [*torch_step, "--network=resnet_small"],
+            *(
+                [*jax_step, "--config=configs/base.py", f"--config.optim.name={optimizer}"]
+                for optimizer in ("adamw", "muon")
+            ),
+        ],
+        "epoch": [
+            torch_epoch,
+            [*torch_epoch, "--compile"],
+            jax_epoch,
+            [*jax_epoch, on_device, "--config.train.steps_per_call=109"],  # the 28,000 images in one call
+        ],
+    }
+    once = {"convolutions": [[PYTHON, "benchmarks/convolutions.py", *large, *dtype]]}
+    if data is not None:
+        whole = [PYTHON, "benchmarks/whole_run.py", "--data", data]
+        set_for_gpu = [on_device, *jax_dtype]
+        once |= {
+            "fast": [[*whole, "--compiled", *set_for_gpu, "--config.train.steps_per_call=218"]],
+            "best": [[*whole, "--compiled", "--config=configs/best.py"]],
+            "batches": [
+                [
+                    *[*whole, "--seeds=0", "--config=configs/base.py", *set_for_gpu],
+                    *[f"--config.train.batch_size={size}", f"--config.train.steps_per_call={IMAGES // size}"],
+                ]
+                for size in (128, 512, 1024, 4096)
+            ],
+        }
+    return Plan(rounds, once)
 
 
 def run(command: Command, limits: dict[str, str]) -> list[measure.Record]:
@@ -141,28 +188,35 @@ def run_all(
 
 
 def main() -> None:
-    questions = (*in_rounds("", 0, "", False), *once("", 0))
+    questions = dict.fromkeys(
+        name for plan in (on_cpu("", 0, False, ""), on_gpu("", 0, "")) for part in plan for name in part
+    )
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=questions, help="measure only this (repeatable)")
+    parser.add_argument("--only", action="append", choices=[*questions], help="measure only this (repeatable)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of step, pipeline and epoch (default 3)")
     parser.add_argument("--seconds", type=float, default=8, help="time for each measurement (default 8)")
-    parser.add_argument(
-        "--device", default="cpu", choices=("cpu", "cuda"), help="the device of step and epoch (default cpu)"
-    )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="what to measure on (default cpu)")
     parser.add_argument("--avx2", action="store_true", help="without AVX-512, on a CPU that has it")
     parser.add_argument("--csvs", default="sample", help="folder of the two CSVs for the generator (default sample)")
+    parser.add_argument("--data", metavar="DIR", help="a data folder, for whole runs on a GPU")
     parser.add_argument("--torch-python", default=str(TORCH), help="a Python with requirements-bench.txt")
     parser.add_argument(
         "--log", type=Path, default=ROOT / "experiments" / "bench.jsonl", help="the file that records are written to"
     )
     args = parser.parse_args()
-    chosen = args.only or questions
-    torch, csvs = args.torch_python, args.csvs
-    rounds = in_rounds(torch, args.seconds, args.device, args.avx2)
-    repeated = [scripts for name, scripts in rounds.items() if name in chosen]
+    torch = args.torch_python
+    if args.device == "cuda":
+        plan = on_gpu(torch, args.seconds, args.data)
+    else:
+        plan = on_cpu(torch, args.seconds, args.avx2, args.csvs)
+    chosen = args.only or [*plan.rounds, *plan.once]
+    for question in chosen:
+        if question not in {*plan.rounds, *plan.once}:
+            is_on_cpu = any(question in part for part in on_cpu("", 0, False, ""))
+            raise UserError(f"--only {question} needs --device {'cpu' if is_on_cpu else 'cuda and --data'}")
+    repeated, single = ([scripts for name, scripts in part.items() if name in chosen] for part in plan)
     if repeated and not Path(torch).is_file():
         raise UserError(f"no PyTorch: {torch} is missing; make .venv-bench/installed")
-    single = [scripts for name, scripts in once(csvs, args.seconds).items() if name in chosen]
     numbered = [(number, repeated) for number in range(1, args.rounds + 1)] + [(0, single)]
     commands = [(number, command) for number, questions in numbered for scripts in questions for command in scripts]
     records, errors = run_all(commands, args.log, AVX2 if args.avx2 else {})

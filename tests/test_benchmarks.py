@@ -12,7 +12,7 @@ from conftest import ROOT, run_python
 from benchmarks import compare, convolutions, growth, measure
 from fer_generator.generate_training_data import generate
 from fer_generator.synthetic import write_csvs
-from fer_jax.data import folders
+from fer_jax.data import folders, labels
 from fer_jax.models import registry
 
 SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name != "measure.py")
@@ -53,7 +53,7 @@ def run_scripts(*commands: list[str]) -> list[tuple[int, str, str]]:
 
 @pytest.mark.slow
 def test_all_scripts_run_by_path_from_the_root_and_have_a_help() -> None:
-    assert len(SCRIPTS) == 13
+    assert len(SCRIPTS) == 14
     results = run_scripts(*([script, "--help"] for script in SCRIPTS))
     for script, (status, text, errors) in zip(SCRIPTS, results, strict=True):
         assert status == 0, errors
@@ -74,6 +74,10 @@ def test_a_script_reports_what_it_lacks_in_one_line(tmp_path: Path) -> None:
         ("start.py", ["--data", str(tmp_path / "nowhere")], "make sample"),
         ("generator.py", [str(tmp_path)], "No such file"),
         ("growth.py", [str(tmp_path)], "make sample"),
+        ("whole_run.py", ["--data", str(tmp_path)], "no train data in"),
+        ("whole_run.py", ["--data", str(tmp_path), "--config.seeds=1"], "seeds"),
+        ("compare.py", ["--only", "fast"], "--only fast needs --device cuda and --data"),
+        ("compare.py", ["--device", "cuda", "--only", "start"], "--only start needs --device cpu"),
         ("growth.py", [str(tmp_path), "--multiples", "0"], "give numbers from 1 to 192"),
     )
     results = run_scripts(*([script, *arguments] for script, arguments, _ in lacking))
@@ -114,6 +118,24 @@ def test_growth_measures_each_part_in_a_process_of_its_own(tmp_path: Path) -> No
     assert all(record["anonymous_mib"] <= record["peak_mib"] for record in records)
     assert records[0]["how"].startswith("2 times, ")
     assert records[-1]["how"] == "2 times, 50 images"
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_timed_and_its_last_epoch_evaluated(tmp_path: Path) -> None:
+    paths = write_csvs(tmp_path, {"Training": 100, "PublicTest": 25, "PrivateTest": 25}, seed=0)
+    generate(*paths, tmp_path / "data")
+    small = ["--config.train.epochs=1", "--config.train.batch_size=16", "--config.optim.name=sgd"]
+    arguments = ["--data", str(tmp_path / "data"), "--seeds", "3", *small]
+    [(status, output, errors)] = run_scripts(["whole_run.py", *arguments])
+    assert status == 0, errors
+    [record] = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert record["what"] == "whole run, fast, 1 epochs, batch 16"
+    assert record["how"] == "sgd, nothing compiled before"
+    assert record["each"] == [record["seconds"]]
+    votes = folders.load(tmp_path / "data", "valid").votes
+    for protocol in ("majority", "clean"):  # whole images, of those that the protocol keeps
+        right = record[protocol][0] / 100 * labels.targets(votes, protocol)[1].sum()
+        assert abs(right - round(right)) < 0.01
 
 
 def test_the_convolutions_are_those_of_the_network() -> None:
