@@ -121,8 +121,9 @@ def of_loading(data: Path, multiple: int, seconds: float) -> int:
 
 
 def of_duplicates(data: Path, multiple: int, seconds: float) -> int:
-    train, valid = (folders.load(data, name).images for name in ("train", "valid"))
-    return len(duplicates.drop(train, valid[: len(valid) // multiple]))
+    train, valid = (folders.load(data, name) for name in ("train", "valid"))
+    count = len(valid.names) // multiple
+    return len(duplicates.drop(train, Split(*(field[:count] for field in valid))))
 
 
 def of_batches(data: Path, multiple: int, seconds: float) -> int:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer_jax.data import digests
 from fer_jax.data.correlation import Pairs, correlated_pairs
 from fer_jax.data.folders import Split
 
@@ -26,45 +25,36 @@ from fer_jax.data.folders import Split
 THRESHOLD = 0.92
 
 
-def exact(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The mask of `images` (u8[N, 48, 48]) whose pixels occur among `others` (u8[M, 48, 48]): bool[N]."""
-    return np.isin(digests.of_images(images), digests.of_images(others))
+def exact(split: Split, other: Split) -> np.ndarray:
+    """The mask of the N images whose pixels occur in the other split: bool[N]."""
+    return np.isin(split.digests, other.digests)
 
 
-def near(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The closest duplicate of each image, exact or near; a flat image has exact ones only.
-
-    Args:
-        images: u8[N, 48, 48].
-        others: u8[M, 48, 48].
+def near(split: Split, other: Split) -> np.ndarray:
+    """The closest duplicate of each image in the other split, exact or near; a flat image has exact ones only.
 
     Returns:
-        i64[N], the row in `others`, or -1 where there is none.
+        i64[N], the row in the other split, or -1 where there is none.
     """
-    pairs = _best(correlated_pairs(images, others, THRESHOLD))
-    row = np.full(len(images), -1)
+    pairs = _best(correlated_pairs(split.images, other.images, THRESHOLD))
+    row = np.full(len(split.images), -1)
     row[pairs.image] = pairs.other
-    found = digests.of_images(images)
-    distinct, first = np.unique(digests.of_images(others), return_index=True)
-    is_exact = np.isin(found, distinct)
-    row[is_exact] = first[np.searchsorted(distinct, found[is_exact])]
+    distinct, first = np.unique(other.digests, return_index=True)
+    is_exact = np.isin(split.digests, distinct)
+    row[is_exact] = first[np.searchsorted(distinct, split.digests[is_exact])]
     return row
 
 
-def drop(train: np.ndarray, *others: np.ndarray) -> np.ndarray:
-    """The mask of the training images without a duplicate, exact or near, in another split.
-
-    Args:
-        train: u8[N, 48, 48].
-        others: u8[M, 48, 48] each, the images of the other splits.
+def drop(train: Split, *others: Split) -> np.ndarray:
+    """The mask of the N training images without a duplicate, exact or near, in another split.
 
     Returns:
         bool[N], False for a duplicate.
     """
-    keep = np.ones(len(train), bool)
-    for images in others:
-        keep[exact(train, images)] = False
-        keep[correlated_pairs(images, train, THRESHOLD).other] = False
+    keep = np.ones(len(train.images), bool)
+    for other in others:
+        keep[exact(train, other)] = False
+        keep[correlated_pairs(other.images, train.images, THRESHOLD).other] = False
     return keep
 
 
@@ -114,9 +104,9 @@ def compare(splits: Mapping[str, Split]) -> tuple[dict[tuple[str, str], Duplicat
             is_exact = copies[inverse] > 1
         else:
             swapped = pairs._replace(image=pairs.other, other=pairs.image)
-            is_exact = np.isin(second.digests, first.digests)
+            is_exact = exact(second, first)
             counts[second_name, first_name], _ = _count(is_exact, swapped)
-            is_exact = np.isin(first.digests, second.digests)
+            is_exact = exact(first, second)
         counts[first_name, second_name], best = _count(is_exact, pairs)
         for image, other, correlation in zip(best.image, best.other, best.correlation, strict=True):
             names = (first.names[image], second.names[other])

@@ -66,10 +66,8 @@ def _select(config: ConfigDict, split: Split) -> tuple[np.ndarray, np.ndarray]:
     options = config.data
     target, keep = labels.targets(split.votes, options.label_mode)
     if options.drop_repeats:
-        others = [
-            folders.load(options.dir, name).images for name in ("valid", "test") if folders.has(options.dir, name)
-        ]
-        keep &= duplicates.drop(split.images, *others)
+        others = [folders.load(options.dir, name) for name in ("valid", "test") if folders.has(options.dir, name)]
+        keep &= duplicates.drop(split, *others)
     rows = np.flatnonzero(keep)
     if options.fraction < 1:
         rows = rows[part(len(rows), options.fraction, config.seed)]

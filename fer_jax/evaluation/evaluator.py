@@ -64,8 +64,8 @@ def subset_masks(split: Split, others: Sequence[Split]) -> dict[str, np.ndarray]
     """
     masks = {"all": np.ones(len(split.images), bool)}
     if others:
-        masks["without_exact_duplicates"] = np.all([~np.isin(split.digests, other.digests) for other in others], axis=0)
-        near = [duplicates.near(split.images, other.images) < 0 for other in others]
+        masks["without_exact_duplicates"] = np.all([~duplicates.exact(split, other) for other in others], axis=0)
+        near = [duplicates.near(split, other) < 0 for other in others]
         masks["without_duplicates"] = np.all(near, axis=0)
     return masks
 
