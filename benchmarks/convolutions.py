@@ -1,11 +1,11 @@
-"""Measure the convolutions of the five-block CNN alone, a lower limit for its training step.
+"""Measure XLA's convolutions of the five-block CNN alone, on a GPU a lower limit for its training step.
 
     python benchmarks/convolutions.py --batch 64
     python benchmarks/convolutions.py --batch 1024 --dtype bfloat16   (on a GPU)
 
 Each convolution by itself, as XLA runs it: forward, then the gradients of kernel and input (not of the first layer's
-input). The last record is the sum. Its difference to the result of train_step.py is the cost of everything else. tflops
-does not count the padding: 0.74 GFLOP an image.
+input). The last record is the sum. On a GPU its difference to the result of train_step.py is the cost of everything
+else; on a CPU the step has quicker convolutions of its own. tflops does not count the padding: 0.74 GFLOP an image.
 """
 
 import argparse

@@ -31,7 +31,7 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
 from fer_jax.core import cli, runtime
 
 SIDE = 400  # pixels of a frame
-SCALES = (0.8, 0.88, 0.95, 1.05)  # margins: the side of the crop, in longer sides of the box
+SCALES = (0.8, 0.9, 1.0)  # margins: the side of the crop, in longer sides of the box
 EMPTY = "brick grass gravel coins coffee chelsea rocket text page moon clock horse retina immunohistochemistry"
 
 Boxes = list[tuple[float, ...]]  # x, y, width, height

@@ -70,7 +70,7 @@ def _image() -> ConfigDict:
 def _augment() -> ConfigDict:
     """The augmentation of training images."""
     augment = ConfigDict(type_safe=False)
-    # none, flip, emotion_cnn, ferplus, zoom, light, blur, jpeg, strong or photo; see fer_jax/data/recipes.py.
+    # none, flip, emotion_cnn, ferplus, zoom, light, blur, jpeg, strong, photo or camera; see fer_jax/data/recipes.py.
     augment.recipe = "none"
     # The probability that a rectangle of 2 to 20 % of a training image is set to the image's mean.
     augment.erase = 0.0
