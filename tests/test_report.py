@@ -107,7 +107,7 @@ def page(result: Evaluation) -> list[Block]:
     rng = np.random.default_rng(0)
     count = np.array([*COUNT.values()])
     maps = rng.random((8, 48, 48), np.float32) * (count > 0)[:, None, None]
-    return report.page(result, SPLIT, HISTORY, Saliency(maps, 255 * maps, count), "A tiny network.")
+    return report.page(result, SPLIT, HISTORY, lambda: Saliency(maps, 255 * maps, count), "A tiny network.")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +23,19 @@ from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference import Network
 
 
-class Data(NamedTuple):
+@dataclass(frozen=True)
+class Data:
     """The images that models are evaluated on."""
 
     name: str  # "train", "valid" or "test"
     split: Split
     valid: Split  # for fitting temperatures
-    subsets: dict[str, np.ndarray]  # see `subset_masks`
+    others: Sequence[Split]  # that training or selection uses, as far as they are there
+
+    @cached_property
+    def subsets(self) -> dict[str, np.ndarray]:
+        """See `subset_masks`. The search for duplicates takes seconds, at the first use."""
+        return subset_masks(self.split, self.others)
 
 
 class Model(NamedTuple):
@@ -39,7 +47,7 @@ class Model(NamedTuple):
 
 
 def load_data(data_dir: str, name: str) -> Data:
-    """Load a split with validation, and find its duplicates in the other splits that training or selection uses.
+    """Load a split with validation, and the other splits in which duplicates are searched.
 
     If the training images are missing, duplicates are unknown, and the only subset is "all".
 
@@ -52,7 +60,7 @@ def load_data(data_dir: str, name: str) -> Data:
     if name != "train" and folders.has(data_dir, "train"):
         train = folders.load(data_dir, "train")
         others = [train] if name == "valid" else [train, valid]
-    return Data(name, split, valid, subset_masks(split, others))
+    return Data(name, split, valid, others)
 
 
 def subset_masks(split: Split, others: Sequence[Split]) -> dict[str, np.ndarray]:

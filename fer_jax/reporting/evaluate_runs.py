@@ -1,7 +1,7 @@
 """The evaluation of runs: predictions, metrics, a report of each, and a comparison of several.
 
-Reports need matplotlib's drawing, which takes more than a second to import. It is imported in a thread while XLA
-compiles and predicts, so the functions that write reports import their modules themselves.
+Reports need matplotlib's drawing, which takes more than a second to import. It is imported in a thread while networks
+are restored, so the functions that write reports import their modules themselves.
 """
 
 import os
@@ -65,30 +65,28 @@ def evaluate_runs(
     """
     data_dir = data_dir or _data_dir(runs)
     problems: list[str] = []
-    with ThreadPoolExecutor(2) as pool:  # the data are read and compared while networks are restored
+    with ThreadPoolExecutor(2) as pool:
         loading = pool.submit(evaluator.load_data, data_dir, split)
         pool.submit(import_module, "fer_jax.reporting.report")
         networks = _usable(runs, lambda run: inference.restore(run, checkpoint), problems)
         data = loading.result()
-        # In a thread: one program is compiled on one core, and here are two.
-        drawn = {run: pool.submit(_saliency, network, data, protocol) for run, network in networks.items()}
+        comparing = pool.submit(lambda: data.subsets)  # beside the compilation, which takes one core
         names = dict(zip(networks, evaluator.model_names([*networks], flip), strict=True))
         models = _usable(
             [*networks], lambda run: evaluator.predict_splits(names[run], networks[run], data, flip), problems
         )
-    evaluated, maps = [networks[run] for run in models], [drawn[run].result() for run in models]
-    corrupted = [
-        _predict_corrupted(network, data, protocol, flip) if with_robustness else None for network in evaluated
-    ]
-    facts = {"flip": flip, "data": data_dir}
-    if len(runs) == 1:
-        folder = out or _report_folder(evaluated[0].run)
-        result = _evaluate_network(evaluated[0], models[runs[0]], corrupted[0], maps[0], data, protocol, folder, facts)
-        _print_tables(result)
-        print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
-        return [result]
-    out = out or COMPARISON
-    results = _evaluate_several(evaluated, [*models.values()], corrupted, maps, data, protocol, out, ensemble, facts)
+        evaluated = [networks[run] for run in models]
+        corrupted = [
+            _predict_corrupted(network, data, protocol, flip) if with_robustness else None for network in evaluated
+        ]
+        comparing.result()
+        # While a page is drawn, which takes one core.
+        maps = [pool.submit(_saliency, network, data, protocol).result for network in evaluated]
+        facts = {"flip": flip, "data": data_dir}
+        predicted = evaluated, [*models.values()], corrupted, maps, data, protocol
+        if len(runs) == 1:
+            return _evaluate_one(*predicted, out or _report_folder(evaluated[0].run), facts)
+        results = _evaluate_several(*predicted, out or COMPARISON, facts, ensemble)
     if problems:
         raise UserError(f"{len(problems)} of {len(runs)} runs were not evaluated; the first: {problems[0]}")
     return results
@@ -130,16 +128,33 @@ def _none_usable(problems: Sequence[str]) -> UserError:
     return UserError(f"no run can be used; the first: {problems[0]}")
 
 
+def _evaluate_one(
+    networks: Sequence[Network],
+    models: Sequence[Model],
+    corrupted: Sequence[np.ndarray | None],
+    maps: Sequence[Callable[[], Saliency]],
+    data: Data,
+    protocol: str,
+    folder: Path,
+    facts: dict[str, Any],
+) -> list[Evaluation]:
+    """Write the report of the only run, and print its tables."""
+    result = _evaluate_network(networks[0], models[0], corrupted[0], maps[0], data, protocol, folder, facts)
+    _print_tables(result)
+    print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
+    return [result]
+
+
 def _evaluate_several(
     networks: Sequence[Network],
     models: Sequence[Model],
     corrupted: Sequence[np.ndarray | None],
-    maps: Sequence[Saliency],
+    maps: Sequence[Callable[[], Saliency]],
     data: Data,
     protocol: str,
     out: Path,
-    ensemble: bool,
     facts: dict[str, Any],
+    ensemble: bool,
 ) -> list[Evaluation]:
     """Write a comparison with a report of each model; the runs' own reports stay as they are."""
     results = []
@@ -177,7 +192,7 @@ def _evaluate_network(
     network: Network,
     model: Model,
     corrupted: np.ndarray | None,
-    maps: Saliency,
+    maps: Callable[[], Saliency],
     data: Data,
     protocol: str,
     folder: Path,

@@ -1,6 +1,6 @@
 """The report of an evaluation as a page of tables, plots and text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -36,7 +36,11 @@ METHOD = [
 
 
 def page(
-    result: Evaluation, split: Split, history: Sequence[EpochRecord], maps: Saliency | None, about: str
+    result: Evaluation,
+    split: Split,
+    history: Sequence[EpochRecord],
+    maps: Callable[[], Saliency] | None,
+    about: str,
 ) -> list[Block]:
     """Return the whole report of one model.
 
@@ -44,7 +48,7 @@ def page(
         result: the evaluation.
         split: all images of the evaluated split.
         history: the epochs of the training run, for its curves; empty for an ensemble.
-        maps: from `inference.saliency`, or None.
+        maps: returns those of `inference.saliency`, and is called when all before them is drawn; or None.
         about: the model in words: its training and its checkpoint.
     """
     kept = Split(*(field[result.rows] for field in split))
@@ -57,7 +61,7 @@ def page(
         blocks.append(image("robustness", robustness_report.plot(result, result.robustness, title)))
     blocks += _galleries(result, kept, title)
     if maps is not None:
-        blocks += _saliency(maps, title)
+        blocks += _saliency(maps(), title)
     if history:
         blocks += [Heading("Training"), image("training", plots.training_curves(history, result.name))]
     return blocks
