@@ -1,4 +1,4 @@
-"""Compare the speed of fer_jax and PyTorch on this machine, all benchmarks in one run (`make bench`).
+"""Compare the speed of fer_jax and PyTorch on this machine, most benchmarks in one run (`make bench`).
 
     python benchmarks/compare.py
     python benchmarks/compare.py --only pipeline --rounds 5
@@ -49,6 +49,7 @@ AVX2 = {
 }
 
 IMAGES = 27_953  # that configs/base.py trains on: an epoch in one call
+ONCE = ("ratio", "cpu_s", "compile_s", "runs", "each", "majority", "clean")  # columns, the last three of whole_run.py
 
 Command = list[str]
 
@@ -65,16 +66,16 @@ def on_cpu(torch: str, seconds: float, avx2: bool, csvs: str) -> Plan:
     duration = ["--seconds", str(seconds)]
     torch_step = [torch, "benchmarks/torch_step.py", *duration, *["--no-compile"] * avx2]
     jax_step = [PYTHON, "benchmarks/train_step.py", *duration]
-    jax_step_here = [*jax_step, *["--no-ynnpack"] * avx2]
+    limited_jax_step = [*jax_step, *["--no-ynnpack"] * avx2]
     size = ["--images=512", "--epochs=2"]
     torch_epoch, jax_epoch = [torch, "benchmarks/torch_epoch.py", *size], [PYTHON, "benchmarks/epoch.py", *size]
     rounds = {
         "step": [
             torch_step,
-            jax_step_here,
+            limited_jax_step,
             [*torch_step, "--network=resnet_small", "--batch=128"],
             *(
-                [*jax_step_here, "--config=configs/base.py", "--batch=128", f"--config.optim.name={optimizer}"]
+                [*limited_jax_step, "--config=configs/base.py", "--batch=128", f"--config.optim.name={optimizer}"]
                 for optimizer in ("adamw", "muon")
             ),
         ],
@@ -198,7 +199,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="what to measure on (default cpu)")
     parser.add_argument("--avx2", action="store_true", help="without AVX-512, on a CPU that has it")
     parser.add_argument("--csvs", default="sample", help="folder of the two CSVs for the generator (default sample)")
-    parser.add_argument("--data", metavar="DIR", help="a data folder, for whole runs on a GPU")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a data folder, for whole runs on a GPU")
     parser.add_argument("--torch-python", default=str(TORCH), help="a Python with requirements-bench.txt")
     parser.add_argument(
         "--log", type=Path, default=ROOT / "experiments" / "bench.jsonl", help="the file that records are written to"
@@ -206,7 +207,11 @@ def main() -> None:
     args = parser.parse_args()
     torch = args.torch_python
     if args.device == "cuda":
-        plan = on_gpu(torch, args.seconds, args.data)
+        if args.avx2:
+            raise UserError("--avx2 needs --device cpu")
+        plan = on_gpu(torch, args.seconds, args.data and str(args.data.resolve()))
+    elif args.data:
+        raise UserError("--data needs --device cuda")
     else:
         plan = on_cpu(torch, args.seconds, args.avx2, args.csvs)
     chosen = args.only or [*plan.rounds, *plan.once]
@@ -226,7 +231,8 @@ def main() -> None:
         merged = measure.by_rounds([records.get(number, []) for number in range(1, args.rounds + 1)])
         print(f"\n{args.rounds} rounds:\n\n{measure.table(merged, ('ratio', 'ratios', 'rounds'))}")
     if others:
-        print(f"\nOnce:\n\n{measure.table(others, ('ratio', 'cpu_s', 'compile_s', 'runs'))}")
+        columns = [name for name in ONCE if any(name in record for record in others)]
+        print(f"\nOnce:\n\n{measure.table(others, columns)}")
     if errors:
         raise UserError(f"{len(errors)} of {len(commands)} commands failed, the last: {errors[-1]}")
 

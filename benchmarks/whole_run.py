@@ -7,7 +7,7 @@
 Each seed is a run of `python -m fer_jax.main`: start, imports, compilation, checkpoints and TensorBoard included. The
 images are decoded before. Every run has an empty cache of compiled programs; with --compiled all share one, which a
 first run of the first seed fills. The accuracies are those of the last epoch on validation, in percent, one for each
-run. fast takes some three minutes a seed on two cores, base 27.
+run. fast takes some three minutes a seed on two cores, base 28.
 """
 
 import argparse
@@ -22,29 +22,34 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measure
-from benchmarks.start import ROOT, environment
+from benchmarks.start import ROOT, environment, last_line
 from fer_jax import inference
 from fer_jax.core import cli, runtime
 from fer_jax.core import config as config_lib
 from fer_jax.core.errors import UserError
 from fer_jax.data import folders
 from fer_jax.evaluation import metrics
+from fer_jax.training import checks
 
 PROTOCOLS = ("majority", "clean")
 
 
-def training(args: argparse.Namespace, overrides: Sequence[str], seed: int, run: Path) -> list[str]:
-    """Return the command of a run."""
-    fields = [f"--config.data.dir={args.data}", *overrides, f"--config.seed={seed}"]
-    return [sys.executable, "-m", "fer_jax.main", "--config", args.config, "--workdir", str(run), *fields]
+def training_command(config: Path, data: Path, overrides: Sequence[str], seed: int, run: Path) -> list[str]:
+    """Return the command of a run; its data and its seed are no overrides."""
+    fields = [*overrides, f"--config.data.dir={data}", f"--config.seed={seed}"]
+    return [sys.executable, "-m", "fer_jax.main", "--config", str(config), "--workdir", str(run), *fields]
 
 
 def seconds_of(command: Sequence[str], cache: Path) -> float:
-    """Return the seconds of a whole run; what it prints goes to stderr."""
+    """Return the seconds of a whole run; its lines go to stderr.
+
+    Raises:
+        UserError: it failed; with its last line.
+    """
     start = time.perf_counter()
-    status = subprocess.run(command, cwd=ROOT, env=environment(cache), stdout=sys.__stderr__).returncode
-    if status:
-        raise UserError(f"the training ended with exit status {status}")
+    process = subprocess.run(command, cwd=ROOT, env=environment(cache), stdout=sys.__stderr__, stderr=subprocess.PIPE)
+    if process.returncode:
+        raise UserError(f"the training failed: {last_line(process.stderr)}")
     return time.perf_counter() - start
 
 
@@ -56,7 +61,9 @@ def accuracies(run: Path, valid: folders.Split) -> list[float]:
 
 
 def measurements(args: argparse.Namespace, overrides: Sequence[str]) -> Iterator[measure.Record]:
-    config = config_lib.load(args.config, overrides)
+    config_file = config_lib.find(args.config).resolve()
+    config = config_lib.load(str(config_file), overrides)
+    checks.check(config)
     _, valid = folders.load(args.data, "train"), folders.load(args.data, "valid")
     name = Path(args.config).stem
     question = f"whole run, {name}, {config.train.epochs} epochs, batch {config.train.batch_size}"
@@ -68,7 +75,8 @@ def measurements(args: argparse.Namespace, overrides: Sequence[str]) -> Iterator
         for number, (state, seed) in enumerate(plan):
             measure.progress(f"{name}, seed {seed}, {state}")
             run, cache = Path(scratch, f"run {number}"), Path(scratch, f"cache {0 if args.compiled else number}")
-            runs.setdefault(state, []).append((run, seconds_of(training(args, overrides, seed, run), cache)))
+            command = training_command(config_file, args.data, overrides, seed, run)
+            runs.setdefault(state, []).append((run, seconds_of(command, cache)))
         for state, timed in runs.items():  # after all runs: this process needs the device too
             reached = [accuracies(run, valid) for run, _ in timed]
             seconds = [seconds for _, seconds in timed]

@@ -3,7 +3,8 @@
 python -m fer_jax.main --config configs/base.py
 
 Accuracy on validation by majority after the last epoch: 87.2, 87.4, 87.8, 88.1 and 87.5 % (seeds 0 to 4;
-docs/results.md). A run takes 27 minutes on two cores of an AMD EPYC; on a slower CPU, with older code, it took 49.
+docs/results.md). Today's code reached 87.4, 87.8 and 87.7 % (seeds 0 to 2) in 27, 29 and 29 minutes on two cores of an
+AMD EPYC (docs/performance.md).
 """
 
 from ml_collections import ConfigDict

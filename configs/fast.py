@@ -3,10 +3,9 @@
 python -m fer_jax.main --config configs/fast.py
 python -m fer_jax.evaluate --run experiments/fast --protocol clean --checkpoint latest
 
-After the last epoch, three seeds reached 83.3, 83.0 and 82.5 % on clean validation images, and 82.2, 81.7 and 81.3 %
-by majority (docs/results.md). On two idle CPU cores they took 167, 153 and 161 seconds, start and compilation included,
-and reached 83.5, 82.8 and 82.7 % (docs/performance.md); on a slower machine seed 0 took 226 seconds. The original of
-emotion_cnn reports 82.4 % on clean validation images.
+Seeds 0 to 2 took 167, 153 and 161 seconds on two idle CPU cores, start and compilation included, and reached 83.5, 82.8
+and 82.7 % on clean validation images after the last epoch (docs/performance.md); with older code, on one core each,
+83.3, 83.0 and 82.5 % (docs/results.md). The original of emotion_cnn reports 82.4 % there.
 """
 
 from ml_collections import ConfigDict

@@ -12,8 +12,10 @@ from conftest import ROOT, run_python
 from benchmarks import compare, convolutions, growth, measure
 from fer_generator.generate_training_data import generate
 from fer_generator.synthetic import write_csvs
-from fer_jax.data import folders, labels
+from fer_jax.core import config as config_lib
+from fer_jax.data import folders
 from fer_jax.models import registry
+from fer_jax.training import checks
 
 SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name != "measure.py")
 
@@ -121,21 +123,37 @@ def test_growth_measures_each_part_in_a_process_of_its_own(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_whole_run_is_timed_and_its_last_epoch_evaluated(tmp_path: Path) -> None:
+def test_whole_runs_are_timed_and_their_last_epoch_evaluated(tmp_path: Path) -> None:
     paths = write_csvs(tmp_path, {"Training": 100, "PublicTest": 25, "PrivateTest": 25}, seed=0)
     generate(*paths, tmp_path / "data")
-    small = ["--config.train.epochs=1", "--config.train.batch_size=16", "--config.optim.name=sgd"]
-    arguments = ["--data", str(tmp_path / "data"), "--seeds", "3", *small]
-    [(status, output, errors)] = run_scripts(["whole_run.py", *arguments])
-    assert status == 0, errors
-    [record] = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    assert record["what"] == "whole run, fast, 1 epochs, batch 16"
-    assert record["how"] == "sgd, nothing compiled before"
-    assert record["each"] == [record["seconds"]]
-    votes = folders.load(tmp_path / "data", "valid").votes
-    for protocol in ("majority", "clean"):  # whole images, of those that the protocol keeps
-        right = record[protocol][0] / 100 * labels.targets(votes, protocol)[1].sum()
-        assert abs(right - round(right)) < 0.01
+    small = ["--config.train.epochs=2", "--config.train.batch_size=16", "--config.optim.name=sgd"]
+    arguments = ["--data", str(tmp_path / "data"), "--compiled", "--seeds", "3", *small]
+    # In a process of its own, whose stderr has the lines of the trainings.
+    result = run_python("benchmarks/whole_run.py", *arguments)
+    assert result.returncode == 0, result.stderr
+    records = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert [record["what"] for record in records] == 2 * ["whole run, fast, 2 epochs, batch 16"]
+    assert [record["how"] for record in records] == ["sgd, nothing compiled before", "sgd, compiled before"]
+    last = [line for line in result.stderr.splitlines() if line.startswith("epoch 2/2: train")]
+    expected = [float(line.split("validation loss")[1].split("accuracy ")[1].split("%")[0]) for line in last]
+    assert len(expected) == 2
+    for record, accuracy in zip(records, expected, strict=True):
+        assert record["each"] == [record["seconds"]]
+        assert record["majority"] == [pytest.approx(accuracy, abs=0.01)]
+        assert 0 <= record["clean"][0] <= 100
+
+
+@pytest.mark.parametrize("plan", [compare.on_cpu("torch", 1, False, "sample"), compare.on_gpu("torch", 1, "data")])
+def test_every_planned_command_has_a_script_and_a_config_that_can_be_used(plan: compare.Plan) -> None:
+    commands = [command for part in plan for scripts in part.values() for command in scripts]
+    assert all((ROOT / command[1]).is_file() for command in commands)
+    configured = [command for command in commands if any(word.startswith("--config") for word in command)]
+    assert configured
+    for command in configured:
+        names = [word.removeprefix("--config=") for word in command if word.startswith("--config=")]
+        default = "fast" if "whole_run" in command[1] else "emotion_cnn"
+        overrides = [word for word in command if word.startswith("--config.")]
+        checks.check(config_lib.load(names[0] if names else f"configs/{default}.py", overrides))
 
 
 def test_the_convolutions_are_those_of_the_network() -> None:

@@ -1,6 +1,7 @@
 """The safetensors file of a released network: its format, its errors, its float16 form."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fer_jax import inference
-from fer_jax.core import run_folder
+from fer_jax.core import run_folder, shipped
 from fer_jax.core.errors import UserError
 from fer_jax.core.run_folder import WEIGHTS
 from fer_jax.inference import weights
@@ -168,6 +169,17 @@ def test_a_changed_bit_gets_one_line(tmp_path: Path, part: str) -> None:
     content[place] ^= 1
     path.write_bytes(content)
     assert "its content has changed since it was written" in fails(tmp_path, TREE)
+
+
+@pytest.mark.parametrize("name", ["base", "best"])
+def test_a_changed_bit_of_a_shipped_network_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    shutil.copytree(shipped.networks()[name], folder)
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-6] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(UserError, match="its content has changed since it was written"):
+        inference.restore(folder)
 
 
 def test_a_file_without_a_digest_is_read(tmp_path: Path) -> None:

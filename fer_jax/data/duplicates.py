@@ -26,12 +26,16 @@ THRESHOLD = 0.92
 
 
 def exact(split: Split, other: Split) -> np.ndarray:
-    """The mask of the N images whose pixels occur in the other split: bool[N]."""
+    """The mask of the N images of a split whose pixels occur in the other: bool[N]."""
     return np.isin(split.digests, other.digests)
 
 
 def near(split: Split, other: Split) -> np.ndarray:
-    """The closest duplicate of each image in the other split, exact or near; a flat image has exact ones only.
+    """The closest duplicate of each image, exact or near; a flat image has exact ones only.
+
+    Args:
+        split: N images.
+        other: the split to search; equal pixels are found by the digests of both.
 
     Returns:
         i64[N], the row in the other split, or -1 where there is none.
@@ -46,7 +50,11 @@ def near(split: Split, other: Split) -> np.ndarray:
 
 
 def drop(train: Split, *others: Split) -> np.ndarray:
-    """The mask of the N training images without a duplicate, exact or near, in another split.
+    """The mask of the training images without a duplicate, exact or near, in another split.
+
+    Args:
+        train: N images.
+        others: the splits to search.
 
     Returns:
         bool[N], False for a duplicate.

@@ -23,18 +23,18 @@ from fer_jax.evaluation.result import Evaluation
 from fer_jax.inference import Network
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """The images that models are evaluated on."""
 
     name: str  # "train", "valid" or "test"
     split: Split
     valid: Split  # for fitting temperatures
-    others: Sequence[Split]  # that training or selection uses, as far as they are there
+    others: Sequence[Split]  # the other existing splits that training or selection uses
 
     @cached_property
     def subsets(self) -> dict[str, np.ndarray]:
-        """See `subset_masks`. The search for duplicates takes seconds, at the first use."""
+        """The masks of `subset_masks`, computed at the first use: the search for duplicates takes seconds."""
         return subset_masks(self.split, self.others)
 
 

@@ -7,7 +7,7 @@ are restored, so the functions that write reports import their modules themselve
 import os
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,7 +70,7 @@ def evaluate_runs(
         pool.submit(import_module, "fer_jax.reporting.report")
         networks = _usable(runs, lambda run: inference.restore(run, checkpoint), problems)
         data = loading.result()
-        comparing = pool.submit(lambda: data.subsets)  # beside the compilation, which takes one core
+        comparing = pool.submit(lambda: data.subsets)  # during the compilation, which takes one core
         names = dict(zip(networks, evaluator.model_names([*networks], flip), strict=True))
         models = _usable(
             [*networks], lambda run: evaluator.predict_splits(names[run], networks[run], data, flip), problems
@@ -80,10 +80,8 @@ def evaluate_runs(
             _predict_corrupted(network, data, protocol, flip) if with_robustness else None for network in evaluated
         ]
         comparing.result()
-        # While a page is drawn, which takes one core.
-        maps = [pool.submit(_saliency, network, data, protocol).result for network in evaluated]
         facts = {"flip": flip, "data": data_dir}
-        predicted = evaluated, [*models.values()], corrupted, maps, data, protocol
+        predicted = pool, evaluated, [*models.values()], corrupted, data, protocol
         if len(runs) == 1:
             return _evaluate_one(*predicted, out or _report_folder(evaluated[0].run), facts)
         results = _evaluate_several(*predicted, out or COMPARISON, facts, ensemble)
@@ -129,27 +127,27 @@ def _none_usable(problems: Sequence[str]) -> UserError:
 
 
 def _evaluate_one(
+    pool: Executor,
     networks: Sequence[Network],
     models: Sequence[Model],
     corrupted: Sequence[np.ndarray | None],
-    maps: Sequence[Callable[[], Saliency]],
     data: Data,
     protocol: str,
     folder: Path,
     facts: dict[str, Any],
 ) -> list[Evaluation]:
     """Write the report of the only run, and print its tables."""
-    result = _evaluate_network(networks[0], models[0], corrupted[0], maps[0], data, protocol, folder, facts)
+    result = _evaluate_network(pool, networks[0], models[0], corrupted[0], data, protocol, folder, facts)
     _print_tables(result)
     print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
     return [result]
 
 
 def _evaluate_several(
+    pool: Executor,
     networks: Sequence[Network],
     models: Sequence[Model],
     corrupted: Sequence[np.ndarray | None],
-    maps: Sequence[Callable[[], Saliency]],
     data: Data,
     protocol: str,
     out: Path,
@@ -158,9 +156,9 @@ def _evaluate_several(
 ) -> list[Evaluation]:
     """Write a comparison with a report of each model; the runs' own reports stay as they are."""
     results = []
-    for network, model, log_probs, saliency_maps in zip(networks, models, corrupted, maps, strict=True):
+    for network, model, log_probs in zip(networks, models, corrupted, strict=True):
         folder = _subfolder(out, model.name)
-        results.append(_evaluate_network(network, model, log_probs, saliency_maps, data, protocol, folder, facts))
+        results.append(_evaluate_network(pool, network, model, log_probs, data, protocol, folder, facts))
     if ensemble and len(models) > 1:
         folder = _subfolder(out, "ensemble")
         results.append(_evaluate_ensemble(networks, models, corrupted, data, protocol, folder, facts))
@@ -189,10 +187,10 @@ def _saliency(network: Network, data: Data, protocol: str) -> Saliency:
 
 
 def _evaluate_network(
+    pool: Executor,
     network: Network,
     model: Model,
     corrupted: np.ndarray | None,
-    maps: Callable[[], Saliency],
     data: Data,
     protocol: str,
     folder: Path,
@@ -200,10 +198,11 @@ def _evaluate_network(
 ) -> Evaluation:
     from fer_jax.reporting import report
 
+    maps = pool.submit(_saliency, network, data, protocol)  # while the page is drawn, which takes one core
     result = evaluator.evaluate(model, data, protocol)
     if corrupted is not None:
         result = robustness.add(result, corrupted, data.subsets)
-    blocks = report.page(result, data.split, network.history, maps, _about(network, data.name, facts["data"]))
+    blocks = report.page(result, data.split, network.history, maps.result, _about(network, data.name, facts["data"]))
     facts = {"run": str(network.run), "step": network.step, "checkpoint": network.checkpoint, **facts}
     write_evaluation(folder, result, blocks, facts)
     print(tables.verdict(result), flush=True)

@@ -39,7 +39,7 @@ def page(
     result: Evaluation,
     split: Split,
     history: Sequence[EpochRecord],
-    maps: Callable[[], Saliency] | None,
+    compute_maps: Callable[[], Saliency] | None,
     about: str,
 ) -> list[Block]:
     """Return the whole report of one model.
@@ -48,7 +48,7 @@ def page(
         result: the evaluation.
         split: all images of the evaluated split.
         history: the epochs of the training run, for its curves; empty for an ensemble.
-        maps: returns those of `inference.saliency`, and is called when all before them is drawn; or None.
+        compute_maps: returns the saliency maps, called once the plots before them are drawn; None leaves them out.
         about: the model in words: its training and its checkpoint.
     """
     kept = Split(*(field[result.rows] for field in split))
@@ -60,8 +60,8 @@ def page(
         blocks += robustness_report.section(result, result.robustness)
         blocks.append(image("robustness", robustness_report.plot(result, result.robustness, title)))
     blocks += _galleries(result, kept, title)
-    if maps is not None:
-        blocks += _saliency(maps(), title)
+    if compute_maps is not None:
+        blocks += _saliency(compute_maps(), title)
     if history:
         blocks += [Heading("Training"), image("training", plots.training_curves(history, result.name))]
     return blocks

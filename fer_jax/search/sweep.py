@@ -162,7 +162,7 @@ def sweep(
     planned = plan(configs, overrides, seeds, workdir)
     runs = chosen(planned, variant_names)
     _check_data({run.config.data.dir for run in runs})
-    load = functools.cache(evaluator.load_data)  # the search for duplicates takes seconds
+    load = functools.cache(evaluator.load_data)  # so that duplicates are searched once for all runs
     tally = _Tally()
     signal_name = ""
     for number, run in enumerate(runs, start=1):
