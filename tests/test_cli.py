@@ -66,10 +66,11 @@ def test_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "terminated: run the same command again\n"
     assert signal.getsignal(signal.SIGTERM) == handler
     if sys.platform != "win32":
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         assert cli.status(lambda: signal.raise_signal(signal.SIGHUP)) == 129
-        ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
         assert cli.status(lambda: signal.raise_signal(signal.SIGHUP)) == 0
-        signal.signal(signal.SIGHUP, ignored)
+        signal.signal(signal.SIGHUP, before)
     with pytest.raises(SystemExit) as exit_status:
         cli.run(lambda: 3)
     assert exit_status.value.code == 3
