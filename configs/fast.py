@@ -3,9 +3,9 @@
 python -m fer_jax.main --config configs/fast.py
 python -m fer_jax.evaluate --run experiments/fast --protocol clean --checkpoint latest
 
-Seeds 0 to 2 took 167, 153 and 161 seconds on two idle CPU cores, start and compilation included, and reached 83.5, 82.8
-and 82.7 % on clean validation images after the last epoch (docs/performance.md); with older code, on one core each,
-83.3, 83.0 and 82.5 % (docs/results.md). The original of emotion_cnn reports 82.4 % there.
+Seeds 0 to 2 took 151, 159 and 154 seconds on two idle CPU cores, start and compilation included, and reached 82.9, 82.4
+and 82.3 % on clean validation images after the last epoch (docs/performance.md); with older code 83.5, 82.8 and 82.7 %,
+and on one core each 83.3, 83.0 and 82.5 % (docs/results.md). The original of emotion_cnn reports 82.4 % there.
 """
 
 from ml_collections import ConfigDict
