@@ -2,8 +2,8 @@
 
 The folder gets config.json (as in the run), weights.safetensors (the weights that predictions use;
 no pickle), network.onnx (their graph, where the extra export is installed) and README.md, the model
-card. It can be used wherever a run folder can. The metrics of
-the card are computed from the released files, on the validation images.
+card. It can be used wherever a run folder can. The metrics of the card are computed from the
+released files, on the validation images.
 """
 
 from collections.abc import Sequence

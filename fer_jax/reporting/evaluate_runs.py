@@ -76,15 +76,18 @@ def evaluate_runs(
             [*networks], lambda run: evaluator.predict_splits(names[run], networks[run], data, flip), problems
         )
         evaluated = [networks[run] for run in models]
-        corrupted = [
-            _predict_corrupted(network, data, protocol, flip) if with_robustness else None for network in evaluated
-        ]
+        corrupted = [_predict_corrupted(network, data, protocol, flip, with_robustness) for network in evaluated]
         comparing.result()
         facts = {"flip": flip, "data": data_dir}
-        predicted = pool, evaluated, [*models.values()], corrupted, data, protocol
         if len(runs) == 1:
-            return _evaluate_one(*predicted, out or _report_folder(evaluated[0].run), facts)
-        results = _evaluate_several(*predicted, out or COMPARISON, facts, ensemble)
+            folder = out or _report_folder(evaluated[0].run)
+            result = _evaluate_network(pool, evaluated[0], models[runs[0]], corrupted[0], data, protocol, folder, facts)
+            _print_result(result, folder)
+            return [result]
+        out = out or COMPARISON
+        results = _evaluate_several(
+            pool, evaluated, [*models.values()], corrupted, data, protocol, out, ensemble, facts
+        )
     if problems:
         raise UserError(f"{len(problems)} of {len(runs)} runs were not evaluated; the first: {problems[0]}")
     return results
@@ -126,23 +129,6 @@ def _none_usable(problems: Sequence[str]) -> UserError:
     return UserError(f"no run can be used; the first: {problems[0]}")
 
 
-def _evaluate_one(
-    pool: Executor,
-    networks: Sequence[Network],
-    models: Sequence[Model],
-    corrupted: Sequence[np.ndarray | None],
-    data: Data,
-    protocol: str,
-    folder: Path,
-    facts: dict[str, Any],
-) -> list[Evaluation]:
-    """Write the report of the only run, and print its tables."""
-    result = _evaluate_network(pool, networks[0], models[0], corrupted[0], data, protocol, folder, facts)
-    _print_tables(result)
-    print(f"report: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
-    return [result]
-
-
 def _evaluate_several(
     pool: Executor,
     networks: Sequence[Network],
@@ -151,8 +137,8 @@ def _evaluate_several(
     data: Data,
     protocol: str,
     out: Path,
-    facts: dict[str, Any],
     ensemble: bool,
+    facts: dict[str, Any],
 ) -> list[Evaluation]:
     """Write a comparison with a report of each model; the runs' own reports stay as they are."""
     results = []
@@ -175,7 +161,9 @@ def _subfolder(out: Path, name: str) -> Path:
     return out / name.replace(os.sep, "_")
 
 
-def _predict_corrupted(network: Network, data: Data, protocol: str, flip: bool) -> np.ndarray:
+def _predict_corrupted(network: Network, data: Data, protocol: str, flip: bool, wanted: bool) -> np.ndarray | None:
+    if not wanted:
+        return None
     kept = labels.targets(data.split.votes, protocol)[1]
     name = network.run.resolve().name
     return robustness.predict(network, data.split.images[kept], flip, lambda line: print(f"{name}: {line}", flush=True))
@@ -231,7 +219,7 @@ def _evaluate_ensemble(
     return result
 
 
-def _print_tables(result: Evaluation) -> None:
+def _print_result(result: Evaluation, folder: Path) -> None:
     printed = [tables.main_table(result), tables.duplicates_table(result), tables.class_table(result)]
     if result.robustness is not None:
         from fer_jax.reporting import robustness_report
@@ -240,7 +228,7 @@ def _print_tables(result: Evaluation) -> None:
         printed += [block for block in blocks if isinstance(block, document.Table)]
     for table in printed:
         print(f"\n{document.to_text(table)}")
-    print()
+    print(f"\nreport: {folder / 'report.html'} (report.md, metrics.json and the plots are next to it)", flush=True)
 
 
 def _compare(results: Sequence[Evaluation], out: Path, facts: dict[str, Any]) -> None:
