@@ -184,6 +184,8 @@ def test_a_missing_teacher_or_start_gets_one_line(
         checks.check_sources(changed(fields))
     assert "\n" not in str(error.value)
     checks.check_sources(changed({"data.teachers": ("best", "base"), "train.init_from": "best"}))
+    with pytest.raises(UserError, match=r"no file of predictions none/taught\.npz; name the taught\.npz of a run"):
+        checks.check_sources(changed({"data.teachers": ("none/taught.npz",)}))
     (tmp_path / "best").mkdir()
     with pytest.raises(UserError, match="no run in"):  # ./best is the folder here
         checks.check_sources(changed({"train.init_from": "./best"}))

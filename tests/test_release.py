@@ -14,8 +14,10 @@ from fer_jax import inference
 from fer_jax.core import config as config_lib
 from fer_jax.core import run_folder, shipped
 from fer_jax.core.errors import UserError
-from fer_jax.core.run_folder import GRAPH, WEIGHTS
+from fer_jax.core.run_folder import GRAPH, PREDICTIONS, WEIGHTS
+from fer_jax.data import soft_targets
 from fer_jax.data.labels import EMOTIONS
+from fer_jax.data.soft_targets import SoftTargets
 from fer_jax.deploy import model_card
 from fer_jax.deploy.release import commands, release
 from fer_jax.evaluation import evaluator
@@ -52,6 +54,7 @@ def tiny(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     base_dir = tmp_path_factory.mktemp("release")
     run, out = base_dir / "experiments" / "tiny", base_dir / "pretrained" / "tiny"
     saved_run(run, sample_dir)
+    soft_targets.save(run / PREDICTIONS, SoftTargets(np.zeros(1, "S16"), np.full((1, 8), 1 / 8)))
     return run, out, release(run, out, "best")
 
 
@@ -60,11 +63,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_the_folder_holds_config_weights_and_card_only(tiny: tuple[Path, Path, Evaluation]) -> None:
+def test_the_folder_holds_config_weights_predictions_and_card_only(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, out, _ = tiny
     files = contents(out)
-    assert files.keys() == {"config.json", WEIGHTS, "network.onnx", "README.md"}
-    assert files["config.json"] == (run / "config.json").read_bytes()
+    assert files.keys() == {"config.json", WEIGHTS, "network.onnx", PREDICTIONS, "README.md"}
+    for name in ("config.json", PREDICTIONS):
+        assert files[name] == (run / name).read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
     parameters = registry.count_parameters(inference.restore(run, "best").variables)
     assert 4 * parameters < len(files[WEIGHTS]) < 4 * parameters + 20_000
@@ -212,7 +216,7 @@ def test_half_is_in_the_card_and_stays(tiny: tuple[Path, Path, Evaluation]) -> N
     assert "--checkpoint best --half" in card
     assert weights.is_half(half)
     assert not weights.is_half(out)
-    assert {path.name for path in half.iterdir()} == {"README.md", "config.json", WEIGHTS, GRAPH}
+    assert {path.name for path in half.iterdir()} == {"README.md", "config.json", WEIGHTS, GRAPH, PREDICTIONS}
     shutil.rmtree(half)
 
 

@@ -20,6 +20,7 @@ LOCK = ".lock"
 WEIGHTS = "weights.safetensors"  # of a released network, instead of checkpoints; see fer_jax.inference.weights
 RESULT = "result.json"  # the metrics of a finished run of a sweep; see fer_jax.search.sweep
 GRAPH = "network.onnx"  # of a released network, for onnxruntime; see fer_jax.inference.onnx_network
+PREDICTIONS = "taught.npz"  # of the teachers, for the training images; see fer_jax.data.soft_targets
 EXPORTED = {  # by the ending: the reason why a file is no run folder
     ".onnx": "is exported already, and this command reads run folders",
     ".stablehlo": "is a StableHLO file, which fer_jax does not read",
@@ -47,6 +48,25 @@ def find(name: str | Path) -> Path:
     if (path / CONFIG).is_file() and path.resolve() != network.resolve():
         raise UserError(f"{name} is a shipped network and a run folder here: write ./{name} or {network}")
     return network
+
+
+def is_predictions(name: str) -> bool:
+    """Return True for the name of a file of predictions; other teachers are runs."""
+    return name.endswith(Path(PREDICTIONS).suffix)
+
+
+def find_predictions(name: str) -> Path:
+    """Return the path of a file of predictions; those of a shipped network are for example "base/taught.npz".
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(name).expanduser()
+    shipped_path = shipped.networks().get(str(path.parent), path.parent) / path.name
+    found = path if path.is_file() else shipped_path
+    if not found.is_file():
+        raise UserError(f"no file of predictions {name}; name the {PREDICTIONS} of a run that had teachers, or a run")
+    return found
 
 
 def is_released(run: Path) -> bool:
@@ -217,5 +237,5 @@ def check_replaceable(out: Path) -> None:
     names = {path.name for path in out.iterdir()}
     if names and WEIGHTS not in names:
         raise UserError(f"{out} exists and holds no released network; choose another --out")
-    if others := names - {CONFIG, WEIGHTS, GRAPH, CARD, "report"}:
+    if others := names - {CONFIG, WEIGHTS, GRAPH, PREDICTIONS, CARD, "report"}:
         raise UserError(f"{out} would be replaced, but also holds {min(others)}; move it away or choose another --out")

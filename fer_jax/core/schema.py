@@ -45,7 +45,8 @@ def _data() -> ConfigDict:
     # The training loss uses logits + logit_adjustment x log prior, where the prior is the mean target of the images
     # drawn. The logits themselves then favour rare classes. 0: off.
     data.logit_adjustment = 0.0
-    # Run folders, or names of shipped networks, of fully trained teachers (self-distillation). Not for multi_target.
+    # Run folders, or names of shipped networks, of fully trained teachers (self-distillation), or files of their
+    # predictions: taught.npz in the folder of a run that had teachers. Not for multi_target.
     data.teachers = ()
     # The weight of the teachers' mean prediction, for the image and its mirror image, in each target.
     data.teacher_share = 0.5

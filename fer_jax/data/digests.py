@@ -4,6 +4,8 @@ import hashlib
 
 import numpy as np
 
+from fer_jax.data.selection import Images
+
 SIZE = 16  # bytes: two of 10^9 unequal images have the same digest with a probability of 10^-21
 
 
@@ -12,6 +14,6 @@ def of_image(image: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=SIZE).digest()
 
 
-def of_images(images: np.ndarray) -> np.ndarray:
+def of_images(images: Images) -> np.ndarray:
     """Return the digest of each image: u8[N, 48, 48] -> S16[N]."""
-    return np.fromiter(map(of_image, images), f"S{SIZE}", len(images))
+    return np.fromiter((of_image(images[row]) for row in range(len(images))), f"S{SIZE}", len(images))

@@ -13,7 +13,7 @@ from fer_jax import inference
 from fer_jax.core import atomic, run_folder, shipped
 from fer_jax.core import config as config_lib
 from fer_jax.core.errors import UserError
-from fer_jax.core.run_folder import CARD, CONFIG, GRAPH, WEIGHTS
+from fer_jax.core.run_folder import CARD, CONFIG, GRAPH, PREDICTIONS, WEIGHTS
 from fer_jax.deploy import model_card
 from fer_jax.evaluation import evaluator, robustness
 from fer_jax.evaluation.result import Evaluation
@@ -54,6 +54,8 @@ def release(
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()
         shutil.copyfile(run / CONFIG, new / CONFIG)
+        if (run / PREDICTIONS).exists():  # others can train as this run did, without its teachers
+            shutil.copyfile(run / PREDICTIONS, new / PREDICTIONS)
         facts = trained.checkpoint, trained.step, trained.config.seed, trained.history
         weights.save(new, weights.Weights(trained.variables, *facts), half)
         _write_graph(new, out.name)

@@ -221,10 +221,14 @@ def _conflict(fields: Mapping[str, Any]) -> str:
 
 
 def check_sources(config: ConfigDict) -> None:
-    """Check that the run folders of the teachers and of the initial weights exist.
+    """Check that the teachers and the run folder of the initial weights exist.
 
     Raises:
-        UserError: a folder holds no run.
+        UserError: a folder holds no run, or a file of predictions is missing.
     """
-    for run in (*config.data.teachers, *([config.train.init_from] if config.train.init_from else [])):
-        run_folder.read_config(run_folder.find(run))
+    files = [name for name in config.data.teachers if run_folder.is_predictions(name)]
+    for name in files:
+        run_folder.find_predictions(name)
+    runs = [name for name in config.data.teachers if name not in files]
+    for name in (*runs, *([config.train.init_from] if config.train.init_from else [])):
+        run_folder.read_config(run_folder.find(name))
