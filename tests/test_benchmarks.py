@@ -16,6 +16,7 @@ from fer_jax.core import config as config_lib
 from fer_jax.data import folders
 from fer_jax.models import registry
 from fer_jax.training import checks
+from tests.small_runs import TINY
 
 SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name != "measure.py")
 
@@ -126,7 +127,8 @@ def test_growth_measures_each_part_in_a_process_of_its_own(tmp_path: Path) -> No
 def test_whole_runs_are_timed_and_their_last_epoch_evaluated(tmp_path: Path) -> None:
     paths = write_csvs(tmp_path, {"Training": 100, "PublicTest": 25, "PrivateTest": 25}, seed=0)
     generate(*paths, tmp_path / "data")
-    small = ["--config.train.epochs=2", "--config.train.batch_size=16", "--config.optim.name=sgd"]
+    tiny = [f"--config.model.{field}={value}" for field, value in TINY.items()]
+    small = ["--config.train.epochs=2", "--config.train.batch_size=16", "--config.optim.name=sgd", *tiny]
     arguments = ["--data", str(tmp_path / "data"), "--compiled", "--seeds", "3", *small]
     # In a process of its own, whose stderr has the lines of the trainings.
     result = run_python("benchmarks/whole_run.py", *arguments)
