@@ -90,7 +90,7 @@ def _augment() -> ConfigDict:
 def _model() -> ConfigDict:
     """The network."""
     model = ConfigDict(type_safe=False)
-    # emotion_cnn, vgg13, resnet_tiny, resnet_small, resnet12 or resnet9; see fer_jax/models/registry.py.
+    # emotion_cnn, vgg13, resnet_tiny, resnet_small, resnet14 or resnet9; see fer_jax/models/registry.py.
     model.name = "resnet_small"
     # The fraction of activations dropped in training before the classifier; some models drop elsewhere too.
     model.dropout = 0.0

@@ -33,7 +33,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vgg13": VGG13,
     "resnet_tiny": partial(ResNet, widths=(16, 32, 64, 128), blocks=(0, 1, 1, 0)),
     "resnet_small": partial(ResNet, widths=(32, 64, 128, 256), blocks=(0, 1, 1, 1)),
-    "resnet12": partial(ResNet, widths=(16, 32, 64, 128, 256), blocks=(0, 0, 1, 1, 1), space_to_depth=False),
+    "resnet14": partial(ResNet, widths=(16, 32, 64, 128, 256), blocks=(0, 1, 1, 1, 1), space_to_depth=False),
     "resnet9": partial(ResNet, widths=(64, 128, 256, 512), blocks=(0, 1, 0, 1), space_to_depth=False),
 }
 
@@ -43,7 +43,7 @@ PARAMETERS = {
     "vgg13": 8_757_704,
     "resnet_tiny": 191_400,
     "resnet_small": 1_941_320,
-    "resnet12": 1_944_952,
+    "resnet14": 1_963_512,
     "resnet9": 6_570_952,
 }
 
