@@ -56,17 +56,15 @@ def is_predictions(name: str) -> bool:
 
 
 def find_predictions(name: str) -> Path:
-    """Return the path of a file of predictions; those of a shipped network are for example "base/taught.npz".
+    """Return the path of a file of predictions.
 
     Raises:
         UserError: there is no such file.
     """
     path = Path(name).expanduser()
-    shipped_path = shipped.networks().get(str(path.parent), path.parent) / path.name
-    found = path if path.is_file() else shipped_path
-    if not found.is_file():
+    if not path.is_file():
         raise UserError(f"no file of predictions {name}; name the {PREDICTIONS} of a run that had teachers, or a run")
-    return found
+    return path
 
 
 def is_released(run: Path) -> bool:
