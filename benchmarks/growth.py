@@ -43,7 +43,7 @@ from fer_jax import predict
 from fer_jax.core import cli, schema
 from fer_jax.core.errors import UserError
 from fer_jax.data import batching, duplicates, folders, training_set
-from fer_jax.data.batching import Render
+from fer_jax.data.batching import Augmentation, Render
 from fer_jax.data.folders import FOLDERS, SIDE, Split
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.evaluation import evaluator
@@ -128,8 +128,10 @@ def of_duplicates(data: Path, multiple: int, seconds: float) -> int:
 
 def of_batches(data: Path, multiple: int, seconds: float) -> int:
     examples = batching.select(folders.load(data, "train"), "crossentropy")
-    render = Render("emotion_cnn", "scale", SIDE, on_device=False)
-    batches = batching.train_batches(examples, render, batch_size=BATCH, seed=0, sampled=False)
+    render, augmentation = Render("scale", SIDE, on_device=False), Augmentation("emotion_cnn")
+    batches = batching.train_batches(
+        examples, render, lambda epoch: augmentation, batch_size=BATCH, seed=0, sampled=False
+    )
     end = time.perf_counter() + seconds
     images = 0
     with measure.one_core(), threadpool_limits(1):

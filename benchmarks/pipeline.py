@@ -29,7 +29,7 @@ from benchmarks import measure
 from fer_jax.core import devices, runtime
 from fer_jax.data import augment, batching, folders
 from fer_jax.data.augment import AugmentParams
-from fer_jax.data.batching import Array, Batch, Examples, Render
+from fer_jax.data.batching import Array, Augmentation, Batch, Examples, Render
 
 RECIPES = {"emotion_cnn": "half of the images augmented", "ferplus": "every image augmented"}
 COLUMNS = ("cpu_s", "compile_s", "runs")
@@ -50,21 +50,32 @@ def measurements(batch: int, seconds: float) -> Iterator[measure.Record]:
     device_method, timed = f"device renderer, {measure.cores()} cores", partial(measure_rate, batch, seconds)
     for recipe, fraction in RECIPES.items():
         whole, part = f"pipeline, {fraction}", f"part of the pipeline, {fraction}"
-        batches = partial(batching.train_batches, examples, batch_size=batch, seed=0, sampled=False)
+        batches = partial(
+            batching.train_batches,
+            examples,
+            augmentation=in_every_epoch(Augmentation(recipe)),
+            batch_size=batch,
+            seed=0,
+            sampled=False,
+        )
         params = augment.sample(rng, batch, recipe, folders.SIDE)
 
         with measure.one_core(), threadpool_limits(1):
-            rendered = batches(Render(recipe, "scale", folders.SIDE, on_device=False))
+            rendered = batches(Render("scale", folders.SIDE, on_device=False))
             yield timed(whole, "host renderer, 1 core", partial(next, rendered))
             yield timed(part, "drawing, 1 core", partial(augment.sample, rng, batch, recipe, folders.SIDE))
             host = partial(augment.render, images[:batch], params, size=folders.SIDE, normalize="scale")
             yield timed(part, "host renderer, 1 core", host)
 
-        raw = batches(Render(recipe, "scale", folders.SIDE, on_device=True))
+        raw = batches(Render("scale", folders.SIDE, on_device=True))
         with closing(batching.prefetch(raw, machine.shard)) as ready:
             yield timed(whole, device_method, partial(render_next, device, stored, ready)) | {"compile_s": compile_s}
             one_batch = repeat(next(ready))
         yield timed(part, device_method, partial(render_next, device, stored, one_batch))
+
+
+def in_every_epoch(augmentation: Augmentation) -> Callable[[int], Augmentation]:
+    return lambda epoch: augmentation
 
 
 def render(images: Array, indices: Array, params: AugmentParams) -> jax.Array:

@@ -35,7 +35,7 @@ from fer_jax.training.checks import check, check_sources
 from fer_jax.training.epoch import StepFunction, check_finite, train_steps
 from fer_jax.training.history import SCALARS, EpochRecord, best_record
 from fer_jax.training.metrics import Metrics
-from fer_jax.training.progress import Clock, EpochProgress
+from fer_jax.training.progress import Clock, EpochProgress, Shape
 from fer_jax.training.setup import Parts
 from fer_jax.training.train_step import TrainState
 
@@ -192,7 +192,7 @@ def _train_epochs(run: _Run, position: _Position) -> Ending:
     training = teachers.with_soft_targets(inputs.training, config.data, run.folder, position.resumed, run.say)
     step_function = setup.step_function(config, run.parts, devices, training)
     evaluate = setup.evaluator(run.parts.network, devices, config.train.eval_batch_size)
-    compiled: set[int] = set()
+    compiled: set[Shape] = set()
     signal = ""
     batches = partial(setup.ready_batches, config, run.parts, devices, training, inputs.steps_per_epoch)
     with (
@@ -204,7 +204,7 @@ def _train_epochs(run: _Run, position: _Position) -> Ending:
         if position.resumed:
             epoch = f"{position.step / inputs.steps_per_epoch:.2f} of {config.train.epochs}"
             run.say(f"resuming from step {position.step} (epoch {epoch})")
-        events.start(config, training.images, run.parts.network.render)
+        events.start(config, training.images)
         while not how and not signal:
             clock = Clock(config.train.batch_size, position.step % inputs.steps_per_epoch, compiled)
             position, signal = _train_epoch(run, position, calls, step_function, stop, clock)
@@ -227,7 +227,7 @@ def _train_epochs(run: _Run, position: _Position) -> Ending:
 def _complete_events(run: _Run, position: _Position) -> None:
     """Write the events of a finished run that its process could not write because it was killed."""
     with closing(EventLog(run.folder, position.history, run.devices.first)) as events:
-        events.start(run.config, run.inputs.training.images, run.parts.network.render)
+        events.start(run.config, run.inputs.training.images)
         if not events.is_drawn(position.step) and jax.process_count() == 1:
             evaluate = setup.evaluator(run.parts.network, run.devices, run.config.train.eval_batch_size)
             valid = evaluate(train_step.eval_variables(position.state), run.inputs.valid)

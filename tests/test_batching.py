@@ -1,6 +1,7 @@
 import itertools
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,11 +11,11 @@ from scipy import stats
 
 from fer_jax.core.errors import UserError
 from fer_jax.data import augment, batching, digests, labels
-from fer_jax.data.batching import Batch, Examples, Render
+from fer_jax.data.batching import Augmentation, Batch, Examples, Render
 from fer_jax.data.folders import Split
 from fer_jax.data.selection import Selection
 
-HOST = Render("emotion_cnn", "scale", 48, on_device=False)
+HOST, DEVICE = (Render("scale", 48, on_device=on_device) for on_device in (False, True))
 
 
 def numbered(n: int) -> Examples:
@@ -34,9 +35,10 @@ def uneven(counts: list[int]) -> Examples:
     return numbered(len(classes))._replace(target=0.6 * eye[classes] + 0.4 * eye[(classes + 1) % 8])
 
 
-def take(n: int, examples: Examples, render: Render = HOST, **options: Any) -> list[Batch]:
+def take(n: int, examples: Examples, render: Render = HOST, recipe: str = "emotion_cnn", **options: Any) -> list[Batch]:
     """The first n training batches."""
-    options = {"batch_size": 8, "seed": 3, "sampled": False, **options}
+    changes = Augmentation(recipe, **{name: options.pop(name) for name in Augmentation._fields if name in options})
+    options = {"augmentation": lambda epoch: changes, "batch_size": 8, "seed": 3, "sampled": False, **options}
     return list(itertools.islice(batching.train_batches(examples, render, **options), n))
 
 
@@ -56,8 +58,7 @@ def test_select_keeps_the_images_of_the_label_mode() -> None:
 
 
 def test_an_epoch_has_every_image_at_most_once_and_epochs_differ() -> None:
-    plain = Render("none", "scale", 48, on_device=True)
-    batches = take(10, numbered(43), plain)  # two epochs of five steps
+    batches = take(10, numbered(43), DEVICE, "none")  # two epochs of five steps
     rows = [batch.image.tolist() for batch in batches]
     first, second = (list(itertools.chain(*epoch)) for epoch in (rows[:5], rows[5:]))
     assert len(set(first)) == len(set(second)) == 40
@@ -76,18 +77,16 @@ def test_the_seed_determines_the_batches() -> None:
 
 @pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize(
-    ("erase", "options"),
+    "options",
     [
-        (0.0, {"sampled": True}),
-        (0.5, {"sampled": True, "balance": 0.5, "mixup": 0.2}),
-        (0.5, {"sampled": True, "cutmix": 0.5}),
+        {"sampled": True},
+        {"sampled": True, "balance": 0.5, "erase": 0.5, "mixup": 0.2},
+        {"sampled": True, "erase": 0.5, "cutmix": 0.5},
     ],
     ids=["sampled", "balanced-mixup", "cutmix"],
 )
-def test_batches_replay_from_any_step_and_are_split_between_processes(
-    on_device: bool, erase: float, options: dict[str, Any]
-) -> None:
-    render, examples = HOST._replace(on_device=on_device, erase=erase), uneven([12, 6, 2])
+def test_batches_replay_from_any_step_and_are_split_between_processes(on_device: bool, options: dict[str, Any]) -> None:
+    render, examples = HOST._replace(on_device=on_device), uneven([12, 6, 2])
     whole = take(5, examples, render, **options)  # two epochs of two steps, and one more
     for start in (1, 2, 3):
         assert_equal(take(5 - start, examples, render, start_step=start, **options), whole[start:])
@@ -101,7 +100,7 @@ def test_batches_replay_from_any_step_and_are_split_between_processes(
 def test_host_and_device_rendering_give_the_same_images() -> None:
     examples = noise(16)
     host = take(2, examples)
-    device = take(2, examples, HOST._replace(on_device=True))
+    device = take(2, examples, DEVICE)
     for host_batch, device_batch in zip(host, device, strict=True):
         images = examples.images[device_batch.image]
         rendered = augment.render_device(images, device_batch.params, size=48, normalize="scale")
@@ -110,7 +109,7 @@ def test_host_and_device_rendering_give_the_same_images() -> None:
 
 
 def test_calls_have_the_batches_in_order_and_end_with_the_epoch() -> None:
-    batches = take(8, numbered(43), HOST._replace(on_device=True))  # five steps an epoch
+    batches = take(8, numbered(43), DEVICE)  # five steps an epoch
     calls = batching.calls(iter(batches[1:]), 3, 5, start_step=1)
     first, second, third = (next(calls) for _ in range(3))
     assert [len(call.mask) for call in (first, second, third)] == [3, 1, 3]
@@ -136,8 +135,7 @@ def test_balanced_classes_occur_in_proportion_to_a_power_of_their_size(balance: 
     assert probabilities.sum() == pytest.approx(1)
     np.testing.assert_allclose(np.bincount(examples.target.argmax(1), probabilities), expected, rtol=1e-6)
 
-    plain = Render("none", "scale", 48, on_device=True)
-    drawn = [batch.image for batch in take(40, examples, plain, batch_size=240, balance=balance)]
+    drawn = [batch.image for batch in take(40, examples, DEVICE, "none", batch_size=240, balance=balance)]
     frequency = np.bincount(np.concatenate(drawn), minlength=240) / (40 * 240)
     class_frequency = np.bincount(examples.target.argmax(1), frequency)
     np.testing.assert_allclose(class_frequency, expected, atol=0.015)  # three standard errors
@@ -150,20 +148,27 @@ def test_sampling_probabilities_without_balance_are_equal() -> None:
 
 
 def test_mixing_weights_of_mixup_are_beta_and_leave_the_rest_of_a_batch() -> None:
-    plain = Render("ferplus", "scale", 48, on_device=True)
-    mixed = take(6, numbered(4000), plain, batch_size=2000, mixup=0.2, sampled=True)
+    mixed = take(6, numbered(4000), DEVICE, "ferplus", batch_size=2000, mixup=0.2, sampled=True)
     weights = np.concatenate([batch.mixing_weight for batch in mixed])
     assert weights.dtype == np.float32
     assert stats.kstest(weights.astype(float), stats.beta(0.2, 0.2).cdf).pvalue > 0.001
-    unmixed = take(6, numbered(4000), plain, batch_size=2000, sampled=True)
+    unmixed = take(6, numbered(4000), DEVICE, "ferplus", batch_size=2000, sampled=True)
     assert unmixed[0].mixing_weight is None
     assert_equal([batch._replace(mixing_weight=None) for batch in mixed], unmixed)
 
 
+def test_each_epoch_has_its_augmentation() -> None:
+    def augmentation(epoch: int) -> Augmentation:
+        return Augmentation("none") if epoch else Augmentation("camera", erase=0.5, mixup=0.2)
+
+    changed = take(6, noise(16), DEVICE, augmentation=augmentation)  # three epochs of two steps
+    assert_equal(changed[:2], take(2, noise(16), DEVICE, "camera", erase=0.5, mixup=0.2))
+    assert_equal(changed[2:], take(6, noise(16), DEVICE, "none")[2:])
+
+
 def test_cutmix_leaves_the_rest_of_a_batch() -> None:
-    render = Render("ferplus", "scale", 32, on_device=True, erase=0.5)
-    plain = take(5, numbered(20), render, sampled=True)
-    cut = take(5, numbered(20), render, sampled=True, cutmix=0.5)
+    take_erased = partial(take, 5, numbered(20), DEVICE._replace(size=32), "ferplus", erase=0.5, sampled=True)
+    plain, cut = take_erased(), take_erased(cutmix=0.5)
     assert plain[0].box is None
     assert_equal([batch._replace(mixing_weight=None, box=None) for batch in cut], plain)
     assert np.concatenate([batch.box for batch in cut]).max() <= 32  # in pixels of the network's input
@@ -210,10 +215,9 @@ def test_boxes_are_uniform_in_area_and_position_and_of_the_shape_of_the_image() 
     [(16, 8, 1), (17, 8, 1), (5, 8, 1), (1, 1, 1), (30, 7, 1), (16, 8, 2), (17, 8, 2), (3, 8, 4)],
 )
 def test_evaluation_counts_every_example_exactly_once(n: int, batch_size: int, processes: int) -> None:
-    render = Render("emotion_cnn", "scale", 48, on_device=True)
     numbers = []
     for index in range(processes):
-        for batch in batching.eval_batches(numbered(n), render, batch_size=batch_size, process=(index, processes)):
+        for batch in batching.eval_batches(numbered(n), DEVICE, batch_size=batch_size, process=(index, processes)):
             assert len(batch.image) == batch_size // processes
             real = batch.mask == 1
             assert not batch.image[~real].any()

@@ -130,7 +130,8 @@ EXCLUSIVE = [
         {"optim.ema_decay": 0.9, "optim.swa_epochs": 2},
         "optim.ema_decay=0.9 does not go with optim.swa_epochs=2: set one",
     ),
-    ({"optim.ema_decay": 0.0, "optim.swa_epochs": 21}, "optim.swa_epochs=21 must be at most train.epochs=20"),
+    ({"optim.ema_decay": 0.0, "optim.swa_epochs": 99}, "optim.swa_epochs=99 must be at most train.epochs="),
+    ({"augment.final_epochs": 99}, "augment.final_epochs=99 must be at most train.epochs="),
     (
         {"augment.cutmix": 0.5, "data.label_mode": "multi_target"},
         "augment.cutmix=0.5 does not go with data.label_mode=multi_target: set it to 0.0",
@@ -150,6 +151,12 @@ def test_fields_that_exclude_each_other_get_one_line(fields: dict, message: str,
         with run_folder.claim(tmp_path, changed(fields)):
             fields = config.flatten(run_folder.read_config(tmp_path).to_dict())
     assert message in refusal(fields)
+
+
+def test_a_final_recipe_needs_epochs() -> None:
+    fields = {"augment.final_recipe": "flip", "augment.final_epochs": 0}
+    assert refusal(fields) == "augment.final_recipe='flip' needs augment.final_epochs above 0"
+    assert refusal({**fields, "augment.final_epochs": 1}) == ""
 
 
 @pytest.mark.parametrize(("fields", "message"), EXCLUSIVE)

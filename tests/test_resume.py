@@ -52,7 +52,7 @@ def assert_equal(config: ConfigDict, whole: Path, resumed: Path, steps: list[int
 @pytest.mark.slow
 def test_with_everything_on_resumed_equals_uninterrupted_too(config, tmp_path: Path) -> None:
     config.data.update(label_mode="probability", temperature=0.7, smoothing=0.1, balance=0.5, logit_adjustment=0.5)
-    config.augment.update(recipe="strong", erase=0.5, mixup=0.2)
+    config.augment.update(recipe="strong", erase=0.5, mixup=0.2, final_recipe="flip", final_epochs=1)
     config.train.epochs = 2
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(config, whole, quiet)

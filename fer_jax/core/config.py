@@ -23,6 +23,8 @@ from fer_jax.core.errors import UserError, one_line
 LATER_FIELDS = {
     "augment.cutmix": 0.0,
     "augment.erase": 0.0,
+    "augment.final_epochs": 0,
+    "augment.final_recipe": "none",
     "augment.mixup": 0.0,
     "data.balance": 0.0,
     "data.drop_repeats": False,

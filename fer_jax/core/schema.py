@@ -81,6 +81,11 @@ def _augment() -> ConfigDict:
     # The probability that a rectangle of a training image comes from another image, whose target counts in proportion
     # to the area (CutMix). Not for multi_target, and not together with mixup.
     augment.cutmix = 0.0
+    # The recipe of the last epochs, without erasing and mixing: a network that has learned on strongly changed images
+    # becomes used to images as they are.
+    augment.final_recipe = "none"
+    # The number of these epochs.
+    augment.final_epochs = 0
     # The place where augmented images are rendered: host (numpy, in a thread next to the step) or device (in the step,
     # from the stored images, which are all kept on the device).
     augment.renderer = "host"

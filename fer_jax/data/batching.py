@@ -55,14 +55,23 @@ def select(split: Split, mode: str) -> Examples:
     return Examples(Selection(split.images, np.flatnonzero(keep)), target[keep])
 
 
-class Render(NamedTuple):
-    """The conversion of images to network input; see `fer_jax.data.augment` for `recipe`, `normalize` and `erase`."""
+class Augmentation(NamedTuple):
+    """The changes of the training images of an epoch."""
 
-    recipe: str
-    normalize: str
+    recipe: str  # a key of `fer_jax.data.recipes.RECIPES`
+    erase: float = 0.0  # see `augment.sample`
+    # alpha of the Beta(alpha, alpha) from which `Batch.mixing_weight` is drawn; 0 mixes nothing. Zhang et al. 2017
+    # (https://arxiv.org/abs/1710.09412).
+    mixup: float = 0.0
+    cutmix: float = 0.0  # the probability that an image gets a `Batch.box`, see `cut_boxes`; not together with mixup
+
+
+class Render(NamedTuple):
+    """The conversion of images to network input."""
+
+    normalize: str  # a key of `fer_jax.data.normalize.NORMALIZATIONS`
     size: int
     on_device: bool  # the step renders: training batches carry row numbers of images, and parameters
-    erase: float = 0.0
 
     def __call__(self, images: np.ndarray, params: AugmentParams) -> tuple[np.ndarray, AugmentParams | None]:
         """`Batch.image` and `Batch.params`."""
@@ -86,13 +95,12 @@ def sampling_probabilities(target: np.ndarray, balance: float) -> np.ndarray:
 def train_batches(
     examples: Examples,
     render: Render,
+    augmentation: Callable[[int], Augmentation],
     *,
     batch_size: int,
     seed: int,
     sampled: bool,
     balance: float = 0.0,
-    mixup: float = 0.0,
-    cutmix: float = 0.0,
     start_step: int = 0,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
@@ -104,13 +112,11 @@ def train_batches(
     Args:
         examples: of the training split.
         render: the conversion of images to network input.
+        augmentation: of an epoch, by its number from 0 on.
         batch_size: over all processes.
         seed: of the run; with the step it fixes the batch.
         sampled: draw each image's label from its target (label mode `probability`).
         balance: see `sampling_probabilities`; 0 shuffles.
-        mixup: alpha of the Beta(alpha, alpha) from which `Batch.mixing_weight` is drawn; 0 mixes nothing. Zhang et al.
-            2017 (https://arxiv.org/abs/1710.09412).
-        cutmix: the probability that an image gets a `Batch.box`, see `cut_boxes`; not together with mixup.
         start_step: the first step.
         process: (index, count): this process gets its equal part of the rows of each batch.
     """
@@ -123,7 +129,8 @@ def train_batches(
             order = _order(np.random.default_rng((seed, epoch, 0, ORDER)), examples.target, balance)
         indices = order[position * batch_size : (position + 1) * batch_size]
         rng = np.random.default_rng((seed, epoch, position, AUGMENTATION))
-        params = augment.sample(rng, batch_size, render.recipe, render.size, render.erase)
+        recipe, erase, mixup, cutmix = augmentation(epoch)
+        params = augment.sample(rng, batch_size, recipe, render.size, erase)
         target = examples.target[indices]
         if sampled:
             target = labels.draw_labels(rng, target)

@@ -10,6 +10,7 @@ import numpy as np
 from fer_jax.core import config as config_lib
 from fer_jax.core import shipped
 from fer_jax.core.run_folder import WEIGHTS
+from fer_jax.core.text import counted
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.evaluation import metrics as metrics_lib
 from fer_jax.evaluation.result import Evaluation
@@ -101,6 +102,9 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
     origin = f"from the weights of `{config.train.init_from}`" if config.train.init_from else "from scratch"
     if teachers := config.data.teachers:
         origin += f", {config.data.teacher_share:.0%} of each target from {', '.join(f'`{run}`' for run in teachers)}"
+    final = ""
+    if count := config.augment.final_epochs:
+        final = f", then `{config.augment.final_recipe}` in the last {counted(count, 'epoch')}"
     switches = [
         f"`model.{name}={config.model[name]}`"
         for name in SWITCHES
@@ -116,7 +120,7 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
         f"**Weights:** `{WEIGHTS}`, {weights_bytes / 1e6:.1f} MB, float32{kernels}, no pickle: the "
         f"{network.checkpoint} checkpoint{average}, of step "
         f"{network.step:,}, after {epochs} of {config.train.epochs} epochs.",
-        f"**Training:** labels `{config.data.label_mode}`, augmentation `{config.augment.recipe}`, optimizer "
+        f"**Training:** labels `{config.data.label_mode}`, augmentation `{config.augment.recipe}`{final}, optimizer "
         f"`{config.optim.name}` at {config.optim.learning_rate:g}, schedule `{config.schedule.name}`, batches of "
         f"{config.train.batch_size}, seed {config.seed}. `config.json` has the rest, which `fer_jax/core/schema.py` "
         "explains.",

@@ -25,7 +25,6 @@ from tensorboardX.record_writer import masked_crc32c
 from fer_jax.core import atomic
 from fer_jax.core import config as config_lib
 from fer_jax.data import augment
-from fer_jax.data.batching import Render
 from fer_jax.data.selection import Images
 from fer_jax.training.history import SCALARS, EpochRecord
 
@@ -50,7 +49,7 @@ class EventLog:
             contents: dict[str, Scalars] = {"": _scalars} | {split: partial(_curves, split=split) for split in SPLITS}
             self._files = {name: _EventFile(run / name, history, scalars) for name, scalars in contents.items()}
 
-    def start(self, config: ConfigDict, images: Images, render: Render) -> None:
+    def start(self, config: ConfigDict, images: Images) -> None:
         """Log the config as a table, and augmented versions of the first training images, u8[N, H, W]."""
         if not self._files:
             return
@@ -59,7 +58,7 @@ class EventLog:
             rows = [f"| {name} | {value!r} |" for name, value in config_lib.flatten(config.to_dict()).items()]
             file.write(0, summary.text("config", "\n".join(["| field | value |", "| --- | --- |", *rows])))
         if ("augmented", 0) not in file.kept:
-            file.write(0, summary.image("augmented", _augmented(images, render, config.seed), dataformats="HW"))
+            file.write(0, summary.image("augmented", _augmented(images, config), dataformats="HW"))
 
     def epoch(self, record: EpochRecord, confusion: np.ndarray) -> None:
         """Log the scalars of one epoch, and every 30 seconds a plot of validation's confusion matrix."""
@@ -188,13 +187,14 @@ def _read(path: Path) -> Iterator[Event]:
         start = end + 4
 
 
-def _augmented(images: Images, render: Render, seed: int) -> np.ndarray:
-    """A grid u8[H, W] of the first eight images: each unchanged, and in seven augmented versions."""
+def _augmented(images: Images, config: ConfigDict) -> np.ndarray:
+    """A grid u8[H, W] of the first eight images: each unchanged, and in seven versions of the first epochs."""
+    size, normalize, fields = config.image.size, config.image.normalize, config.augment
     count = min(8, len(images))
     repeated = np.repeat(images[:count], 8, axis=0)
-    rng = np.random.default_rng((seed, 0, 0, 4))  # a separate stream: see ORDER in fer_jax.data.batching
-    params = augment.sample(rng, len(repeated), render.recipe, render.size, render.erase)
-    draw = partial(augment.render, size=render.size, normalize=render.normalize)
+    rng = np.random.default_rng((config.seed, 0, 0, 4))  # a separate stream: see ORDER in fer_jax.data.batching
+    params = augment.sample(rng, len(repeated), fields.recipe, size, fields.erase)
+    draw = partial(augment.render, size=size, normalize=normalize)
     grid = draw(repeated, params)
-    grid[::8] = draw(repeated[::8], augment.identity(count, render.size))
+    grid[::8] = draw(repeated[::8], augment.identity(count, size))
     return augment.grid(grid, columns=8)

@@ -111,6 +111,8 @@ RULES: Mapping[str, Rule] = {
     "augment.erase": _number(0, 1),
     "augment.mixup": _number(0, 100),
     "augment.cutmix": _number(0, 1),
+    "augment.final_recipe": _one_of(recipes.RECIPES),
+    "augment.final_epochs": _whole(0),
     "augment.renderer": _one_of(("host", "device")),
     "model.name": _one_of(registry.MODELS),
     "model.dropout": _number(0, 0.99),
@@ -208,9 +210,11 @@ def _conflict(fields: Mapping[str, Any]) -> str:
     for name, other in (("augment.mixup", "augment.cutmix"), ("optim.ema_decay", "optim.swa_epochs")):
         if fields[name] and fields[other]:
             return f"{name}={fields[name]!r} does not go with {other}={fields[other]!r}: set one of them to 0"
-    if fields["optim.swa_epochs"] > fields["train.epochs"]:
-        epochs = fields["train.epochs"]
-        return f"optim.swa_epochs={fields['optim.swa_epochs']} must be at most train.epochs={epochs}"
+    for name in ("optim.swa_epochs", "augment.final_epochs"):
+        if fields[name] > fields["train.epochs"]:
+            return f"{name}={fields[name]} must be at most train.epochs={fields['train.epochs']}"
+    if fields["augment.final_recipe"] != "none" and not fields["augment.final_epochs"]:
+        return f"augment.final_recipe={fields['augment.final_recipe']!r} needs augment.final_epochs above 0"
     if fields["augment.renderer"] == "host" and fields["train.steps_per_call"] > 1:
         return "train.steps_per_call above 1 needs augment.renderer=device: the host renders step by step"
     if fields["model.depth"] == 0 and (fields["model.squeeze_excite"] or fields["model.stochastic_depth"]):

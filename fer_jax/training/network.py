@@ -26,7 +26,7 @@ def build_network(config: ConfigDict) -> NetworkParts:
     image, on_device = config.image, config.augment.renderer == "device"
     return NetworkParts(
         model=registry.create_model(**config.model),
-        render=Render(config.augment.recipe, image.normalize, image.size, on_device, config.augment.erase),
+        render=Render(image.normalize, image.size, on_device),
         render_device=partial(augment.render_device, size=image.size, normalize=image.normalize),
     )
 

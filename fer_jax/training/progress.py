@@ -16,6 +16,8 @@ from fer_jax.training.history import EpochRecord, best_record
 LINE_EVERY_S = 30.0
 NOTE_AFTER_S = 5.0
 
+Shape = tuple[int, Any]  # of a call: its length, and the fields that its batches have
+
 
 def about(config: ConfigDict, parameters: int, training_images: int, valid_images: int) -> str:
     """The first line of a run."""
@@ -110,15 +112,15 @@ class EpochProgress:
 
 
 class Clock:
-    """The time of an epoch's steps, except calls that compile: the first of each length in a run."""
+    """The time of an epoch's steps, except calls that compile: the first of each length and augmentation in a run."""
 
-    def __init__(self, batch_size: int, step: int, compiled: set[int]) -> None:
+    def __init__(self, batch_size: int, step: int, compiled: set[Shape]) -> None:
         """Start the clock.
 
         Args:
             batch_size: images per step.
             step: the number of the epoch's steps that are already done.
-            compiled: the lengths of the run's calls so far; the clock adds to it.
+            compiled: the shapes of the run's calls so far; the clock adds to it.
         """
         self._batch_size, self._compiled = batch_size, compiled
         self._start_step = self._step = step
@@ -134,10 +136,11 @@ class Clock:
         return batches
 
     def compiles(self, batches: Batch) -> bool:
-        """True if the call of these batches is the run's first of its length."""
-        if (length := len(batches.mask)) in self._compiled:
+        """True if the call of these batches is the run's first of its shape."""
+        shape = len(batches.mask), jax.tree.structure(batches)
+        if shape in self._compiled:
             return False
-        self._compiled.add(length)
+        self._compiled.add(shape)
         return True
 
     def tick(self, step: int, counts: bool = True) -> None:

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from fer_jax.core import runtime
 from fer_jax.core.devices import Devices
 from fer_jax.data import batching, labels
-from fer_jax.data.batching import Batch, Examples
+from fer_jax.data.batching import Augmentation, Batch, Examples
 from fer_jax.models import registry
 from fer_jax.training import losses, optim, train_step
 from fer_jax.training import metrics as metrics_lib
@@ -86,6 +86,14 @@ def step_function(
     return lambda state, totals, batches: steps(state, totals, images, batches, seed)
 
 
+def augmentation(config: ConfigDict, epoch: int) -> Augmentation:
+    """Return what changes the training images in an epoch, by its number from 0 on."""
+    fields = config.augment
+    if epoch >= config.train.epochs - fields.final_epochs:
+        return Augmentation(fields.final_recipe)
+    return Augmentation(fields.recipe, fields.erase, fields.mixup, fields.cutmix)
+
+
 def ready_batches(
     config: ConfigDict, parts: Parts, devices: Devices, examples: Examples, steps_per_epoch: int, start_step: int = 0
 ) -> Generator[Batch, None, None]:
@@ -93,12 +101,11 @@ def ready_batches(
     batches = batching.train_batches(
         examples,
         parts.network.render,
+        partial(augmentation, config),
         batch_size=config.train.batch_size,
         seed=config.seed,
         sampled=parts.mode.sampled,
         balance=config.data.balance,
-        mixup=config.augment.mixup,
-        cutmix=config.augment.cutmix,
         start_step=start_step,
         process=devices.process,
     )
