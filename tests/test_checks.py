@@ -153,6 +153,16 @@ def test_fields_that_exclude_each_other_get_one_line(fields: dict, message: str,
     assert message in refusal(fields)
 
 
+def test_a_symmetric_network_halves_even_sides_only() -> None:
+    fields = {"model.name": "resnet14", "model.symmetric": True}
+    assert refusal({**fields, "image.size": 64}) == ""
+    assert refusal({**fields, "image.size": 56}).startswith(
+        "model.symmetric=True needs an image.size that is a multiple"
+    )
+    assert refusal({**fields, "model.name": "resnet9", "image.size": 56}) == ""
+    assert "emotion_cnn has no such part" in refusal({**fields, "model.name": "emotion_cnn", "model.antialias": False})
+
+
 def test_a_final_recipe_needs_epochs() -> None:
     fields = {"augment.final_recipe": "flip", "augment.final_epochs": 0}
     assert refusal(fields) == "augment.final_recipe='flip' needs augment.final_epochs above 0"

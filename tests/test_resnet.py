@@ -111,14 +111,15 @@ def test_width_is_a_factor_rounded_to_multiples_of_8(factor: float, widths: tupl
     assert tuple(params[f"ConvBlock_{i}"]["Conv3x3_0"]["kernel"].shape[-1] for i in range(4)) == widths
 
 
-def parameters(widths: tuple[int, ...], blocks: tuple[int, ...], squeeze_excite: bool) -> int:
-    """The number of weights of a network with space-to-depth, counted by hand."""
-    total, c_in = widths[-1] * 8 + 8, 4
+def parameters(widths: tuple[int, ...], blocks: tuple[int, ...], squeeze_excite: bool, parts: int = 1) -> int:
+    """The number of weights of a network with space-to-depth, counted by hand; `parts` is 2 with pairs of channels."""
+    total, c_in = widths[-1] // parts * 8 + 8, 4
     for width, count in zip(widths, blocks, strict=True):
-        total += 9 * c_in * width + 2 * width
-        total += count * 2 * (9 * width * width + 2 * width)
+        own = width // parts
+        total += 9 * c_in * own + 2 * own
+        total += count * 2 * (9 * width * own + 2 * own)
         if squeeze_excite:
-            total += count * (2 * width * (width // 4) + width // 4 + width)
+            total += count * (2 * own * (own // 4) + own // 4 + own)
         c_in = width
     return total
 
@@ -130,6 +131,8 @@ def parameters(widths: tuple[int, ...], blocks: tuple[int, ...], squeeze_excite:
         ({"squeeze_excite": True}, parameters((16, 32, 64, 128), (0, 1, 1, 0), True)),
         ({"antialias": True, "stochastic_depth": 0.5}, parameters((16, 32, 64, 128), (0, 1, 1, 0), False)),
         ({"width": 1.5, "squeeze_excite": True}, parameters((24, 48, 96, 192), (0, 1, 1, 0), True)),
+        ({"symmetric": True}, parameters((16, 32, 64, 128), (0, 1, 1, 0), False, 2)),
+        ({"symmetric": True, "squeeze_excite": True}, parameters((16, 32, 64, 128), (0, 1, 1, 0), True, 2)),
         ({"depth": 0}, parameters((16, 32, 64, 128), (0, 0, 0, 0), False)),
         ({"depth": 3, "squeeze_excite": True}, parameters((16, 32, 64, 128), (0, 3, 3, 0), True)),
     ],
@@ -152,6 +155,7 @@ def test_parameters_by_hand(switches, expected: int) -> None:
         ("depth", 2, 1),
         ("squeeze_excite", True, False),
         ("antialias", True, False),
+        ("symmetric", True, False),
         ("stochastic_depth", 0.1, 0.0),
     ],
 )

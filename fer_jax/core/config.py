@@ -38,6 +38,7 @@ LATER_FIELDS = {
     "model.depth": 1,
     "model.squeeze_excite": False,
     "model.antialias": False,
+    "model.symmetric": False,
     "model.stochastic_depth": 0.0,
     "optim.freeze": (),
     "optim.swa_epochs": 0,

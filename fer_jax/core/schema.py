@@ -110,6 +110,9 @@ def _model() -> ConfigDict:
     model.squeeze_excite = False
     # Blur the maps before they are downsampled: the output then depends less on a shift of the face by one pixel.
     model.antialias = False
+    # A face and its mirror image have the same logits: channels come in pairs with mirrored kernels, so layers of the
+    # same width have half the weights. See fer_jax/models/symmetry.py.
+    model.symmetric = False
     # Stochastic depth: the probability that the last residual block is skipped for an image in training. Earlier
     # blocks have a smaller one, in proportion to their depth.
     model.stochastic_depth = 0.0

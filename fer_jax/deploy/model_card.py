@@ -20,7 +20,8 @@ from fer_jax.reporting import report, robustness_report, tables
 from fer_jax.reporting.document import Block, Heading, Text
 
 WEAKEST = 3  # classes of low recall that the card names
-SWITCHES = ("width", "depth", "squeeze_excite", "antialias")  # fields of config.model that change the network
+# Fields of config.model that change the network.
+SWITCHES = ("width", "depth", "squeeze_excite", "antialias", "symmetric")
 
 INTENDED = """\
 Research and teaching on the recognition of facial expressions: a baseline to compare with on FER+ under the protocols

@@ -222,6 +222,7 @@ RULES: Mapping[str, Callable[..., Value]] = {
     "square": lambda graph, _, x: x._replace(name=graph.node("Mul", x.name, x.name)),
     "rsqrt": lambda graph, _, x: x._replace(name=graph.node("Reciprocal", graph.node("Sqrt", x.name))),
     "stop_gradient": lambda graph, _, x: x,
+    "optimization_barrier": lambda graph, _, x: x,
     "convert_element_type": _cast,
     "select_n": _select,
     "reshape": _reshape,

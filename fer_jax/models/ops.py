@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from fer_jax.models.symmetry import for_both, mean_of_pairs, paired_kernel
+
 Convolution = Callable[[Array, Array], Array]  # (x, kernel) -> y
 KernelGradient = Callable[[Array, Array], Array]  # (x, dy) -> the gradient of the kernel
 
@@ -185,20 +187,23 @@ class Conv3x3(nn.Module):
     """`nn.Conv(features, (3, 3))` by `conv3x3`, with the same parameters, so that checkpoints fit both.
 
     `[B, H, W, C]` -> `[B, H, W, features]`. `dtype` is the type to compute in; None: that of input and parameters.
+    `symmetric` makes pairs of the channels, see `fer_jax.models.symmetry`, with parameters for one of each.
     """
 
     features: int
     use_bias: bool = True
     dtype: Any = None
+    symmetric: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        shape = (3, 3, x.shape[-1], self.features)
+        features = self.features // 2 if self.symmetric else self.features
+        shape = (3, 3, x.shape[-1], features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
-        bias = (
-            self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32) if self.use_bias else None
-        )
+        bias = self.param("bias", nn.initializers.zeros_init(), (features,), jnp.float32) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        if self.symmetric:
+            kernel, bias = paired_kernel(kernel), None if bias is None else for_both(bias)
         y = conv3x3(x, kernel)
         return y if bias is None else y + bias
 
@@ -212,9 +217,15 @@ def _sum_in_bands(x: Array) -> Array:
     return reduce(lax.add, (lax.index_in_dim(x, i, axis=1, keepdims=False) for i in range(bands))).sum(axis=(0, 1))
 
 
-def _channel_sums(*maps: Array) -> list[Array]:
-    """Return the sum of each f32[B, H, W, C] over all axes except the channels: f32[C]."""
-    return [lax.platform_dependent(x, cpu=_sum_in_bands, default=lambda x: x.sum(axis=(0, 1, 2))) for x in maps]
+def _channel_sums(*maps: Array, length: int) -> list[Array]:
+    """Return the sum of each f32[B, H, W, C] for each channel, f32[C], or for each pair of channels, f32[C / 2]."""
+    sums = [lax.platform_dependent(x, cpu=_sum_in_bands, default=lambda x: x.sum(axis=(0, 1, 2))) for x in maps]
+    return [2 * mean_of_pairs(total) if length < len(total) else total for total in sums]
+
+
+def _for_channels(x: Array, *vectors: Array) -> list[Array]:
+    """Return f32[C] or f32[C / 2] for all channels of f32[B, H, W, C]."""
+    return [for_both(vector) if len(vector) < x.shape[-1] else vector for vector in vectors]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -223,35 +234,38 @@ def batch_norm(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Arr
 
     Args:
         x: `[B, H, W, C]`.
-        scale: `[C]`.
-        bias: `[C]`.
+        scale: `[C]`, or `[C / 2]` if the channels are pairs (`fer_jax.models.symmetry`), which have all in common.
+        bias: as `scale`.
         epsilon: added to the variance.
 
     Returns:
-        `[B, H, W, C]` of x's dtype, and the batch's mean and (biased) variance, `f32[C]` each. Gradients
-        with respect to the returned mean and variance are dropped.
+        `[B, H, W, C]` of x's dtype, and the batch's mean and (biased) variance, `f32` in the shape of `scale`.
+        Gradients with respect to the returned mean and variance are dropped.
     """
     return _batch_norm_forward(x, scale, bias, epsilon)[0]
 
 
 def _batch_norm_forward(x: Array, scale: Array, bias: Array, epsilon: float) -> Any:
-    count = x.size // x.shape[-1]
+    count = x.size // scale.size
     wide = x.astype(jnp.float32)
-    total, squares = _channel_sums(wide, wide * wide)
+    total, squares = _channel_sums(wide, wide * wide, length=len(scale))
     mean = total / count
     variance = jnp.maximum(squares / count - mean * mean, 0)
     inverse = lax.rsqrt(variance + epsilon)
-    y = ((wide - mean) * (inverse * scale) + bias).astype(x.dtype)
+    shift, factor, offset = _for_channels(x, mean, inverse * scale, bias)
+    y = ((wide - shift) * factor + offset).astype(x.dtype)
     return (y, mean, variance), (x, scale, mean, inverse)
 
 
 def _batch_norm_backward(epsilon: float, residuals: Any, cotangents: Any) -> tuple[Array, Array, Array]:
     x, scale, mean, inverse = residuals
     dy = cotangents[0].astype(jnp.float32)
-    normal = (x.astype(jnp.float32) - mean) * inverse
-    count = x.size // x.shape[-1]
-    dbias, dscale = _channel_sums(dy, dy * normal)
-    dx = scale * inverse * (dy - dbias / count - normal * (dscale / count))
+    shift, factor = _for_channels(x, mean, inverse)
+    normal = (x.astype(jnp.float32) - shift) * factor
+    count = x.size // scale.size
+    dbias, dscale = _channel_sums(dy, dy * normal, length=len(scale))
+    outer, of_bias, of_scale = _for_channels(x, scale * inverse, dbias / count, dscale / count)
+    dx = outer * (dy - of_bias - normal * of_scale)
     return dx.astype(x.dtype), dscale, dbias
 
 
@@ -261,24 +275,27 @@ batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 class BatchNorm(nn.Module):
     """`nn.BatchNorm(momentum=0.9)` by `batch_norm`, with the same variables, so that checkpoints fit both.
 
-    `[B, H, W, C]` -> `[B, H, W, C]` of `dtype`.
+    `[B, H, W, C]` -> `[B, H, W, C]` of `dtype`. `symmetric`: the channels are pairs, see `Conv3x3`.
     """
 
     use_running_average: bool
     dtype: Any = jnp.float32
+    symmetric: bool = False
     momentum: float = 0.9
     epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        shape = (x.shape[-1],)
+        shape = (x.shape[-1] // 2 if self.symmetric else x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         variance = self.variable("batch_stats", "var", jnp.ones, shape)
         scale = self.param("scale", nn.initializers.ones_init(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), shape)
         if self.use_running_average:
             wide = x.astype(jnp.float32)
-            y = (wide - mean.value) * (lax.rsqrt(variance.value + self.epsilon) * scale) + bias
+            factor = lax.rsqrt(variance.value + self.epsilon) * scale
+            shift, factor, offset = _for_channels(x, mean.value, factor, bias)
+            y = (wide - shift) * factor + offset
             return y.astype(self.dtype)
         y, batch_mean, batch_variance = batch_norm(x.astype(self.dtype), scale, bias, self.epsilon)
         if not self.is_initializing():

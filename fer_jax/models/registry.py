@@ -5,7 +5,7 @@ All networks compute in `dtype` (float32 or bfloat16). Weights, batch statistics
 To add a network:
 
 1. Write its module in this package. It takes `dropout` and `dtype` and is called with `(x, train)`; see
-   `fer_jax.models.emotion_cnn`. If it has a field `width`, `depth`, `squeeze_excite`, `antialias` or
+   `fer_jax.models.emotion_cnn`. If it has a field `width`, `depth`, `squeeze_excite`, `antialias`, `symmetric` or
    `stochastic_depth`, the config sets it.
 2. Enter it in `MODELS` and its number of weights in `PARAMETERS`.
 3. Give it a test in tests/test_models.py and a config in configs/.
@@ -60,6 +60,7 @@ def create_model(
     depth: int = 1,
     squeeze_excite: bool = False,
     antialias: bool = False,
+    symmetric: bool = False,
     stochastic_depth: float = 0.0,
 ) -> nn.Module:
     """Return the module of a name; the arguments are the fields of `config.model`.
@@ -72,6 +73,7 @@ def create_model(
         depth: see `width`.
         squeeze_excite: see `width`.
         antialias: see `width`.
+        symmetric: see `width`.
         stochastic_depth: see `width`.
 
     Raises:
@@ -92,6 +94,7 @@ def create_model(
         "depth": depth,
         "squeeze_excite": squeeze_excite,
         "antialias": antialias,
+        "symmetric": symmetric,
         "stochastic_depth": stochastic_depth,
     }
     for switch, value in switches.items():

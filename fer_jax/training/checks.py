@@ -121,6 +121,7 @@ RULES: Mapping[str, Rule] = {
     "model.depth": _whole(0, 16),
     "model.squeeze_excite": _flag,
     "model.antialias": _flag,
+    "model.symmetric": _flag,
     "model.stochastic_depth": _number(0, 0.99),
     "optim.name": _optimizer,
     "optim.learning_rate": _number(0, 1e30),
@@ -194,9 +195,14 @@ def _check_rules(fields: Mapping[str, Any], names: Iterable[str]) -> None:
 
 def _check_model(config: ConfigDict) -> None:
     try:
-        registry.create_model(**config.model)
+        model = registry.create_model(**config.model)
     except ValueError as error:
         raise UserError(one_line(error)) from None
+    if config.model.symmetric and config.image.size % (multiple := model.symmetric_multiple):
+        raise UserError(
+            f"model.symmetric=True needs an image.size that is a multiple of {multiple}, so that {config.model.name} "
+            f"halves even sides only; it is {config.image.size}"
+        )
 
 
 def _conflict(fields: Mapping[str, Any]) -> str:
