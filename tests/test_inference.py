@@ -75,6 +75,14 @@ def test_the_renderer_of_the_training_does_not_matter_and_mirrored_views_are_pre
     np.testing.assert_allclose(device, host, atol=1e-4)
 
 
+def test_of_a_symmetric_network_one_view_is_predicted() -> None:
+    network, images = linear(), noise(5)
+    one, both = (inference.log_probabilities(network, images, flip) for flip in (False, True))
+    assert np.abs(one - both).max() > 1e-3
+    network.config.model.symmetric = True  # linear is not, which shows that the other view is left out
+    np.testing.assert_array_equal(inference.log_probabilities(network, images, flip=True), one)
+
+
 def test_few_sizes_are_compiled_whatever_the_number_of_images() -> None:
     sizes = []
 

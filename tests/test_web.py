@@ -171,7 +171,8 @@ def test_a_port_that_is_none(port: str) -> None:
 
 def model(*nodes: onnx.NodeProto) -> onnx.ModelProto:
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("image", "result")]
-    return helper.make_model(helper.make_graph([*nodes], "test", tensors[:1], tensors[1:]))
+    numbers = [helper.make_tensor(name, TensorProto.INT64, [1], [i]) for i, name in enumerate(("zero", "one", "two"))]
+    return helper.make_model(helper.make_graph([*nodes], "test", tensors[:1], tensors[1:], numbers))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,7 @@ def model(*nodes: onnx.NodeProto) -> onnx.ModelProto:
         helper.make_node("Transpose", ["image"], ["result"], perm=[1, 0, 2, 3]),
         helper.make_node("MaxPool", ["image"], ["result"], kernel_shape=[2, 2], auto_pad="SAME_UPPER"),
         helper.make_node("Concat", ["image", "image"], ["result"], axis=2),
+        helper.make_node("Slice", ["image", "zero", "one", "two", "one"], ["result"]),
     ],
 )
 def test_operations_that_the_page_does_not_know_are_refused(node: onnx.NodeProto) -> None:

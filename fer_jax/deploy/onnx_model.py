@@ -61,6 +61,7 @@ def facts(network: Network) -> dict[str, str]:
         "step": str(network.step),
         "label_mode": network.label_mode,
         "fer_jax": provenance.__version__,
+        **({"symmetric": "a face and its mirror image have the same probabilities"} if network.symmetric else {}),
         **({"valid_accuracy": f"{accuracy[network.step]:.4f}"} if network.step in accuracy else {}),
     }
 

@@ -151,12 +151,12 @@ class Reader:
         return video.read(source, detect, every, smooth, images)
 
     def _probabilities(self, crops: Sequence[np.ndarray], flip: bool, calibrated: bool, prior: float) -> np.ndarray:
-        views = np.stack(crops)
-        if flip:
-            views = np.concatenate([views, views[:, :, ::-1]])
+        own = np.stack(crops)
+        both = np.concatenate([own, own[:, :, ::-1]]) if flip else own
         log_probs = []
         for network in self.networks:
-            parts = np.split(network.log_probabilities(views), 2 if flip else 1)
+            views = own if network.symmetric else both
+            parts = np.split(network.log_probabilities(views), len(views) // len(own))
             log_probs.append(decision.adjust(average(parts), network, calibrated, prior))
         return np.exp(average(log_probs))
 

@@ -45,6 +45,11 @@ class Network(NamedTuple):
         """The label mode of the training."""
         return self.config.data.label_mode
 
+    @property
+    def symmetric(self) -> bool:
+        """A face and its mirror image have the same probabilities."""
+        return self.config.model.symmetric
+
     def log_probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return `log_probabilities` of this network."""
         return log_probabilities(self, images)
@@ -112,9 +117,9 @@ def _check_finite(run: Path, variables: Any) -> None:
 def log_probabilities(network: Network, images: Images, flip: bool = False) -> np.ndarray:
     """Return the natural logarithm of the class probabilities of images: u8[N, 48, 48] -> f64[N, 8].
 
-    With `flip` the probabilities are averaged over the image and its mirror image.
+    With `flip` the probabilities are averaged over the image and its mirror image, unless the network is symmetric.
     """
-    if flip:
+    if flip and not network.symmetric:
         return average([_predict(network, images, mirrored) for mirrored in (False, True)])
     return _predict(network, images)
 

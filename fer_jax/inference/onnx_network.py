@@ -33,6 +33,7 @@ class OnnxNetwork(NamedTuple):
     label_mode: str
     session: Any  # onnxruntime.InferenceSession
     temperature: float | None = None  # of an exported file, where the export had validation images
+    symmetric: bool = False  # a face and its mirror image have the same probabilities
 
     def log_probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return the natural logarithm of the class probabilities of images: u8[N, 48, 48] -> f64[N, 8]."""
@@ -90,7 +91,8 @@ def load(run: Path) -> OnnxNetwork:
         raise UserError(f"{path} or its weights cannot be read ({reason}); copy it again") from None
     _check(run, path, facts)
     mode = facts["label_mode"] if path == run else run_folder.read_config(run).data.label_mode
-    return OnnxNetwork(run, mode, session, float(facts["temperature"]) if "temperature" in facts else None)
+    temperature = float(facts["temperature"]) if "temperature" in facts else None
+    return OnnxNetwork(run, mode, session, temperature, "symmetric" in facts)
 
 
 def of_bytes(content: bytes) -> OnnxNetwork:

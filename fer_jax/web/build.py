@@ -62,8 +62,9 @@ def build(folder: Path) -> None:
     done = subprocess.run(["node", SOURCE / "build.mjs", folder], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"the page cannot be built: {one_line(done.stderr)}")
-    reader = onnx_model.to_onnx(inference.restore(NETWORK))
-    (folder / f"{NETWORK}.bin").write_bytes(convert.convert(reader, {"emotions": EMOTIONS}))
+    network = inference.restore(NETWORK)
+    facts = {"emotions": EMOTIONS, "symmetric": network.symmetric}
+    (folder / f"{NETWORK}.bin").write_bytes(convert.convert(onnx_model.to_onnx(network), facts))
     given = inputs()
     detector = onnx.load(given["yunet.onnx"])
     (folder / "yunet.bin").write_bytes(convert.convert(detector, {}))

@@ -154,6 +154,13 @@ def _border(page: _Page, node: onnx.NodeProto, attributes: Attributes) -> None:
     page.add("mirror", node, [node.input[0]])
 
 
+def _channels(page: _Page, node: onnx.NodeProto, _: Attributes) -> None:
+    first, last, axes, steps = (page.constants[name].tolist() for name in node.input[1:])
+    if axes != [1] or steps != [1] or first[0] < 0:
+        raise ValueError("a slice other than of channels in a row has no rule")
+    page.add("channels", node, [node.input[0]], first=first[0], last=last[0])
+
+
 def _mean(page: _Page, node: onnx.NodeProto, attributes: Attributes) -> None:
     if page.constants[node.input[1]].tolist() != [2, 3]:
         raise ValueError("a mean other than over rows and columns has no rule")
@@ -198,6 +205,7 @@ RULES: Mapping[str, Callable[[_Page, onnx.NodeProto, Attributes], None]] = {
     "Resize": _enlargement,
     "Concat": _concatenation,
     "Pad": _border,
+    "Slice": _channels,
     "ReduceMean": _mean,
     "Gemm": _product,
     "MatMul": _product,

@@ -114,6 +114,17 @@ const OPERATIONS = {
     return y;
   },
 
+  channels(wasm, { first, last }, x) {
+    const channels = x.shape[3];
+    const y = new Tensor(wasm, [...x.shape.slice(0, 3), last - first]);
+    const source = x.values;
+    y.values.forEach((_, i, target) => {
+      const pixel = Math.floor(i / (last - first));
+      target[i] = source[pixel * channels + first + (i % (last - first))];
+    });
+    return y;
+  },
+
   mean(wasm, _, x) {
     const [batch, height, width, channels] = x.shape;
     const y = new Tensor(wasm, [batch, 1, 1, channels]);

@@ -27,24 +27,23 @@ ready.then(
   (error) => postMessage({ failed: `${error.message ?? error}` }),
 );
 
-/** The probabilities of each crop: the mean of the crop and its mirror image. */
+function mirrored(crop) {
+  return crop.map((_, at) => crop[at - (at % SIDE) + SIDE - 1 - (at % SIDE)]);
+}
+
+/** The probabilities of each crop: the mean of the crop and its mirror image, which are the same if symmetric. */
 function probabilities(reader, crops) {
   const rows = [];
   for (let start = 0; start < crops.length; start += CHUNK) {
     const part = crops.slice(start, start + CHUNK);
-    const views = new Float32Array(2 * part.length * SIDE * SIDE);
-    part.forEach((crop, i) => {
-      for (let at = 0; at < SIDE * SIDE; at++) {
-        const mirrored = at - (at % SIDE) + SIDE - 1 - (at % SIDE);
-        views[2 * i * SIDE * SIDE + at] = crop[at];
-        views[(2 * i + 1) * SIDE * SIDE + mirrored] = crop[at];
-      }
-    });
-    const { values } = reader.run(views, [2 * part.length, SIDE, SIDE, 1]).probability;
-    const classes = values.length / part.length / 2;
+    const views = reader.facts.symmetric ? part : part.flatMap((crop) => [crop, mirrored(crop)]);
+    const numbers = new Float32Array(views.length * SIDE * SIDE);
+    views.forEach((view, i) => numbers.set(view, i * SIDE * SIDE));
+    const { values } = reader.run(numbers, [views.length, SIDE, SIDE, 1]).probability;
+    const [classes, each] = [values.length / views.length, views.length / part.length];
     part.forEach((_, i) => {
-      const [own, mirrored] = [2 * i, 2 * i + 1].map((row) => values.subarray(row * classes, (row + 1) * classes));
-      rows.push(Array.from(own, (value, j) => (value + mirrored[j]) / 2));
+      const [own, other] = [each * i, each * (i + 1) - 1].map((row) => values.subarray(row * classes, (row + 1) * classes));
+      rows.push(Array.from(own, (value, j) => (value + other[j]) / 2));
     });
   }
   return rows;
