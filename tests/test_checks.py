@@ -130,8 +130,9 @@ EXCLUSIVE = [
         {"optim.ema_decay": 0.9, "optim.swa_epochs": 2},
         "optim.ema_decay=0.9 does not go with optim.swa_epochs=2: set one",
     ),
-    ({"optim.ema_decay": 0.0, "optim.swa_epochs": 99}, "optim.swa_epochs=99 must be at most train.epochs="),
-    ({"augment.final_epochs": 99}, "augment.final_epochs=99 must be at most train.epochs="),
+    ({"optim.ema_decay": 0.0, "optim.swa_epochs": 99}, "optim.swa_epochs=99 must be at most 20, as train"),
+    ({"augment.final_epochs": 20}, "augment.final_epochs=20 must be at most 19, as train.epochs=20"),
+    ({"augment.final_epochs": 3, "train.patience": 2}, "augment.final_epochs does not go with train.patience"),
     (
         {"augment.cutmix": 0.5, "data.label_mode": "multi_target"},
         "augment.cutmix=0.5 does not go with data.label_mode=multi_target: set it to 0.0",

@@ -23,7 +23,8 @@ from fer_jax.data import augment
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.data.normalize import NORMALIZATIONS
 from fer_jax.deploy import onnx_convert, onnx_export, onnx_input, onnx_model
-from fer_jax.inference import weights
+from fer_jax.faces.reader import Reader
+from fer_jax.inference import onnx_network, weights
 from fer_jax.inference.network import Network
 from fer_jax.inference.weights import Weights
 from fer_jax.models import pooling, registry
@@ -100,6 +101,36 @@ def test_an_exported_network_predicts_as_the_network_does(fields: dict[str, Any]
     assert kinds["Slice"] == (2 if restored.config.model.symmetric else 0)  # the halves of the last channels
     assert kinds["Transpose"] <= (5 if restored.config.image.size > 48 else 2)  # of the image alone
     assert "Reciprocal" not in kinds or fields["model__name"] == "emotion_cnn"  # BatchNorm's is a constant
+
+
+def test_a_reader_shows_a_symmetric_network_one_view_and_others_two(tmp_path: Path) -> None:
+    names = {"symmetric": True, "other": False}
+    networks = [network(tmp_path / name, model__name="small", model__symmetric=on) for name, on in names.items()]
+    (tmp_path / "exported.onnx").write_bytes(onnx_model.to_onnx(networks[0]).SerializeToString())
+    exported = onnx_network.load(tmp_path / "exported.onnx")
+    assert exported.symmetric
+    images = noise(3)
+    views = np.concatenate([images, images[:, :, ::-1]])
+    single, both = (np.exp(inference.log_probabilities(one, views)) for one in networks)
+    np.testing.assert_allclose(single[:3], single[3:], atol=1e-6)
+    expected = (single[:3] + (both[:3] + both[3:]) / 2) / 2
+    for first in (networks[0], exported):
+        np.testing.assert_allclose(Reader([first, networks[1]], flip=True).predict(images), expected, atol=1e-5)
+    numbers = []
+    session = exported._replace(session=Counting(exported.session, numbers))
+    Reader([session], flip=True).predict(images)
+    assert numbers == [3]
+
+
+class Counting:
+    """A session that notes the numbers of images."""
+
+    def __init__(self, session: Any, numbers: list[int]) -> None:
+        self._session, self._numbers = session, numbers
+
+    def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self._numbers.append(len(inputs["image"]))
+        return self._session.run(outputs, inputs)
 
 
 CASES: dict[str, Callable[[jax.Array], jax.Array]] = {

@@ -237,11 +237,12 @@ def test_the_card_names_the_origin_of_the_weights(tiny: tuple[Path, Path, Evalua
     network.config.train.epochs = 20
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
     assert "trained from the weights of `pretrained/base`, 25% of each target from `a`, `b`." in card
-    assert "augmentation `camera`, then `flip` in the last 3 epochs, optimizer" in card
+    assert "augmentation `camera`, optimizer" in card  # before the last epochs begin
     assert "best checkpoint, of step 8" in card  # before the mean begins
     network.config.train.epochs = 4
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
     assert "best checkpoint, mean of the weights of the last 3 epochs, of step 8" in card
+    assert "augmentation `camera`, then `flip` in the last 3 epochs, optimizer" in card
 
 
 def test_a_run_inside_its_first_epoch_is_not_released(sample_dir: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
     if teachers := config.data.teachers:
         origin += f", {config.data.teacher_share:.0%} of each target from {', '.join(f'`{run}`' for run in teachers)}"
     final = ""
-    if count := config.augment.final_epochs:
+    if (count := config.augment.final_epochs) and epochs > config.train.epochs - count:
         final = f", then `{config.augment.final_recipe}` in the last {counted(count, 'epoch')}"
     switches = [
         f"`model.{name}={config.model[name]}`"

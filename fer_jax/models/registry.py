@@ -6,7 +6,7 @@ To add a network:
 
 1. Write its module in this package. It takes `dropout` and `dtype` and is called with `(x, train)`; see
    `fer_jax.models.emotion_cnn`. If it has a field `width`, `depth`, `squeeze_excite`, `antialias`, `symmetric` or
-   `stochastic_depth`, the config sets it.
+   `stochastic_depth`, the config sets it; `symmetric` needs a `symmetric_multiple`, as in `ResNet`.
 2. Enter it in `MODELS` and its number of weights in `PARAMETERS`.
 3. Give it a test in tests/test_models.py and a config in configs/.
 

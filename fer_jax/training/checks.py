@@ -216,9 +216,11 @@ def _conflict(fields: Mapping[str, Any]) -> str:
     for name, other in (("augment.mixup", "augment.cutmix"), ("optim.ema_decay", "optim.swa_epochs")):
         if fields[name] and fields[other]:
             return f"{name}={fields[name]!r} does not go with {other}={fields[other]!r}: set one of them to 0"
-    for name in ("optim.swa_epochs", "augment.final_epochs"):
-        if fields[name] > fields["train.epochs"]:
-            return f"{name}={fields[name]} must be at most train.epochs={fields['train.epochs']}"
+    for name, less in (("optim.swa_epochs", 0), ("augment.final_epochs", 1)):
+        if fields[name] and fields[name] > (most := fields["train.epochs"] - less):
+            return f"{name}={fields[name]} must be at most {most}, as train.epochs={fields['train.epochs']}"
+    if fields["augment.final_epochs"] and fields["train.patience"]:
+        return "augment.final_epochs does not go with train.patience: a run that stops early may not reach them"
     if fields["augment.final_recipe"] != "none" and not fields["augment.final_epochs"]:
         return f"augment.final_recipe={fields['augment.final_recipe']!r} needs augment.final_epochs above 0"
     if fields["augment.renderer"] == "host" and fields["train.steps_per_call"] > 1:
