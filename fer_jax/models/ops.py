@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fer_jax.models.symmetry import for_both, mean_of_pairs, paired_kernel
+from fer_jax.models.symmetry import for_both, paired_kernel, sum_of_pairs
 
 Convolution = Callable[[Array, Array], Array]  # (x, kernel) -> y
 KernelGradient = Callable[[Array, Array], Array]  # (x, dy) -> the gradient of the kernel
@@ -220,7 +220,7 @@ def _sum_in_bands(x: Array) -> Array:
 def _channel_sums(*maps: Array, length: int) -> list[Array]:
     """Return the sum of each f32[B, H, W, C] for each channel, f32[C], or for each pair of channels, f32[C / 2]."""
     sums = [lax.platform_dependent(x, cpu=_sum_in_bands, default=lambda x: x.sum(axis=(0, 1, 2))) for x in maps]
-    return [2 * mean_of_pairs(total) if length < len(total) else total for total in sums]
+    return [sum_of_pairs(total) if length < len(total) else total for total in sums]
 
 
 def _for_channels(x: Array, *vectors: Array) -> list[Array]:

@@ -24,7 +24,12 @@ def for_both(values: Array) -> Array:
     return lax.optimization_barrier(jnp.concatenate([values, values], axis=-1))
 
 
+def sum_of_pairs(values: Array) -> Array:
+    """Return the sum of each pair: [..., C] -> [..., C / 2]."""
+    half = values.shape[-1] // 2
+    return values[..., :half] + values[..., half:]
+
+
 def mean_of_pairs(values: Array) -> Array:
     """Return the mean of each pair: [..., C] -> [..., C / 2]."""
-    half = values.shape[-1] // 2
-    return (values[..., :half] + values[..., half:]) / 2
+    return sum_of_pairs(values) / 2
