@@ -169,7 +169,8 @@ def test_an_unreadable_config_gets_one_line(tmp_path: Path, text: str, message: 
 
 def test_a_folder_without_a_run_gets_one_line(tmp_path: Path) -> None:
     message = (
-        r"config\.json is missing; train one with python -m fer_jax\.main, or name a shipped network \(base, best\)"
+        r"config\.json is missing; train one with python -m fer_jax\.main, "
+        r"or name a shipped network \(base, best, symmetric\)"
     )
     with pytest.raises(UserError, match=message):
         run_folder.read_config(tmp_path / "none")
