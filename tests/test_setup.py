@@ -1,3 +1,5 @@
+"""The augmentation of each epoch, as the config sets it."""
+
 import fer_jax
 from fer_jax.data.batching import Augmentation
 from fer_jax.training import setup
