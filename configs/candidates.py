@@ -5,8 +5,8 @@ python -m fer_jax.sweep --config configs/candidates.py --seeds 0 1 2 3 4 --paral
 Every candidate is trained with the first seed before the second begins. After 13 minutes all unfinished runs are saved,
 and the same command goes on with them. Choose by accuracy without duplicates, and by that on corrupted images: the
 columns majority_without_duplicates and corrupted of results.csv. On a GPU only "best", which is configs/best.py, has
-been trained to its end: 88.5 % by majority. "base" (five seeds, 87.6 %) and "base_camera_30" (one, 87.0 %) were trained
-on a CPU, in float32 with the host renderer (docs/results.md).
+been trained to its end: 88.5 % by majority. "base" is configs/base.py for a GPU, and "base_wide" has twice its channels
+in each layer; of both only configs/base.py was trained, on a CPU, in float32 with the host renderer (docs/results.md).
 """
 
 from ml_collections import ConfigDict
@@ -43,15 +43,26 @@ def get_variants() -> dict[str, dict]:
     """Return the changed fields of each candidate by its name; the first is the reference of the comparison."""
     muon = {"optim.name": "muon", "optim.momentum": 0.95}
     camera = {"augment.recipe": "camera", "augment.erase": 0.25}
-    small = {"model.name": "resnet_small", "model.squeeze_excite": False, "model.dropout": 0.2}
+    strong_at_last = {"augment.final_recipe": "strong", "augment.final_epochs": 10}
+    symmetric = {"model.symmetric": True, "model.squeeze_excite": False}
+    base = {
+        **muon,
+        **camera,
+        **symmetric,
+        "augment.final_recipe": "strong",
+        "augment.final_epochs": 8,
+        "model.name": "resnet14",
+        "model.dropout": 0.2,
+        "train.epochs": 24,
+    }
     return {
         "best": {},
         "best_muon": muon,
         "best_camera": camera,
         "best_muon_camera": {**muon, **camera},
+        "best_muon_camera_strong": {**muon, **camera, **strong_at_last},
         "best_muon_camera_60": {**muon, **camera, "train.epochs": 60},
-        "best_muon_plain": {**muon, **camera, "model.squeeze_excite": False},
-        "base": {**small, **muon, "train.epochs": 20},
-        "base_camera_30": {**small, **muon, **camera, "train.epochs": 30},
-        "base_camera_56": {**small, **muon, **camera, "train.epochs": 24, "image.size": 56},
+        "best_symmetric": {**muon, **camera, **strong_at_last, **symmetric},
+        "base": base,
+        "base_wide": {**base, "model.width": 2.0},
     }

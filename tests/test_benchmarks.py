@@ -56,7 +56,7 @@ def run_scripts(*commands: list[str]) -> list[tuple[int, str, str]]:
 
 @pytest.mark.slow
 def test_all_scripts_run_by_path_from_the_root_and_have_a_help() -> None:
-    assert len(SCRIPTS) == 14
+    assert len(SCRIPTS) == 15
     results = run_scripts(*([script, "--help"] for script in SCRIPTS))
     for script, (status, text, errors) in zip(SCRIPTS, results, strict=True):
         assert status == 0, errors

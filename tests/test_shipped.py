@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_names_in_a_clone() -> None:
     assert shipped.configs()["base"].samefile(ROOT / "configs" / "base.py")
-    assert set(shipped.networks()) == {"base", "best", "symmetric"}
+    assert set(shipped.networks()) == {"base", "best"}
     assert shipped.networks()["best"].samefile(ROOT / "pretrained" / "best")
 
 

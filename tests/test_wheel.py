@@ -98,7 +98,7 @@ def test_files(wheel: Path) -> None:
     configs = {f"fer_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     networks = {
         f"fer_jax/pretrained/{network}/{name}"
-        for network in ("base", "best", "symmetric")
+        for network in ("base", "best")
         for name in ("config.json", "weights.safetensors", "network.onnx", "README.md")
     }
     assert configs
