@@ -175,17 +175,19 @@ def colour(pixels: np.ndarray) -> np.ndarray:
 
 
 class Chain:
-    """Faces in frames, and the box that the detector found for each."""
+    """Faces in frames, and the box that the detector found for each; dark faces are not brightened as in `detect`."""
 
     def __init__(self, scenes: Scenes, rows: np.ndarray) -> None:
         from fer_jax.faces import detect
 
         self.frames = [scenes.single(row, 90, 220) for row in rows]
         self.boxes: list[tuple[float, ...] | None] = []
+        self.others = 0  # boxes on no face
         for frame in self.frames:
             detections = [face.box for face in detect.find_faces(Image.fromarray(frame.pixels))]
             (match,) = matches(frame, detections)
             self.boxes.append(detections[match] if match >= 0 else None)
+            self.others += len(detections) - (match >= 0)
         self.missing = np.array([box is None for box in self.boxes])
 
     def crops(self, scale: float) -> np.ndarray:
@@ -231,7 +233,7 @@ class Scores:
 
 def measure_chain(chain: Chain, images: np.ndarray, scores: Scores) -> None:
     """Print the accuracy through the whole chain, by margin: of one view, then of the mean with its mirror image."""
-    print(f"{chain.missing.sum()} of {len(images)} faces are not detected")
+    print(f"{chain.missing.sum()} of {len(images)} faces are not detected; {chain.others} other boxes")
     print("| original images |", " | ".join(scores.accuracy(images)), "|")
     for scale in SCALES:
         crops = chain.crops(scale)
@@ -240,7 +242,7 @@ def measure_chain(chain: Chain, images: np.ndarray, scores: Scores) -> None:
 
 
 def measure_prior(chain: Chain, images: np.ndarray, scores: Scores) -> None:
-    """Print accuracy and balanced accuracy by prior: of the images, one view, then through the chain as in `detect`."""
+    """Print accuracy and balanced accuracy by prior: of the images, one view, then through the chain as it is used."""
     from fer_jax.faces import crop
 
     crops = chain.crops(crop.SCALE)
@@ -308,9 +310,9 @@ def measure(args: argparse.Namespace) -> None:
     split = folders.load(args.data, "valid")
     target, keep = labels.targets(split.votes, "majority")
     label = target.argmax(axis=1)
-    scenes = Scenes(split.images, args.seed)
     if "detectors" in args.part:
-        compare_detectors(scenes, np.flatnonzero(split.votes[:, 9] == 0), args.faces)
+        compare_detectors(Scenes(split.images, args.seed), np.flatnonzero(split.votes[:, 9] == 0), args.faces)
+    scenes = Scenes(split.images, args.seed)  # anew: the same faces whatever the parts
     rows = scenes.rng.permutation(np.flatnonzero(keep))[: args.faces]
     images = split.images[rows]
     scores = Scores([inference.restore(name) for name in args.network], label[rows])

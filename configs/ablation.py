@@ -1,11 +1,11 @@
-"""Ablations: one change at a time to a reference of ten epochs, an older configs/base.py, for a GPU.
+"""Ablations: one change at a time to a reference of ten epochs, an older configs/small.py, for a GPU.
 
 python -m fer_jax.sweep --config configs/ablation.py --variants reference --seeds 0 1 2 --workdir experiments/ablation
 python -m fer_jax.sweep --config configs/ablation.py --seeds 0 1 2 --workdir experiments/ablation
 
 The first command trains the teachers of the variant `taught`, which reads them from that folder. The reference, AdamW
 with the recipe ferplus and pooling without a blur, reached 84.1 % on validation by majority (five runs, two of them on
-the GPU); docs/results.md has the table. Six processes of this command trained 62 runs in 8 minutes on a shared H100.
+the GPU); docs/experiments.md has the table. Six processes of it trained 62 runs in 8 minutes on a shared H100.
 
 On a CPU core a run takes some 15 minutes, half an hour on a busy machine; `wide` and `size_64` take longer. Add
 --config.augment.renderer=host --config.train.steps_per_call=1 --config.model.dtype=float32 there.

@@ -3,8 +3,8 @@
 python -m fer_jax.tune --config configs/tune.py --trials 50 --storage sqlite:///experiments/tune.db
 python -m fer_jax.main --config experiments/tune/tuned.py --config.train.epochs=20 --config.data.drop_repeats=False
 
-A trial has at most four epochs: some 6 minutes, at the 28 that twenty epochs of configs/base.py take. There is
-no accuracy to quote: only a smaller search has been run to its end (docs/results.md).
+A trial has at most four epochs: some 6 minutes, at the 28 that twenty epochs of configs/small.py take. There is
+no accuracy to quote: only a smaller search has been run to its end (docs/experiments.md).
 """
 
 from ml_collections import ConfigDict

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fer_jax.core import config, run_folder, shipped
+from fer_jax.deploy import release
 from fer_jax.training import checks
 
 ROOT = Path(__file__).parent.parent
@@ -29,3 +30,12 @@ def test_a_shipped_network_has_the_config_of_its_name(name: str) -> None:
     stored = run_folder.read_config(run_folder.find(name))
     assert config.as_json(stored) == config.as_json(config.load(name))
     checks.check(stored)
+
+
+@pytest.mark.parametrize("name", shipped.networks())
+def test_the_card_of_a_shipped_network_names_the_network_and_its_config(name: str) -> None:
+    card = (run_folder.find(name) / "README.md").read_text(encoding="utf-8")
+    again = release.commands(Path("runs", name), Path("pretrained", name), config.load(name), "latest", True, True)
+    assert f"```\n{again}\n```" in card
+    assert f'fer_jax.load("{name}")' in card
+    assert f"--run {name} " in card

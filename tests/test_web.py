@@ -103,7 +103,7 @@ def test_the_page_says_what_the_card_says() -> None:
     card = (server.STATIC / "card.txt").read_text(encoding="utf-8")
     accuracy = re.search(r"^\*\*base: accuracy ([\d.]+)%", card, re.MULTILINE)
     assert accuracy is not None
-    assert f"gives {float(accuracy[1]):.0f} % of the faces" in page
+    assert f"gives {float(accuracy[1]):.1f} % of the faces" in page
     assert "must not be used" in page
     assert 'href="card.txt"' in page
 

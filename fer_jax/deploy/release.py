@@ -68,7 +68,7 @@ def release(
             corrupted = robustness.predict(network, images, False, lambda line: print(line, flush=True))
             result = robustness.add(result, corrupted, valid.subsets)
         size = (new / WEIGHTS).stat().st_size
-        origin = commands(run, out, trained.config, trained.checkpoint) + (" --half" if half else "")
+        origin = commands(run, out, trained.config, trained.checkpoint, half, with_robustness)
         blocks = model_card.page(network, result, size, origin, half)
         (new / CARD).write_text(document.to_markdown(f"Model card: {out.name}", blocks), encoding="utf-8")
         run_folder.check_replaceable(out)  # again, since the evaluation took a while
@@ -91,7 +91,9 @@ def _write_graph(folder: Path, name: str) -> None:
         onnx_model.write_graph(folder, name)
 
 
-def commands(run: Path, out: Path, config: ConfigDict, checkpoint: str) -> str:
+def commands(
+    run: Path, out: Path, config: ConfigDict, checkpoint: str, half: bool = False, with_robustness: bool = False
+) -> str:
     """Return the commands that train and release a network, from the shipped config that is nearest to its own.
 
     Raises:
@@ -116,6 +118,7 @@ def commands(run: Path, out: Path, config: ConfigDict, checkpoint: str) -> str:
     train = ["python", "-m", "fer_jax.main", "--config", f"configs/{name}", "--workdir", str(folder), *overrides]
     release = ["python", "-m", "fer_jax.release", "--run", str(folder)]
     release += ["--out", f"{out}-again", "--checkpoint", checkpoint]
+    release += [flag for flag, on in (("--half", half), ("--robustness", with_robustness)) if on]
     return f"{shlex.join(train)}\n{shlex.join(release)}"
 
 
