@@ -7,7 +7,7 @@
 Each seed is a run of `python -m fer_jax.main`: start, imports, compilation, checkpoints and TensorBoard included. The
 images are decoded before. Every run has an empty cache of compiled programs; with --compiled all share one, which a
 first run of the first seed fills. The accuracies are those of the last epoch on validation, in percent, one for each
-run. fast takes some three minutes a seed on two cores, small half an hour, base longer.
+run. fast takes some three minutes a seed on two cores, small half an hour, base an hour.
 """
 
 import argparse

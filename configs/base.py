@@ -2,8 +2,8 @@
 
 python -m fer_jax.main --config configs/base.py
 
-Accuracy on validation by majority after the last epoch: 88.5, 88.1, 88.3 and 89.4 % (seeds 0 to 3; docs/results.md), in
-97 to 104 minutes, two runs at a time, a core each of an Intel Xeon with AVX-512.
+Accuracy on validation by majority after the last epoch: 88.5, 88.1, 88.3, 89.4 and 88.3 % (seeds 0 to 4;
+docs/results.md). Seed 4 took 57 minutes on two cores of an Intel Xeon with AVX-512, nothing compiled before.
 """
 
 from ml_collections import ConfigDict
