@@ -10,10 +10,8 @@ fine-tuned networks are the best checkpoints, chosen by the images held out.
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +21,9 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
 import numpy as np
 from PIL import Image
 
-from benchmarks import detectors, measure
-from benchmarks.start import ROOT, last_line
+from benchmarks import detectors, measure, whole_run
 from fer_jax import inference
 from fer_jax.core import cli, runtime
-from fer_jax.core.errors import UserError
 from fer_jax.data import folders, labels
 
 
@@ -46,20 +42,6 @@ TRIALS = (Trial(FREQUENT), Trial(FREQUENT, 1), Trial(RARE), Trial(FREQUENT, unli
 def unlike(image: np.ndarray) -> np.ndarray:
     """Return u8[48, 48] with a third of the light, as of 16 pixels width, turned by 20 degrees."""
     return np.asarray(detectors.rotated(detectors.coarse(detectors.lit(Image.fromarray(image), 0.35), 16), 20))
-
-
-def run(*arguments: str) -> float:
-    """Run `fer-jax` with these arguments and return its seconds; its lines go to stderr.
-
-    Raises:
-        UserError: it failed; with its last line.
-    """
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "fer_jax", *arguments]
-    process = subprocess.run(command, cwd=ROOT, stdout=sys.__stderr__, stderr=subprocess.PIPE)
-    if process.returncode:
-        raise UserError(f"fer-jax {arguments[0]} failed: {last_line(process.stderr)}")
-    return time.perf_counter() - start
 
 
 class Table:
@@ -81,7 +63,7 @@ class Table:
             print(f"| {metric}, {len(label):,} {name} |", " | ".join(cells), "|", flush=True)
 
 
-def measure_trial(trial: Trial, images: np.ndarray, label: np.ndarray, scratch: Path) -> None:
+def measure_trial(trial: Trial, images: np.ndarray, label: np.ndarray, scratch: Path, cache: Path) -> None:
     """Import, fine-tune and print the rows of one trial, of images u8[N, 48, 48] with labels i[N], -1 for none."""
     emotions = [labels.EMOTIONS.index(name) for name in trial.counts]
     rng, own = np.random.default_rng(trial.seed), []
@@ -93,10 +75,10 @@ def measure_trial(trial: Trial, images: np.ndarray, label: np.ndarray, scratch: 
         own += (drawn := [*rng.choice(np.flatnonzero(label == emotion), count, replace=False)])
         for row in drawn:
             Image.fromarray(images[row]).save(folder / f"{row}.png")
-    run("import", f"{scratch}/faces", "--out", f"{scratch}/data")
-    seconds = run(
-        "train", "--config", "configs/finetune.py", "--workdir", f"{scratch}/tuned", f"--config.data.dir={scratch}/data"
-    )
+    program = [sys.executable, "-m", "fer_jax"]
+    whole_run.seconds_of([*program, "import", f"{scratch}/faces", "--out", f"{scratch}/data"], cache)
+    training = ["train", "--config", "configs/finetune.py", "--workdir", f"{scratch}/tuned"]
+    seconds = whole_run.seconds_of([*program, *training, f"--config.data.dir={scratch}/data"], cache)
     held_out = folders.load(scratch / "data", "valid")
     networks = {"base": inference.restore("base"), "fine-tuned": inference.restore(scratch / "tuned", "best")}
     print(f"{trial}: fine-tuned in {seconds:.0f} s")
@@ -114,10 +96,11 @@ def main() -> None:
     split = folders.load(args.data.resolve(), "valid")
     target, keep = labels.targets(split.votes, "majority")
     label = np.where(keep, target.argmax(axis=1), -1)
-    for number, trial in enumerate(TRIALS, start=1):
-        measure.progress(f"fine-tuning, {number} of {len(TRIALS)}")
-        with tempfile.TemporaryDirectory() as scratch:
-            measure_trial(trial, split.images, label, Path(scratch))
+    with tempfile.TemporaryDirectory() as cache:  # of compiled programs: the first trial compiles for all
+        for number, trial in enumerate(TRIALS, start=1):
+            measure.progress(f"fine-tuning, {number} of {len(TRIALS)}")
+            with tempfile.TemporaryDirectory() as scratch:
+                measure_trial(trial, split.images, label, Path(scratch), Path(cache))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def seconds_of(command: Sequence[str], cache: Path) -> float:
     start = time.perf_counter()
     process = subprocess.run(command, cwd=ROOT, env=environment(cache), stdout=sys.__stderr__, stderr=subprocess.PIPE)
     if process.returncode:
-        raise UserError(f"the training failed: {last_line(process.stderr)}")
+        raise UserError(f"the command failed: {last_line(process.stderr)}")
     return time.perf_counter() - start
 
 
