@@ -4,9 +4,10 @@
 
 The images are of FER+'s validation, of three emotions by majority: `base` has not seen them, and the labels are known.
 They are imported as anybody's own (`fer-jax import`), which holds a fifth out for validation, and fine-tuned on.
-"Others" are all other validation images of these emotions. In "three classes" the likeliest of the three is taken. The
-rows of the table are repeated with other images, with other emotions and with images that are unlike FER2013's. The
-fine-tuned networks are the best checkpoints, chosen by the images held out.
+"Others" are all other validation images of these emotions except duplicates, exact or near, of the 200. In "three
+classes" the likeliest of the three is taken. The rows of the table are repeated with other images, with other emotions
+and with images that are unlike FER2013's. The fine-tuned networks are the best checkpoints, chosen by the images held
+out.
 """
 
 import argparse
@@ -21,10 +22,10 @@ if not __package__:  # run as a script: only this file's folder is on sys.path, 
 import numpy as np
 from PIL import Image
 
-from benchmarks import detectors, measure, whole_run
+from benchmarks import chain, measure, whole_run
 from fer_jax import inference
 from fer_jax.core import cli, runtime
-from fer_jax.data import folders, labels
+from fer_jax.data import correlation, duplicates, folders, labels
 
 
 class Trial(NamedTuple):
@@ -41,7 +42,7 @@ TRIALS = (Trial(FREQUENT), Trial(FREQUENT, 1), Trial(RARE), Trial(FREQUENT, unli
 
 def unlike(image: np.ndarray) -> np.ndarray:
     """Return u8[48, 48] with a third of the light, as of 16 pixels width, turned by 20 degrees."""
-    return np.asarray(detectors.rotated(detectors.coarse(detectors.lit(Image.fromarray(image), 0.35), 16), 20))
+    return np.asarray(chain.rotated(chain.coarse(chain.lit(Image.fromarray(image), 0.35), 16), 20))
 
 
 class Table:
@@ -66,7 +67,7 @@ class Table:
 def measure_trial(trial: Trial, images: np.ndarray, label: np.ndarray, scratch: Path, cache: Path) -> None:
     """Import, fine-tune and print the rows of one trial, of images u8[N, 48, 48] with labels i[N], -1 for none."""
     emotions = [labels.EMOTIONS.index(name) for name in trial.counts]
-    rng, own = np.random.default_rng(trial.seed), []
+    rng, own, originals = np.random.default_rng(trial.seed), [], images
     if trial.unlike:
         images = np.stack([unlike(image) for image in images])
     for emotion, (name, count) in zip(emotions, trial.counts.items(), strict=True):
@@ -85,6 +86,8 @@ def measure_trial(trial: Trial, images: np.ndarray, label: np.ndarray, scratch: 
     table = Table(emotions, networks)
     table.rows("held out", held_out.images, labels.targets(held_out.votes, "majority")[0].argmax(axis=1))
     others = np.setdiff1d(np.flatnonzero(np.isin(label, emotions)), own)
+    pairs = correlation.correlated_pairs(originals[own], originals[others], duplicates.THRESHOLD)
+    others = np.delete(others, pairs.other)
     table.rows("others", images[others], label[others])
 
 

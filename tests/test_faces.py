@@ -228,7 +228,7 @@ def test_the_temperatures_are_those_of_the_model_cards() -> None:
 
 @pytest.mark.slow
 def test_detector_and_crop_lose_little_accuracy_on_real_faces(real_dir: Path, reader: Reader) -> None:
-    from benchmarks.detectors import Scenes, matches
+    from benchmarks.scenes import Scenes, matches
 
     valid = folders.load(real_dir, "valid")
     target, keep = labels.targets(valid.votes, "majority")
