@@ -14,7 +14,7 @@ With --avx2 both sides leave AVX-512 alone, as on a CPU without it. The steps of
 compiler crashes with this limit.
 
 With --device cuda, PyTorch and a jax that is installed for it use the GPU, in larger batches and bfloat16: step, epoch,
-the convolutions alone and, with --data, whole runs of fast, of best, and of small in batches of 128 to 4,096 images.
+the convolutions alone and, with --data, whole runs of fast, of large, and of small in batches of 128 to 4,096 images.
 """
 
 import argparse
@@ -132,7 +132,7 @@ def on_gpu(torch: str, seconds: float, data: str | None) -> Plan:
         set_for_gpu = [on_device, *jax_dtype]
         once |= {
             "fast": [[*whole, "--compiled", *set_for_gpu, "--config.train.steps_per_call=218"]],
-            "best": [[*whole, "--compiled", "--config=configs/best.py"]],
+            "large": [[*whole, "--compiled", "--config=configs/large.py"]],
             "batches": [
                 [
                     *[*whole, "--seeds=0", "--config=configs/small.py", *set_for_gpu],

@@ -2,7 +2,7 @@
 
     python benchmarks/whole_run.py --data data
     python benchmarks/whole_run.py --data data --config configs/base.py --seeds 0
-    python benchmarks/whole_run.py --data data --config configs/best.py --compiled   (on a GPU)
+    python benchmarks/whole_run.py --data data --config configs/large.py --compiled   (on a GPU)
 
 Each seed is a run of `python -m fer_jax.main`: start, imports, compilation, checkpoints and TensorBoard included. The
 images are decoded before. Every run has an empty cache of compiled programs; with --compiled all share one, which a

@@ -6,7 +6,8 @@ runs give a comparison with paired tests, which goes to --out with a report of e
 that cannot be used is named, the others are evaluated, and the exit status is 1.
 
 With --robustness the report has accuracy on corrupted images: crop error, blur, noise, JPEG, light
-and others, in five strengths. On two CPU cores it takes minutes for base, 25 to 40 for best.
+and others, in five strengths. On two CPU cores it takes some 10 minutes
+for best, less for base.
 
 A protocol selects images and labels; each selected image is counted exactly once:
   majority  without single votes, one class has more than half (the official protocol of FER+)
@@ -23,7 +24,7 @@ from fer_jax.data.labels import PROTOCOLS
 
 EXAMPLES = [
     "--run experiments/base --split valid --protocol majority",
-    "--run base --run best --checkpoint latest --ensemble --flip",
+    "--run base --run best --checkpoint latest --ensemble",
     "--run base --robustness",
 ]
 

@@ -24,7 +24,7 @@ EXAMPLES = [
     "photos/ --recursive --csv faces.csv --annotate annotated",
     "clip.mp4 --timeline timeline.png --smooth 0.5",
     "faces/ --faces cropped --sheet faces.png",
-    "--run base --run best --flip --faces cropped face.png",
+    "--run base --run best --faces cropped face.png",
 ]
 
 

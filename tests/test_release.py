@@ -230,13 +230,14 @@ def test_the_card_names_the_origin_of_the_weights(tiny: tuple[Path, Path, Evalua
     network.config.model.update(depth=2, squeeze_excite=True)
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
     assert "(JAX, Flax) with `model.depth=2`, `model.squeeze_excite=True`, " in card
-    network.config.data.update(teachers=("a", "b"), teacher_share=0.25)
+    network.config.data.update(teachers=("a", "b.npz"), teacher_share=0.25)
     network.config.train.init_from = "pretrained/base"
     network.config.augment.update(recipe="camera", final_recipe="flip", final_epochs=3)
     network.config.optim.update(ema_decay=0.0, swa_epochs=3)
     network.config.train.epochs = 20
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
-    assert "trained from the weights of `pretrained/base`, 25% of each target from `a`, `b`." in card
+    targets = "25% of each target from the predictions of `a`, in `b.npz`"
+    assert f"trained from the weights of `pretrained/base`, {targets}." in card
     assert "augmentation `camera`, optimizer" in card  # before the last epochs begin
     assert "best checkpoint, of step 8" in card  # before the mean begins
     network.config.train.epochs = 4

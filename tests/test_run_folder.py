@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,28 @@ def test_a_network_is_found_by_name_from_any_folder(tmp_path: Path, monkeypatch:
     assert run_folder.find("best") == best  # the folder here holds no run
     monkeypatch.chdir(best.parent)
     assert run_folder.find("best").samefile(best)
+
+
+def test_predictions_of_a_shipped_network_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_best = shipped.networks()["best"] / "taught.npz"
+    assert run_folder.find_predictions("best/taught.npz") == of_best
+    assert run_folder.find_predictions(str(of_best)) == of_best
+    for name in ("best/other.npz", "./best/taught.npz", "base/taught.npz"):
+        with pytest.raises(UserError, match=f"no file of predictions {re.escape(name)}"):
+            run_folder.find_predictions(name)
+    for folder in ("best", "base"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "taught.npz").touch()
+    assert run_folder.find_predictions("./best/taught.npz") == Path("best/taught.npz")
+    assert run_folder.find_predictions("base/taught.npz") == Path("base/taught.npz")  # base has none
+    with pytest.raises(UserError) as error:
+        run_folder.find_predictions("best/taught.npz")
+    assert str(error.value) == (
+        f"best/taught.npz is of a shipped network and of a folder here: write ./best/taught.npz or {of_best}"
+    )
+    monkeypatch.chdir(of_best.parents[1])
+    assert run_folder.find_predictions("best/taught.npz").samefile(of_best)
 
 
 def test_a_name_of_a_network_and_of_a_run_here_is_ambiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

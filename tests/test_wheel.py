@@ -100,7 +100,7 @@ def test_files(wheel: Path) -> None:
         f"fer_jax/pretrained/{network}/{name}"
         for network in ("base", "best")
         for name in ("config.json", "weights.safetensors", "network.onnx", "README.md")
-    }
+    } | {"fer_jax/pretrained/best/taught.npz"}
     assert configs
     about = {name for name in names if name.startswith(metadata)}
     assert names - about == packages | configs | networks

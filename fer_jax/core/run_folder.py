@@ -56,12 +56,19 @@ def is_predictions(name: str) -> bool:
 
 
 def find_predictions(name: str) -> Path:
-    """Return the path of a file of predictions.
+    """Return the path of a file of predictions; that of a shipped network is for example "best/taught.npz".
+
+    `./best/taught.npz` is always the file in the working directory.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or both have the name.
     """
     path = Path(name).expanduser()
+    network = None if name.startswith((".", "~")) else shipped.networks().get(str(path.parent))
+    if network is not None and (shipped_path := network / path.name).is_file():
+        if path.is_file() and path.resolve() != shipped_path.resolve():
+            raise UserError(f"{name} is of a shipped network and of a folder here: write ./{name} or {shipped_path}")
+        path = shipped_path
     if not path.is_file():
         raise UserError(f"no file of predictions {name}; name the {PREDICTIONS} of a run that had teachers, or a run")
     return path

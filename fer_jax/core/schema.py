@@ -46,7 +46,8 @@ def _data() -> ConfigDict:
     # drawn. The logits themselves then favour rare classes. 0: off.
     data.logit_adjustment = 0.0
     # Run folders, or names of shipped networks, of fully trained teachers (self-distillation), or files of their
-    # predictions: taught.npz in the folder of a run that had teachers. Not for multi_target.
+    # predictions: taught.npz in the folder of a run that had teachers, best/taught.npz for those of a shipped network.
+    # Not for multi_target.
     data.teachers = ()
     # The weight of the teachers' mean prediction, for the image and its mirror image, in each target.
     data.teacher_share = 0.5

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fer_jax.core import config as config_lib
-from fer_jax.core import shipped
+from fer_jax.core import run_folder, shipped
 from fer_jax.core.run_folder import WEIGHTS
 from fer_jax.core.text import counted
 from fer_jax.data.labels import EMOTIONS
@@ -102,7 +102,8 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
         average = f", moving average of the weights with decay {config.optim.ema_decay:g}"
     origin = f"from the weights of `{config.train.init_from}`" if config.train.init_from else "from scratch"
     if teachers := config.data.teachers:
-        origin += f", {config.data.teacher_share:.0%} of each target from {', '.join(f'`{run}`' for run in teachers)}"
+        sources = (f"{'in' if run_folder.is_predictions(name) else 'of'} `{name}`" for name in teachers)
+        origin += f", {config.data.teacher_share:.0%} of each target from the predictions {', '.join(sources)}"
     final = ""
     if (count := config.augment.final_epochs) and epochs > config.train.epochs - count:
         final = f", then `{config.augment.final_recipe}` in the last {counted(count, 'epoch')}"

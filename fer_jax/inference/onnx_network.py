@@ -22,7 +22,7 @@ from fer_jax.data.labels import EMOTIONS
 from fer_jax.inference.log_probs import log_softmax
 
 RUNTIMES = ("jax", "onnx")
-BATCH = 64  # images in one call: larger batches are no faster, and `best` needs 4 MB of memory for each
+BATCH = 64  # images in one call: larger batches are no faster, and `best` needs 1 MB of memory for each
 SMALLEST = np.finfo(np.float32).tiny  # a probability below is taken for it: the logarithm of 0 is infinite
 
 
