@@ -6,8 +6,7 @@ runs give a comparison with paired tests, which goes to --out with a report of e
 that cannot be used is named, the others are evaluated, and the exit status is 1.
 
 With --robustness the report has accuracy on corrupted images: crop error, blur, noise, JPEG, light
-and others, in five strengths. On two CPU cores it takes some 10 minutes
-for best, less for base.
+and others, in five strengths. On two CPU cores it takes some 10 minutes for best, less for base.
 
 A protocol selects images and labels; each selected image is counted exactly once:
   majority  without single votes, one class has more than half (the official protocol of FER+)
