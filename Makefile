@@ -9,7 +9,9 @@
 # Where .venv is missing they make it, and install some 1 GB of packages into it.
 PYTHON ?= python3
 BIN := .venv/bin
-# Python compiles a module to bytecode when it is first imported; pip would compile all of them, most for nothing.
+# Python compiles a module to bytecode when it is first imported; pip would compile all of them, most for nothing. Where
+# this variable is set, as in many containers, Python keeps no bytecode: each command would compile jax anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/pip --disable-pip-version-check install --no-compile
 
 .NOTPARALLEL:
