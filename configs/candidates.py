@@ -51,9 +51,12 @@ def get_variants() -> dict[str, dict]:
     alone = {"data.teachers": (), "data.teacher_share": 0.5}  # the share of configs/base.py, which it leaves alone
     wide = {"model.width": 2.0}
     long = {"train.epochs": 60, "augment.final_epochs": 20}
+    mild = {"augment.final_recipe": "emotion_cnn"}  # docs/experiments.md, "Twelve epochs more"
     return {
         "best": {},
         "base": {**alone, "model.width": 1.0},
+        "mild": {**mild, "train.epochs": 36},
+        "base_mild": {**alone, **mild, "model.width": 1.0},
         "alone": alone,
         "wide": wide,
         "wide_alone": {**alone, **wide},
