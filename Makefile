@@ -5,7 +5,7 @@
 # make bench   speed beside PyTorch's on this machine, everything that needs no GPU (some 20 minutes on two cores)
 # make torture kills, odd inputs and endurance: an hour or two on an idle machine; python -m tests.torture has the parts
 # make page    builds the browser page of fer_jax/web; needs Node.js and its package manager npm
-# make clean   removes what the others have made
+# make clean   removes .venv, .venv-bench and the sample with its run
 # Where .venv is missing they make it, and install some 1 GB of packages into it.
 PYTHON ?= python3
 BIN := .venv/bin

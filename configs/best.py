@@ -2,7 +2,7 @@
 
 python -m fer_jax.main --config configs/best.py
 
-Accuracy on validation by majority after the last epoch: 89.6, 88.7 and 88.6 % (seeds 0 to 2; docs/results.md). A seed
+Accuracy on validation by majority after the last epoch: 89.6, 88.7 and 88.6 % (seeds 0 to 2; docs/results.md). Seed 0
 took 2.8 hours on one core of an Intel Xeon with AVX-512, another run on the other core.
 """
 

@@ -1,6 +1,7 @@
-"""Candidates for the next configs/best.py and configs/base.py: a queue for a GPU that is lent for some minutes.
+r"""Candidates for the next configs/best.py and configs/base.py: a queue for a GPU that is lent for some minutes.
 
-python -m fer_jax.sweep --config configs/candidates.py --seeds 0 1 2 3 4 --parallel 6 --minutes 13 --robustness
+python -m fer_jax.sweep --config configs/candidates.py --workdir experiments/candidates --seeds 0 1 2 3 4 \
+    --parallel 6 --minutes 13 --robustness
 
 Every candidate is trained with the first seed before the second begins. After 13 minutes all unfinished runs are saved,
 and the same command goes on with them. Choose by accuracy without duplicates, and by that on corrupted images: the

@@ -1,9 +1,9 @@
 """Write a small folder of a trained run to ship: config, weights and model card, no checkpoints.
 
 The folder gets config.json (as in the run), weights.safetensors (the weights that predictions use;
-no pickle), network.onnx (their graph, where the extra export is installed) and README.md, the model
-card. It can be used wherever a run folder can. The metrics of the card are computed from the
-released files, on the validation images.
+no pickle), network.onnx (their graph, where the extra export is installed), taught.npz (what its
+teachers predict, if the run had any) and README.md, the model card. It can be used wherever a run
+folder can. The metrics of the card are computed from the released files, on the validation images.
 """
 
 from collections.abc import Sequence
