@@ -24,7 +24,7 @@ EXAMPLES = [
     "--config base --config fast --seeds 0 1 --config.train.epochs=4",
     "--config ablation --variants reference muon --seeds 0 1",
     "--config ablation --seeds 0 1 2 --workdir experiments/ablation",
-    "--config candidates --seeds 0 1 2 --parallel 6 --minutes 14",
+    "--config candidates --workdir experiments/queue --parallel 6 --minutes 14",
 ]
 
 

@@ -182,7 +182,8 @@ def test_processes_with_other_votes_or_without_data_end_with_one_line_each(sampl
 @slow
 def test_a_killed_process_ends_the_other_and_other_numbers_of_devices_resume(sample_dir: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    processes = start(*[arguments(sample_dir, run, "--config.train.epochs=200")] * 2)
+    fields = ["--config.train.epochs=200", "--config.train.batch_size=124"]  # a multiple of 1, 2 and 4 devices
+    processes = start(*[arguments(sample_dir, run, *fields)] * 2)
     assert processes[0].stdout is not None
     watchdog = threading.Timer(LIMIT_S, processes[0].kill)  # a hung process must not hang the tests
     watchdog.start()
@@ -194,7 +195,7 @@ def test_a_killed_process_ends_the_other_and_other_numbers_of_devices_resume(sam
     assert (first, second) == (-signal.SIGKILL, 1)
     assert errors == f"error: process 0 ended or cannot be reached; {supervisor.AGAIN}\n"
 
-    more = start(arguments(sample_dir, run, "--config.train.epochs=200"), JAX_NUM_CPU_DEVICES="1")[0]
+    more = start(arguments(sample_dir, run, *fields), JAX_NUM_CPU_DEVICES="4")[0]
     watchdog = threading.Timer(LIMIT_S, more.kill)
     watchdog.start()
     assert more.stdout is not None
@@ -205,14 +206,14 @@ def test_a_killed_process_ends_the_other_and_other_numbers_of_devices_resume(sam
             more.send_signal(signal.SIGTERM)
     watchdog.cancel()
     assert more.wait(timeout=60) == 128 + signal.SIGTERM, lines
-    assert "1 cpu device(s)" in lines[0]
+    assert "4 cpu device(s)" in lines[0]
     assert lines[1].startswith("resuming from step ")
 
-    config = config_lib.load("tests/quick.py", ["--config.train.epochs=200", f"--config.data.dir={sample_dir}"])
-    both: list[str] = []
-    assert train(config, run, both.append, stop_after=lambda record: True) == Ending("pruned")  # after one epoch
-    assert "2 cpu device(s)" in both[0]
-    assert both[1].startswith("resuming from step ")
+    config = config_lib.load("tests/quick.py", [*fields, f"--config.data.dir={sample_dir}"])
+    fewer: list[str] = []
+    assert train(config, run, fewer.append, stop_after=lambda record: True) == Ending("pruned")  # after one epoch
+    assert "2 cpu device(s)" in fewer[0]
+    assert fewer[1].startswith("resuming from step ")
 
 
 @slow
