@@ -135,10 +135,11 @@ def _training_data(network: Network) -> str:
     dropped = ", without duplicates of validation and test images" if config.data.get("drop_repeats", False) else ""
     if config.data.get("fraction", 1) < 1:
         dropped += f", a random part of {config.data.fraction:.1%}"
+    others = f", apart from those that `{source}` was trained on" if (source := config.train.init_from) else ""
     return (
         "[FER+](https://arxiv.org/abs/1608.01041) (Barsoum et al. 2016): the training images of FER2013 with the votes "
         f"of annotators, selected by the label mode `{config.data.label_mode}` of `fer_jax/data/labels.py`{dropped}; "
-        f"{last.step // last.epoch:,} batches of {config.train.batch_size} images an epoch. No other images."
+        f"{last.step // last.epoch:,} batches of {config.train.batch_size} images an epoch. No other images{others}."
     )
 
 
@@ -201,10 +202,12 @@ def _name(run: Path) -> str:
 
 
 def _reproduce(network: Network, commands: str) -> str:
+    source = network.config.train.init_from
+    before = f" The network starts from the best checkpoint of `{source}`." if source else ""
     return f"""\
 ```
 {commands}
 ```
 
-The README of the repository says how to make the data. Seed {network.config.seed} gives the same weights on one machine
-with the same packages; elsewhere rounding differs, and the network differs a little."""
+The README of the repository says how to make the data.{before} Seed {network.config.seed} gives the same weights on
+one machine with the same packages; elsewhere rounding differs, and the network differs a little."""

@@ -119,7 +119,11 @@ def commands(
     release = ["python", "-m", "fer_jax.release", "--run", str(folder)]
     release += ["--out", f"{out}-again", "--checkpoint", checkpoint]
     release += [flag for flag, on in (("--half", half), ("--robustness", with_robustness)) if on]
-    return f"{shlex.join(train)}\n{shlex.join(release)}"
+    lines = [train, release]
+    if (source := config.train.init_from) in map(str, map(run_folder.default_workdir, shipped.configs())):
+        seed = f"--config.seed={config.seed}"
+        lines.insert(0, ["python", "-m", "fer_jax.main", "--config", f"configs/{Path(source).name}.py", seed])
+    return "\n".join(shlex.join(line) for line in lines)
 
 
 def release_and_print(
