@@ -205,18 +205,6 @@ def test_the_training_command_of_the_card_gives_the_config_again(config: ConfigD
     )
 
 
-def test_the_training_commands_begin_with_the_run_that_the_weights_come_from() -> None:
-    config = fer_jax.load_config("best")
-    config.seed = 3
-    config.train.init_from = "experiments/small"
-    first, second, _ = commands(Path("runs/best"), Path("pretrained/it"), config, "latest").splitlines()
-    assert first == "python -m fer_jax.main --config configs/small.py --config.seed=3"
-    assert run_folder.default_workdir("configs/small.py") == Path(config.train.init_from)
-    assert second.startswith("python -m fer_jax.main --config configs/best.py --workdir experiments/best ")
-    config.train.init_from = "small"  # not a run of the config
-    assert len(commands(Path("runs/best"), Path("pretrained/it"), config, "latest").splitlines()) == 2
-
-
 @pytest.mark.slow
 def test_half_is_in_the_card_and_stays(tiny: tuple[Path, Path, Evaluation]) -> None:
     run, out, _ = tiny
@@ -240,7 +228,6 @@ def test_the_card_names_the_origin_of_the_weights(tiny: tuple[Path, Path, Evalua
     assert "(JAX, Flax), " in card
     assert "parameters, trained from scratch." in card
     assert "images an epoch. No other images.\n" in card
-    assert "The network starts from" not in card
     network.config.model.update(depth=2, squeeze_excite=True)
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
     assert "(JAX, Flax) with `model.depth=2`, `model.squeeze_excite=True`, " in card
@@ -253,7 +240,6 @@ def test_the_card_names_the_origin_of_the_weights(tiny: tuple[Path, Path, Evalua
     targets = "25% of each target from the predictions of `a`, in `b.npz`"
     assert f"trained from the weights of `pretrained/base`, {targets}." in card
     assert "No other images, apart from those that `pretrained/base` was trained on.\n" in card
-    assert "The network starts from the best checkpoint of `pretrained/base`." in card
     assert "augmentation `camera`, optimizer" in card  # before the last epochs begin
     assert "best checkpoint, of step 8" in card  # before the mean begins
     network.config.train.epochs = 4

@@ -202,12 +202,10 @@ def _name(run: Path) -> str:
 
 
 def _reproduce(network: Network, commands: str) -> str:
-    source = network.config.train.init_from
-    before = f" The network starts from the best checkpoint of `{source}`." if source else ""
     return f"""\
 ```
 {commands}
 ```
 
-The README of the repository says how to make the data.{before} Seed {network.config.seed} gives the same weights on
-one machine with the same packages; elsewhere rounding differs, and the network differs a little."""
+The README of the repository says how to make the data. Seed {network.config.seed} gives the same weights on one machine
+with the same packages; elsewhere rounding differs, and the network differs a little."""

@@ -119,11 +119,7 @@ def commands(
     release = ["python", "-m", "fer_jax.release", "--run", str(folder)]
     release += ["--out", f"{out}-again", "--checkpoint", checkpoint]
     release += [flag for flag, on in (("--half", half), ("--robustness", with_robustness)) if on]
-    lines = [train, release]
-    if (source := config.train.init_from) in map(str, map(run_folder.default_workdir, shipped.configs())):
-        seed = f"--config.seed={config.seed}"
-        lines.insert(0, ["python", "-m", "fer_jax.main", "--config", f"configs/{Path(source).name}.py", seed])
-    return "\n".join(shlex.join(line) for line in lines)
+    return f"{shlex.join(train)}\n{shlex.join(release)}"
 
 
 def release_and_print(
