@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from ml_collections import ConfigDict
 
 import fer_jax
@@ -203,6 +204,44 @@ def test_the_training_command_of_the_card_gives_the_config_again(config: ConfigD
     assert (
         released == f"python -m fer_jax.release --run experiments/{run} --out pretrained/it-again --checkpoint latest"
     )
+
+
+def test_the_training_commands_begin_with_the_runs_that_the_weights_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def trained(name: str, config: ConfigDict) -> ConfigDict:
+        folder = Path("experiments", name)
+        folder.mkdir(parents=True)
+        run_folder.write_config(folder, config)
+        return config
+
+    first = changed(fer_jax.load_config("small"))
+    trained("first", first)
+    second = fer_jax.load_config("base")
+    second.train.init_from, second.seed = "experiments/first", 2
+    trained("second", second)
+    config = fer_jax.load_config("base")
+    config.train.init_from = "experiments/second"
+    lines = commands(Path("runs/third"), Path("pretrained/it"), config, "latest").splitlines()
+    for line, expected, folder, file in zip(
+        lines, (first, second, config), ("first", "second", "third"), ("small.py", "base.py", "base.py"), strict=False
+    ):
+        words = shlex.split(line)
+        assert words[3:7] == ["--config", f"configs/{file}", "--workdir", f"experiments/{folder}"]
+        assert config_lib.load(str(ROOT / "configs" / file), words[7:]).to_json() == expected.to_json()
+    assert len(lines) == 4
+    assert lines[3].startswith("python -m fer_jax.release --run experiments/third ")
+
+    Path("experiments/broken").mkdir()
+    Path("experiments/broken/config.json").write_text("{")
+    for other in ("experiments/gone", "experiments/broken", "base"):  # the last is a released network
+        config.train.init_from = other
+        assert len(commands(Path("runs/third"), Path("pretrained/it"), config, "latest").splitlines()) == 2
+    second.train.init_from = config.train.init_from = "experiments/second"  # trained again in the place of its source
+    run_folder.write_config(Path("experiments/second"), second)
+    assert len(commands(Path("runs/third"), Path("pretrained/it"), config, "latest").splitlines()) == 3
 
 
 @pytest.mark.slow

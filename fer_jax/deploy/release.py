@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -94,11 +95,43 @@ def _write_graph(folder: Path, name: str) -> None:
 def commands(
     run: Path, out: Path, config: ConfigDict, checkpoint: str, half: bool = False, with_robustness: bool = False
 ) -> str:
-    """Return the commands that train and release a network, from the shipped config that is nearest to its own.
+    """Return the commands that train and release a network, from the shipped configs that are nearest.
+
+    The run whose weights it started from (`train.init_from`), and the run before that one, are trained first, by the
+    configs in their own folders. A released network, or a folder that is gone, has no command here.
 
     Raises:
         UserError: no config is shipped.
     """
+    folder = Path("experiments") / run.name
+    lines = [_training_command(config, run.name, folder)]
+    seen, source = {""}, config.train.init_from
+    while source not in seen and (earlier := _trained_here(source)):
+        seen.add(source)
+        lines.insert(0, _training_command(earlier.config, earlier.run.name, earlier.run))
+        source = earlier.config.train.init_from
+    released = ["python", "-m", "fer_jax.release", "--run", str(folder)]
+    released += ["--out", f"{out}-again", "--checkpoint", checkpoint]
+    released += [flag for flag, on in (("--half", half), ("--robustness", with_robustness)) if on]
+    return "\n".join(shlex.join(line) for line in [*lines, released])
+
+
+class _Trained(NamedTuple):
+    run: Path
+    config: ConfigDict
+
+
+def _trained_here(name: str) -> _Trained | None:
+    """Return the run folder of that name and its config; None if there is none, or a released network."""
+    try:
+        run = run_folder.find(name)
+        return None if run_folder.is_released(run) else _Trained(run, run_folder.read_config(run))
+    except UserError:  # what it would add is worth less than the card
+        return None
+
+
+def _training_command(config: ConfigDict, name: str, folder: Path) -> list[str]:
+    """Return the command that trains `config` in `folder`, preferably by the shipped config called `name`."""
     target = config_lib.flatten(config_lib.as_json(config))
     candidates = []
     for path in shipped.configs().values():
@@ -106,20 +139,15 @@ def commands(
             fields = config_lib.flatten(config_lib.as_json(config_lib.load(str(path))))
         except UserError:  # not a training config
             continue
-        changes = {name: value for name, value in target.items() if name in fields and fields[name] != value}
-        candidates.append((len(changes), path.stem != run.name, path.name, {**changes, "seed": config.seed}))
+        changes = {field: value for field, value in target.items() if field in fields and fields[field] != value}
+        candidates.append((len(changes), path.stem != name, path.name, {**changes, "seed": config.seed}))
     if not candidates:
         raise UserError("the card names a shipped config, but none is installed: install fer_jax again")
-    *_, name, changes = min(candidates)
-    folder = Path("experiments") / run.name
+    *_, file, changes = min(candidates)
     overrides = [
         f"--config.{field}={tuple(value) if isinstance(value, list) else value}" for field, value in changes.items()
     ]
-    train = ["python", "-m", "fer_jax.main", "--config", f"configs/{name}", "--workdir", str(folder), *overrides]
-    release = ["python", "-m", "fer_jax.release", "--run", str(folder)]
-    release += ["--out", f"{out}-again", "--checkpoint", checkpoint]
-    release += [flag for flag, on in (("--half", half), ("--robustness", with_robustness)) if on]
-    return f"{shlex.join(train)}\n{shlex.join(release)}"
+    return ["python", "-m", "fer_jax.main", "--config", f"configs/{file}", "--workdir", str(folder), *overrides]
 
 
 def release_and_print(
