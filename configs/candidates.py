@@ -5,7 +5,7 @@ python -m fer_jax.sweep --config configs/candidates.py --workdir experiments/can
 
 Every candidate is trained with the first seed before the second begins. After 13 minutes all unfinished runs are saved,
 and the same command goes on with them. Choose by accuracy without duplicates, and by that on corrupted images: the
-columns majority_without_duplicates and corrupted of results.csv. "best" and "base" are configs/best.py and
+columns majority_without_duplicates and corrupted of results.csv. "taught" and "base" are configs/taught.py and
 configs/base.py for a GPU. They were trained on CPUs alone, in float32 with the host renderer (docs/results.md). Of the
 others no accuracy is known.
 """
@@ -16,7 +16,7 @@ import fer_jax
 
 
 def get_config() -> ConfigDict:
-    """Return the reference, the recipe of configs/best.py, which all candidates start from."""
+    """Return the reference, the recipe of configs/taught.py, which all candidates start from."""
     config = fer_jax.default_config()
     config.data.label_mode = "crossentropy"
     config.data.teachers = ("best/taught.npz",)
@@ -54,7 +54,7 @@ def get_variants() -> dict[str, dict]:
     long = {"train.epochs": 60, "augment.final_epochs": 20}
     mild = {"augment.final_recipe": "emotion_cnn"}  # docs/experiments.md, "Twelve epochs more"
     return {
-        "best": {},
+        "taught": {},
         "base": {**alone, "model.width": 1.0},
         "mild": {**mild, "train.epochs": 36},
         "base_mild": {**alone, **mild, "model.width": 1.0},

@@ -100,7 +100,7 @@ def test_a_recipe_gives_its_command_accuracy_and_time(name: str) -> None:
 def test_the_references_of_the_candidates_are_the_recipes_of_today() -> None:
     candidates = sweep_plan.variants("candidates", config.load("candidates"))
     on_a_cpu = {"augment.renderer": "host", "model.dtype": "float32", "train.steps_per_call": 1}
-    for name in ("best", "base"):
+    for name in ("taught", "base"):
         candidate = config.with_values(candidates[name], on_a_cpu)
         assert config.as_json(candidate) == config.as_json(config.load(name))
 
