@@ -3,8 +3,8 @@
 python -m fer_jax.main --config configs/taught.py
 python -m fer_jax.main --config configs/best.py
 
-Accuracy on validation by majority after the last epoch: 89.7, 89.3, 89.1, 89.5 and 89.7 % (seeds 0 to 4;
-docs/results.md). A seed took 1.4 hours on one core of an Intel Xeon with AVX-512, another run on the other core.
+Accuracy on validation by majority after the last epoch: 89.7, 89.2, 89.1, 89.5 and 89.7 % (seeds 0 to 4;
+docs/results.md). Seed 4 took 67 minutes on two cores of an Intel Xeon with AVX-512.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""The first 24 epochs of configs/best.py: configs/base.py, half as wide again, taught by five networks of it.
+"""The network that configs/best.py starts from: configs/base.py, half as wide again, taught by five networks of it.
 
 python -m fer_jax.main --config configs/taught.py
 
 Accuracy on validation by majority after the last epoch: 89.6, 88.7, 88.6, 89.2 and 89.3 % (seeds 0 to 4;
-docs/results.md). A seed took 2.8 hours on one core of an Intel Xeon with AVX-512, another run on the other core.
+docs/results.md). Seed 0 took 2.8 hours on one core of an Intel Xeon with AVX-512, another run on the other core.
 """
 
 from ml_collections import ConfigDict

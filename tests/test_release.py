@@ -239,9 +239,15 @@ def test_the_training_commands_begin_with_the_runs_that_the_weights_come_from(
     for other in ("experiments/gone", "experiments/broken", "base"):  # the last is a released network
         config.train.init_from = other
         assert len(commands(Path("runs/third"), Path("pretrained/it"), config, "latest").splitlines()) == 2
-    second.train.init_from = config.train.init_from = "experiments/second"  # trained again in the place of its source
+
+    config.train.init_from = "experiments/second"  # its name is taken
+    *_, train, released = commands(Path("runs/second"), Path("pretrained/it"), config, "latest").splitlines()
+    assert "--workdir experiments/second-again " in train
+    assert "--run experiments/second-again " in released
+
+    second.train.init_from = "experiments/second"  # trained again in the place of its source, which is gone
     run_folder.write_config(Path("experiments/second"), second)
-    assert len(commands(Path("runs/third"), Path("pretrained/it"), config, "latest").splitlines()) == 3
+    assert len(commands(Path("runs/third"), Path("pretrained/it"), config, "latest").splitlines()) == 2
 
 
 @pytest.mark.slow

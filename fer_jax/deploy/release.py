@@ -98,18 +98,25 @@ def commands(
     """Return the commands that train and release a network, from the shipped configs that are nearest.
 
     The run whose weights it started from (`train.init_from`), and the run before that one, are trained first, by the
-    configs in their own folders. A released network, or a folder that is gone, has no command here.
+    configs in their own folders. A released network, or a folder that is gone, has no command here. The network itself
+    is trained in the folder of its run's name under experiments/, or in another if that one is taken.
 
     Raises:
         UserError: no config is shipped.
     """
+    earlier: list[_Trained] = []
+    source = config.train.init_from
+    while source and (trained := _trained_here(source)):
+        if trained.run in [one.run for one in earlier]:  # in a circle: none of them can be trained from nothing
+            earlier = []
+            break
+        earlier.insert(0, trained)
+        source = trained.config.train.init_from
     folder = Path("experiments") / run.name
-    lines = [_training_command(config, run.name, folder)]
-    seen, source = {""}, config.train.init_from
-    while source not in seen and (earlier := _trained_here(source)):
-        seen.add(source)
-        lines.insert(0, _training_command(earlier.config, earlier.run.name, earlier.run))
-        source = earlier.config.train.init_from
+    while folder in [one.run for one in earlier]:
+        folder = folder.with_name(f"{folder.name}-again")
+    lines = [_training_command(one.config, one.run.name, one.run) for one in earlier]
+    lines.append(_training_command(config, run.name, folder))
     released = ["python", "-m", "fer_jax.release", "--run", str(folder)]
     released += ["--out", f"{out}-again", "--checkpoint", checkpoint]
     released += [flag for flag, on in (("--half", half), ("--robustness", with_robustness)) if on]
