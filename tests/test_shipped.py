@@ -33,9 +33,16 @@ def test_a_shipped_network_has_the_config_of_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped.networks())
-def test_the_card_of_a_shipped_network_names_the_network_and_its_config(name: str) -> None:
+def test_the_card_of_a_shipped_network_names_the_network_and_its_config(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     card = (run_folder.find(name) / "README.md").read_text(encoding="utf-8")
-    again = release.commands(Path("runs", name), Path("pretrained", name), config.load(name), "latest", True, True)
+    recipe = config.load(name)
+    monkeypatch.chdir(tmp_path)
+    if source := recipe.train.init_from:  # where it was released, the run that it started from was there
+        Path(source).mkdir(parents=True)
+        run_folder.write_config(Path(source), config.load(Path(source).name))
+    again = release.commands(Path("runs", name), Path("pretrained", name), recipe, "latest", True, True)
     assert f"```\n{again}\n```" in card
     assert f'fer_jax.load("{name}")' in card
     assert f"--run {name} " in card
