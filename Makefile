@@ -1,7 +1,7 @@
 # make demo    from a fresh clone to a trained, evaluated network on drawn sample faces
 # make sample  only the sample data: sample/data
 # make check   linters, type checker and the tests that are not slow: under two minutes on two cores
-# make test    linters, type checker and all tests: some nine and a half minutes on two cores, with the installation
+# make test    linters, type checker and all tests: nine to fourteen minutes on two cores, with the installation
 # make bench   speed beside PyTorch's on this machine, everything that needs no GPU (some 20 minutes on two cores)
 # make torture kills, odd inputs and endurance: an hour or two on an idle machine; python -m tests.torture has the parts
 # make page    builds the browser page of fer_jax/web; needs Node.js and its package manager npm
