@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+import fer_jax
 from fer_jax.core import config, run_folder, shipped
 from fer_jax.core.errors import UserError
 
@@ -174,6 +175,12 @@ def test_a_folder_without_a_run_gets_one_line(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=message):
         run_folder.read_config(tmp_path / "none")
+
+
+def test_a_recipe_that_has_not_been_trained_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"; train it first with python -m fer_jax\.main --config taught, or name a "):
+        run_folder.read_config(Path(fer_jax.load_config("best").train.init_from))
 
 
 def test_a_damaged_config_before_the_first_checkpoint_is_replaced(tmp_path: Path) -> None:

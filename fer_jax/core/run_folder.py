@@ -109,7 +109,9 @@ def read_config(run: Path) -> ConfigDict:
     except FileNotFoundError:
         if has_checkpoint(run):
             raise UserError(f"{path} is missing; the command that trained this run writes it again") from None
-        hint = f"train one with {command('main')}, or name a shipped network ({', '.join(shipped.networks())})"
+        recipe = next((name for name in shipped.configs() if run == default_workdir(name)), "")
+        train = f"it first with {command('main')} --config {recipe}" if recipe else f"one with {command('main')}"
+        hint = f"train {train}, or name a shipped network ({', '.join(shipped.networks())})"
         raise UserError(f"no run in {run}: {path} is missing; {hint}") from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from None

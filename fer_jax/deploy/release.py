@@ -49,6 +49,7 @@ def release(
     if not trained.history:
         raise UserError(f"{run} has not finished an epoch; train on before you release it")
     half = half or weights.is_half(run)  # rounded kernels stay rounded
+    origin = commands(run, out, trained.config, trained.checkpoint, half, with_robustness)
     valid = evaluator.load_data(data_dir, "valid")
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic.writing(out), tempfile.TemporaryDirectory(prefix=".release-", dir=out.parent) as scratch:
@@ -69,7 +70,6 @@ def release(
             corrupted = robustness.predict(network, images, False, lambda line: print(line, flush=True))
             result = robustness.add(result, corrupted, valid.subsets)
         size = (new / WEIGHTS).stat().st_size
-        origin = commands(run, out, trained.config, trained.checkpoint, half, with_robustness)
         blocks = model_card.page(network, result, size, origin, half)
         (new / CARD).write_text(document.to_markdown(f"Model card: {out.name}", blocks), encoding="utf-8")
         run_folder.check_replaceable(out)  # again, since the evaluation took a while
@@ -104,14 +104,7 @@ def commands(
     Raises:
         UserError: no config is shipped.
     """
-    earlier: list[_Trained] = []
-    source = config.train.init_from
-    while source and (trained := _trained_here(source)):
-        if trained.run in [one.run for one in earlier]:  # in a circle: none of them can be trained from nothing
-            earlier = []
-            break
-        earlier.insert(0, trained)
-        source = trained.config.train.init_from
+    earlier = _earlier(config)
     folder = Path("experiments") / run.name
     while folder in [one.run for one in earlier]:
         folder = folder.with_name(f"{folder.name}-again")
@@ -126,6 +119,18 @@ def commands(
 class _Trained(NamedTuple):
     run: Path
     config: ConfigDict
+
+
+def _earlier(config: ConfigDict) -> list[_Trained]:
+    """Return the runs that are trained before one of `config`, the first one first."""
+    runs: list[_Trained] = []
+    source = config.train.init_from
+    while source and (trained := _trained_here(source)):
+        if trained in runs:  # in a circle: none of them can be trained from nothing
+            return []
+        runs.insert(0, trained)
+        source = trained.config.train.init_from
+    return runs
 
 
 def _trained_here(name: str) -> _Trained | None:
