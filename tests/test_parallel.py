@@ -14,16 +14,17 @@ from fer_jax.core.errors import UserError
 from fer_jax.search import parallel
 from tests.conftest import ROOT
 
+# os.write, not print: a print in the handler fails where the signal comes while another one writes.
 SAVES = """
-import signal, sys, time
+import os, signal, sys, time
 from fer_jax.core import parent
-out = open(sys.argv[1], "w") if sys.argv[1:] else sys.stdout
+out = os.open(sys.argv[1], os.O_WRONLY) if sys.argv[1:] else 1
 def save(*_):
-    print("saved", file=out, flush=True)
+    os.write(out, b"saved\\n")
     sys.exit(143)
 signal.signal(signal.SIGTERM, save)
 parent.follow()
-print("training", file=out, flush=True)
+os.write(out, b"training\\n")
 time.sleep(60)
 """
 
