@@ -1,5 +1,7 @@
 """A training run for tests: three epochs of the tiny network, and the helpers that interrupt and read it."""
 
+import json
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import closing
@@ -8,6 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 import fer_jax
+from fer_jax.core import run_folder
 from fer_jax.core.devices import Devices
 from fer_jax.training import checkpoint, restoring, setup
 
@@ -45,6 +48,16 @@ def interrupt(after: str | tuple[str, ...] = "epoch 1", by: int = signal.SIGTERM
             signal.raise_signal(by)
 
     return listen
+
+
+def with_epochs_left(run: Path, copy: Path) -> Path:
+    """Copy a finished run of three epochs as one that was to have nine, and return the copy."""
+    shutil.copytree(run, copy)
+    path = copy / run_folder.CONFIG
+    config = json.loads(path.read_text())
+    config["train"]["epochs"] = 9
+    path.write_text(json.dumps(config))
+    return copy
 
 
 def restored(config: ConfigDict, run: Path, which: str = "latest") -> restoring.Restored:

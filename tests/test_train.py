@@ -24,7 +24,7 @@ from fer_jax.train import Ending, train
 from fer_jax.training import metrics as metrics_lib
 from fer_jax.training import restoring, setup, train_step
 from fer_jax.training.history import as_csv, best_record
-from tests.small_runs import interrupt, quiet, restored, small_config
+from tests.small_runs import interrupt, quiet, restored, small_config, with_epochs_left
 
 
 def test_a_run_is_complete_and_starting_it_again_adds_nothing(config, finished_run: Path) -> None:
@@ -212,6 +212,14 @@ def test_an_initial_network_of_another_config_gets_one_line(
 ) -> None:
     config.train.init_from = str(finished_run)
     config.model.update(fields)
+    with pytest.raises(UserError, match=message) as error:
+        train(config, tmp_path / "run", quiet)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_starts_from_one_that_is_fully_trained(config, finished_run: Path, tmp_path: Path) -> None:
+    config.train.init_from = str(with_epochs_left(finished_run, tmp_path / "unfinished"))
+    message = "train.init_from: .*unfinished has trained 3 of its 9 epochs; let it finish, or release"
     with pytest.raises(UserError, match=message) as error:
         train(config, tmp_path / "run", quiet)
     assert "\n" not in str(error.value)

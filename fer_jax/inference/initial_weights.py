@@ -17,9 +17,9 @@ def restore(config: ConfigDict) -> Any:
     """Return the variables of the network that `train.init_from` names.
 
     Raises:
-        UserError: it cannot be read, or is another network than the config's.
+        UserError: it cannot be read, is of a run that has not finished, or is another network than the config's.
     """
-    network = inference.restore(config.train.init_from, "best")
+    network = inference.restore_trained(config.train.init_from, "train.init_from")
     independent = ("dropout", "dtype", "stochastic_depth")  # the weights do not depend on these fields
     theirs, ours = (
         {

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from fer_jax import inference
 from fer_jax.core import run_folder
-from fer_jax.core.cli import command
 from fer_jax.core.errors import UserError
 from fer_jax.core.run_folder import PREDICTIONS
 from fer_jax.data import digests, soft_targets
@@ -20,7 +19,6 @@ from fer_jax.data.batching import Examples
 from fer_jax.data.labels import EMOTIONS
 from fer_jax.data.selection import Images
 from fer_jax.data.soft_targets import SoftTargets
-from fer_jax.training.early_stopping import ending
 
 
 def with_soft_targets(
@@ -92,7 +90,7 @@ def mean_predictions(teachers: Sequence[str], images: Images, say: Callable[[str
                 f"data.teachers: {names[0]} is a network, and networks predict in runs of one process alone; start "
                 f"with one process, stop, and name the {PREDICTIONS} of its run folder"
             )
-        networks = [_trained(name) for name in names]
+        networks = [inference.restore_trained(name, "data.teachers") for name in names]
         say(f"predicting {len(images):,} images with {len(names)} teacher(s), once for this run")
         log_probs = [inference.log_probabilities(network, images, flip=True) for network in networks]
         predictions += [np.exp(rows) for rows in log_probs]
@@ -110,15 +108,3 @@ def _of_file(path: Path, images: Images) -> np.ndarray:
     if not len(stored.digests):
         raise UserError(f"data.teachers: {path} is of an older version and does not say whose predictions it has")
     return stored.find(digests.of_images(images))
-
-
-def _trained(name: str) -> inference.Network:
-    network = inference.restore(run_folder.find(name), "best")
-    train, epochs = network.config.train, len(network.history)
-    # A released network counts as trained: somebody chose its epoch.
-    if not run_folder.is_released(network.run) and not ending(network.history, train.epochs, train.patience):
-        raise UserError(
-            f"data.teachers: {network.run} has trained {epochs} of its {train.epochs} epochs; let it finish, or "
-            f"release it as it is ({command('release')})"
-        )
-    return network
