@@ -23,7 +23,7 @@ from fer_jax.core.runtime import stop_requests
 from fer_jax.data import training_set
 from fer_jax.data.batching import Batch
 from fer_jax.data.training_set import Inputs
-from fer_jax.inference import initial_weights, teachers
+from fer_jax.inference import initial_weights, sources, teachers
 from fer_jax.models import registry
 from fer_jax.reporting.event_log import EventLog
 from fer_jax.training import agreement, checkpoint, early_stopping, restoring, setup, train_step
@@ -31,7 +31,7 @@ from fer_jax.training import history as history_lib
 from fer_jax.training import metrics as metrics_lib
 from fer_jax.training import progress as progress_lib
 from fer_jax.training.checkpoint import Progress
-from fer_jax.training.checks import check, check_sources
+from fer_jax.training.checks import check
 from fer_jax.training.epoch import StepFunction, check_finite, train_steps
 from fer_jax.training.history import SCALARS, EpochRecord, best_record
 from fer_jax.training.metrics import Metrics
@@ -110,7 +110,7 @@ def train(config: ConfigDict, folder: Path, say: Say = _print, stop_after: StopA
     """
     check(config)
     if not run_folder.has_checkpoint(folder):  # a resumed run does without its sources
-        check_sources(config)
+        sources.check(config)
     devices, inputs, initial = _read(config, folder)
     parts = setup.build(config, inputs.steps_per_epoch)
     if not devices.first:  # one process speaks for all
@@ -144,7 +144,8 @@ def _read(config: ConfigDict, folder: Path) -> tuple[Devices, Inputs, TrainState
 
 
 def _first_position(run: _Run, tree: dict[str, Any]) -> _Position:
-    """The start of a new run."""
+    """The start of a new run, or of one whose checkpoints are all damaged."""
+    sources.check(run.config)  # a second time where the run is new; the first was before it had a folder
     if run.config.train.init_from:
         variables = initial_weights.restore(run.config)
         if not run.config.data.teachers:  # teachers' predictions have all classes

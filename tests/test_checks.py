@@ -195,19 +195,3 @@ def test_a_network_is_checked_by_the_fields_that_predictions_depend_on() -> None
     checks.check_network(old)
     with pytest.raises(UserError, match=r"model\.name='alexnet' is unknown"):
         checks.check_network(changed({"model.name": "alexnet"}))
-
-
-@pytest.mark.parametrize("fields", [{"data.teachers": ("none",)}, {"train.init_from": "none"}])
-def test_a_missing_teacher_or_start_gets_one_line(
-    fields: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no run in none") as error:
-        checks.check_sources(changed(fields))
-    assert "\n" not in str(error.value)
-    checks.check_sources(changed({"data.teachers": ("best", "base"), "train.init_from": "best"}))
-    with pytest.raises(UserError, match=r"no file of predictions none/taught\.npz; name the taught\.npz of a run"):
-        checks.check_sources(changed({"data.teachers": ("none/taught.npz",)}))
-    (tmp_path / "best").mkdir()
-    with pytest.raises(UserError, match="no run in"):  # ./best is the folder here
-        checks.check_sources(changed({"train.init_from": "./best"}))

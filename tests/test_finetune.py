@@ -13,6 +13,7 @@ from fer_jax import inference
 from fer_jax.core.errors import UserError
 from fer_jax.curation import own_data
 from fer_jax.data.labels import EMOTIONS
+from fer_jax.inference import sources
 from fer_jax.reporting.evaluate_runs import evaluate_runs
 from fer_jax.train import train
 from fer_jax.training import checks
@@ -82,7 +83,7 @@ def test_a_layer_that_is_not_there_is_named_before_the_run_folder_is_made(
 def test_the_config_has_the_network_of_base_and_freezes_layers_of_it() -> None:
     config, base = fer_jax.load_config("finetune"), fer_jax.load_config("base")
     checks.check(config)
-    checks.check_sources(config)
+    sources.check(config)
     assert config.model == base.model
     assert config.image == base.image
     layers = inference.restore("base").variables["params"]

@@ -124,13 +124,18 @@ def test_the_metadata_describe_the_network(exported: Path) -> None:
     assert "48x48" in facts["crop"]
 
 
-def test_a_graph_of_other_weights_or_a_damaged_one_gets_one_line(tmp_path: Path) -> None:
+def test_a_graph_of_other_weights_or_a_damaged_one_gets_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(shipped.networks()["base"], folder)
     weights = bytearray((folder / "weights.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "weights.safetensors").write_bytes(weights)
     with pytest.raises(UserError, match=r"network\.onnx was made for other weights"):
+        onnx_network.load(folder)
+    (folder / "weights.safetensors").write_bytes(weights[:1000])  # a copy that was cut off
+    with pytest.raises(UserError, match="or its weights cannot be read"):
         onnx_network.load(folder)
     (folder / "weights.safetensors").unlink()
     with pytest.raises(UserError, match="or its weights cannot be read") as error:

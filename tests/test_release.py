@@ -108,13 +108,44 @@ def test_the_card_describes_the_network_and_its_use(tiny: tuple[Path, Path, Eval
     assert f"{registry.count_parameters(network.variables['params']):,} parameters" in card
     assert "best checkpoint, moving average of the weights with decay 0.998, of step 8, after 2 of 2 epochs" in card
     assert "Article\n  5(1)(f)" in card
-    assert f"python -m fer_jax.evaluate --run {out} --split valid" in card
+    assert f"python -m fer_jax.evaluate --run {out} --split valid --data {network.config.data.dir}\n" in card
     assert f'fer_jax.load("{out}")' in card
     assert "checkpoint is that of the epoch with the highest validation accuracy" in card
     latest = document.to_markdown("", model_card.page(network._replace(checkpoint="latest"), result, 1, ""))
     assert "not selected on validation" in latest
     named = network._replace(run=shipped.networks()["base"].parent / "next")
     assert 'fer_jax.load("next")' in document.to_markdown("", model_card.page(named, result, 1, ""))
+
+
+def test_the_card_names_images_that_are_not_those_of_fer2013(tiny: tuple[Path, Path, Evaluation]) -> None:
+    run, out, result = tiny
+    network = inference.restore(run, "best")
+    drawn, folder = (out / "README.md").read_text(), network.config.data.dir
+    assert (
+        f"The training images of the data folder `{folder}`, which are not those of FER2013, with their votes" in drawn
+    )
+    assert f"On the validation images of the data folder `{folder}`, each predicted once" in drawn
+    assert f"The terms of the images in `{folder}`" in drawn
+    of_fer2013 = document.to_markdown("", model_card.page(network, result, 1, ""))
+    for text in ("FER+", "Kaggle", "the web of 2013"):
+        assert text not in drawn
+        assert text in of_fer2013
+    assert "--split valid --data data\n" in of_fer2013
+    elsewhere = document.to_markdown("", model_card.page(network, result, 1, "", evaluated_on="my data"))
+    assert "the training images of FER2013" in elsewhere
+    assert "On the validation images of the data folder `my data`" in elsewhere
+    assert "--data 'my data'\n" in elsewhere
+
+
+def test_the_card_says_when_its_commands_train_longer(tiny: tuple[Path, Path, Evaluation]) -> None:
+    run, _, result = tiny
+    network, text = (
+        inference.restore(run, "best"),
+        "The commands train for 4 epochs; this network was released after 2.",
+    )
+    assert "The commands train" not in document.to_markdown("", model_card.page(network, result, 1, ""))
+    network.config.train.epochs = 4
+    assert text in document.to_markdown("", model_card.page(network, result, 1, ""))
 
 
 def test_the_weakest_classes_are_those_of_the_lowest_recall(tiny: tuple[Path, Path, Evaluation]) -> None:

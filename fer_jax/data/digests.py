@@ -6,6 +6,9 @@ import numpy as np
 
 from fer_jax.data.selection import Images
 
+# Of the digests of FER2013's validation images, each once and sorted: SHA-256, 16 bytes.
+_FER2013_VALID = "1e452f59921a72d26b8d9097200624ef"
+
 SIZE = 16  # bytes: two of 10^9 unequal images have the same digest with a probability of 10^-21
 
 
@@ -17,3 +20,9 @@ def of_image(image: np.ndarray) -> bytes:
 def of_images(images: Images) -> np.ndarray:
     """Return the digest of each image: u8[N, 48, 48] -> S16[N]."""
     return np.fromiter((of_image(images[row]) for row in range(len(images))), f"S{SIZE}", len(images))
+
+
+def are_of_fer2013(digests: np.ndarray) -> bool:
+    """Return True if these digests, S16[N], are those of the validation images of FER2013, in any order."""
+    joined = b"".join(sorted(set(digests.tolist())))
+    return hashlib.sha256(joined).hexdigest()[: len(_FER2013_VALID)] == _FER2013_VALID

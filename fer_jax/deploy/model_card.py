@@ -3,6 +3,7 @@
 Model cards: Mitchell et al. 2019, https://arxiv.org/abs/1810.03993. The texts are Markdown; every metric is computed.
 """
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from fer_jax.inference.network import Network
 from fer_jax.models import registry
 from fer_jax.reporting import report, robustness_report, tables
 from fer_jax.reporting.document import Block, Heading, Text
+from fer_jax.training.early_stopping import ending
 
 WEAKEST = 3  # classes of low recall that the card names
 # Fields of config.model that change the network.
@@ -27,6 +29,10 @@ INTENDED = """\
 Research and teaching on the recognition of facial expressions: a baseline to compare with on FER+ under the protocols
 below, a network to study (calibration, disagreement of annotators, robustness), a starting point for other images.
 It predicts the name people would give the expression in an image; its probabilities estimate how far they agree."""
+
+INTENDED_ELSEWHERE = """\
+Images like those of its data folder. It predicts the name people would give the expression in an image; its
+probabilities estimate how far they agree. On other images measure it first."""
 
 OUT_OF_SCOPE = """\
 - **Reading feelings.** A face does not show what a person feels: people smile without joy and are angry without a scowl
@@ -48,6 +54,16 @@ LIMITATIONS = """\
   training seed changes the metrics too.
 - Temperature and calibration hold for images like these."""
 
+LIMITATIONS_ELSEWHERE = """\
+- The images are small (48x48) and grey. Video, other cameras, croppings and cultures have not been measured: expect
+  lower accuracy.
+- No metrics by age, gender or skin colour are given; expect differences.
+- The network does not detect faces: it needs one that is cut out as in the data folder. It predicts one of the eight
+  emotions for every image, also for an image without a face.
+- The labels are opinions of people. The intervals cover the choice of the images; another training seed changes the
+  metrics too.
+- Temperature and calibration hold for images like these."""
+
 LICENCE = """\
 - **Images:** FER2013, collected from the web by image search
   ([Goodfellow et al. 2013](https://arxiv.org/abs/1307.0414)) without asking the people in them, and published for a
@@ -59,7 +75,15 @@ LICENCE = """\
 This folder contains no image. Check yourself that these terms allow your use of a network trained on the data."""
 
 
-def page(network: Network, result: Evaluation, weights_bytes: int, commands: str, half: bool = False) -> list[Block]:
+def page(
+    network: Network,
+    result: Evaluation,
+    weights_bytes: int,
+    commands: str,
+    half: bool = False,
+    trained_on: str = "",
+    evaluated_on: str = "",
+) -> list[Block]:
     """Return the card.
 
     Args:
@@ -68,23 +92,25 @@ def page(network: Network, result: Evaluation, weights_bytes: int, commands: str
         weights_bytes: the size of its weights file.
         commands: the commands that train and release it again.
         half: its kernels are stored in float16.
+        trained_on: the data folder of the training, where its images are others than FER2013's.
+        evaluated_on: the same of the evaluation.
     """
     return [
         Text(f"A network that names the expression of a face in a small grey image: one of {', '.join(EMOTIONS)}."),
         Text(f"**{tables.verdict(result)}**"),
         *_section("Model details", _details(network, weights_bytes, half)),
-        *_section("Intended use", INTENDED),
+        *_section("Intended use", INTENDED_ELSEWHERE if trained_on else INTENDED),
         *_section("Out-of-scope use", OUT_OF_SCOPE),
-        *_section("Training data", _training_data(network)),
-        *_section("Evaluation", _evaluation_data(network, result)),
+        *_section("Training data", _training_data(network, trained_on)),
+        *_section("Evaluation", _evaluation_data(network, result, evaluated_on)),
         *report.main_metrics(result),
         *_by_class(result),
         *report.calibrated(result),
         *(robustness_report.section(result, result.robustness) if result.robustness else []),
-        *_section("Limitations", LIMITATIONS),
-        *_section("Licence of the data", LICENCE),
-        *_section("How to use it", _use(network)),
-        *_section("How to reproduce it", _reproduce(network, commands)),
+        *_section("Limitations", LIMITATIONS_ELSEWHERE if trained_on else LIMITATIONS),
+        *_section("Licence of the data", _licence(network, trained_on)),
+        *_section("How to use it", _use(network, evaluated_on)),
+        *_section("How to reproduce it", _reproduce(network, commands, trained_on)),
     ]
 
 
@@ -130,26 +156,33 @@ def _details(network: Network, weights_bytes: int, half: bool) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _training_data(network: Network) -> str:
+def _training_data(network: Network, folder: str) -> str:
     config, last = network.config, network.history[-1]
     dropped = ", without duplicates of validation and test images" if config.data.get("drop_repeats", False) else ""
     if config.data.get("fraction", 1) < 1:
         dropped += f", a random part of {config.data.fraction:.1%}"
     others = f", apart from those that `{source}` was trained on" if (source := config.train.init_from) else ""
+    if folder:
+        source = f"The training images of the data folder `{folder}`, which are not those of FER2013, with their votes"
+    else:
+        source = (
+            "[FER+](https://arxiv.org/abs/1608.01041) (Barsoum et al. 2016): the training images of FER2013 with the "
+            "votes of annotators"
+        )
     return (
-        "[FER+](https://arxiv.org/abs/1608.01041) (Barsoum et al. 2016): the training images of FER2013 with the votes "
-        f"of annotators, selected by the label mode `{config.data.label_mode}` of `fer_jax/data/labels.py`{dropped}; "
+        f"{source}, selected by the label mode `{config.data.label_mode}` of `fer_jax/data/labels.py`{dropped}; "
         f"{last.step // last.epoch:,} batches of {config.train.batch_size} images an epoch. No other images{others}."
     )
 
 
-def _evaluation_data(network: Network, result: Evaluation) -> str:
+def _evaluation_data(network: Network, result: Evaluation, folder: str) -> str:
     if network.checkpoint == "best":
         selection = "The checkpoint is that of the epoch with the highest validation accuracy (protocol majority)"
     else:
         selection = "The checkpoint is the latest, not selected on validation, but the recipe may be"
+    images = f"of the data folder `{folder}`" if folder else "of FER+ (usage PublicTest)"
     return (
-        "On the validation images of FER+ (usage PublicTest), each predicted once, without mirror images. The metrics "
+        f"On the validation images {images}, each predicted once, without mirror images. The metrics "
         "were computed from the files of this folder when it was made. Compare networks by accuracy under protocol "
         f"{result.main_protocol}, without duplicates. {selection}, so the metrics are optimistic. None "
         "comes from the test images."
@@ -177,14 +210,25 @@ def weaknesses(result: Evaluation) -> str:
     return f"{weakest} Do not rely on the network for these classes."
 
 
-def _use(network: Network) -> str:
-    name = _name(network.run)
+def _licence(network: Network, folder: str) -> str:
+    if not folder:
+        return LICENCE
+    terms = f"The terms of the images in `{folder}`, and of their labels, are those of their sources."
+    if start := network.config.train.init_from:
+        terms += f" Those of the data that `{start}` was trained on hold too."
+    return (
+        f"{terms} This folder contains no image. Check yourself that they allow your use of a network trained on them."
+    )
+
+
+def _use(network: Network, folder: str) -> str:
+    name, of_readme = _name(network.run), "" if folder else " of the README"
     return f"""\
-With fer_jax installed, on your image `face.png` of a face that is cut out, and on the data folder of the README:
+With fer_jax installed, on your image `face.png` of a face that is cut out, and on the data folder{of_readme}:
 
 ```
 python -m fer_jax.predict --run {name} --faces cropped face.png
-python -m fer_jax.evaluate --run {name} --split valid --data data
+python -m fer_jax.evaluate --run {name} --split valid --data {shlex.quote(folder or "data")}
 ```
 
 ```python
@@ -201,11 +245,18 @@ def _name(run: Path) -> str:
     return run.name if run.resolve().parent in shipped_folders else str(run)
 
 
-def _reproduce(network: Network, commands: str) -> str:
+def _reproduce(network: Network, commands: str, folder: str) -> str:
+    data = (
+        f"It needs the data folder `{folder}`." if folder else "The README of the repository says how to make the data."
+    )
+    train, history = network.config.train, network.history
+    unfinished = ""
+    if not ending(history, train.epochs, train.patience):
+        unfinished = f" The commands train for {train.epochs} epochs; this network was released after {len(history)}."
     return f"""\
 ```
 {commands}
 ```
 
-The README of the repository says how to make the data. Seed {network.config.seed} gives the same weights on one machine
-with the same packages; elsewhere rounding differs, and the network differs a little."""
+{data} Seed {network.config.seed} gives the same weights on one machine
+with the same packages; elsewhere rounding differs, and the network differs a little.{unfinished}"""

@@ -15,6 +15,8 @@ from fer_jax.core import atomic, run_folder, shipped
 from fer_jax.core import config as config_lib
 from fer_jax.core.errors import UserError
 from fer_jax.core.run_folder import CARD, CONFIG, GRAPH, PREDICTIONS, WEIGHTS
+from fer_jax.data import digests, folders
+from fer_jax.data.folders import Split
 from fer_jax.deploy import model_card
 from fer_jax.evaluation import evaluator, robustness
 from fer_jax.evaluation.result import Evaluation
@@ -69,8 +71,8 @@ def release(
             images = valid.split.images[result.rows]
             corrupted = robustness.predict(network, images, False, lambda line: print(line, flush=True))
             result = robustness.add(result, corrupted, valid.subsets)
-        size = (new / WEIGHTS).stat().st_size
-        blocks = model_card.page(network, result, size, origin, half)
+        size, other = (new / WEIGHTS).stat().st_size, _other_images(trained.config.data.dir, valid.split, data_dir)
+        blocks = model_card.page(network, result, size, origin, half, *other)
         (new / CARD).write_text(document.to_markdown(f"Model card: {out.name}", blocks), encoding="utf-8")
         run_folder.check_replaceable(out)  # again, since the evaluation took a while
         try:
@@ -82,6 +84,13 @@ def release(
                 os.replace(old, out)
             raise
     return result
+
+
+def _other_images(trained_on: str, valid: Split, data_dir: str) -> tuple[str, str]:
+    """The data folders of training and of `valid`, which is from `data_dir`; each "" if its images are FER2013's."""
+    of_fer2013 = digests.are_of_fer2013(valid.digests)
+    known = folders.load(trained_on, "valid") if folders.has(trained_on, "valid") else valid
+    return "" if digests.are_of_fer2013(known.digests) else trained_on, "" if of_fer2013 else data_dir
 
 
 def _write_graph(folder: Path, name: str) -> None:

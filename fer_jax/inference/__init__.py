@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fer_jax.inference.log_probs import average
-    from fer_jax.inference.network import Network, log_probabilities, restore, restore_trained
+    from fer_jax.inference.network import Network, log_probabilities, restore
 
-__all__ = ["Network", "average", "log_probabilities", "restore", "restore_trained"]
+__all__ = ["Network", "average", "log_probabilities", "restore"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,31 +7,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax import inference
-from fer_jax.core import config as config_lib
-from fer_jax.core.errors import UserError
 from fer_jax.data import labels
 from fer_jax.models import registry
 
 
 def restore(config: ConfigDict) -> Any:
-    """Return the variables of the network that `train.init_from` names.
+    """Return the variables of the network that `train.init_from` names, which `sources.check` has found fit.
 
     Raises:
-        UserError: it cannot be read, is of a run that has not finished, or is another network than the config's.
+        UserError: they cannot be read.
     """
-    network = inference.restore_trained(config.train.init_from, "train.init_from")
-    independent = ("dropout", "dtype", "stochastic_depth")  # the weights do not depend on these fields
-    theirs, ours = (
-        {
-            "model": {name: value for name, value in fields["model"].items() if name not in independent},
-            "image": fields["image"],
-        }
-        for fields in map(config_lib.as_json, (network.config, config))
-    )
-    if theirs != ours:
-        differences = config_lib.differences(theirs, ours)
-        raise UserError(f"train.init_from={config.train.init_from} holds another network ({differences})")
-    return network.variables
+    return inference.restore(config.train.init_from).variables
 
 
 def without_absent_classes(variables: Any, target: np.ndarray, say: Callable[[str], None]) -> Any:

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fer_jax.core import run_folder
-from fer_jax.core.cli import command
 from fer_jax.core.devices import Devices, memory_errors
 from fer_jax.core.errors import UserError
 from fer_jax.data import augment
@@ -23,7 +22,6 @@ from fer_jax.inference import weights
 from fer_jax.inference.log_probs import average, log_softmax
 from fer_jax.models import registry
 from fer_jax.training.checks import check_network
-from fer_jax.training.early_stopping import ending
 from fer_jax.training.history import EpochRecord, best_record
 from fer_jax.training.network import NetworkParts, build_network
 from fer_jax.training.shapes import named_leaves
@@ -98,27 +96,6 @@ def restore(run: Path | str, which: str = "best") -> Network:
     variables = train_step.eval_variables(saved.tree["state"])
     _check_finite(run, variables)
     return Network(run, config, parts, predict, variables, saved.step, history, which, saved.progress.code)
-
-
-def restore_trained(run: Path | str, field: str) -> Network:
-    """Return the network of a run's best checkpoint, for another run to learn from, once the run has finished.
-
-    Args:
-        run: as of `restore`. A released network counts as trained: somebody chose its epoch.
-        field: of the config that names the run; errors begin with it.
-
-    Raises:
-        OutOfMemoryError: as `restore`.
-        UserError: as `restore`, or the run has epochs left.
-    """
-    network = restore(run)
-    train, epochs = network.config.train, len(network.history)
-    if not run_folder.is_released(network.run) and not ending(network.history, train.epochs, train.patience):
-        raise UserError(
-            f"{field}: {network.run} has trained {epochs} of its {train.epochs} epochs; let it finish, or "
-            f"release it as it is ({command('release')})"
-        )
-    return network
 
 
 def _check_best(run: Path, which: str, step: int, history: Sequence[EpochRecord]) -> None:

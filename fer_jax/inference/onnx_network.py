@@ -83,8 +83,10 @@ def load(run: Path) -> OnnxNetwork:
     path = run if run.suffix == ".onnx" else run / GRAPH
     if not path.is_file():
         raise UserError(f"{path} does not exist; name a network, a run folder or an exported file")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal: it would print lines of its own about an error that is raised as well
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         facts = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # onnxruntime's errors have no class in common
         reason = textwrap.shorten(one_line(error), 100, placeholder=" ...")

@@ -78,8 +78,7 @@ def mean_predictions(teachers: Sequence[str], images: Images, say: Callable[[str
         say: gets a line before slow work.
 
     Raises:
-        UserError: a network or a file cannot be read, a network's run is not fully trained, or networks are to predict
-            in a run of several processes.
+        UserError: a network or a file cannot be read, or networks are to predict in a run of several processes.
     """
     files = [name for name in teachers if run_folder.is_predictions(name)]
     names = [name for name in teachers if name not in files]
@@ -90,7 +89,7 @@ def mean_predictions(teachers: Sequence[str], images: Images, say: Callable[[str
                 f"data.teachers: {names[0]} is a network, and networks predict in runs of one process alone; start "
                 f"with one process, stop, and name the {PREDICTIONS} of its run folder"
             )
-        networks = [inference.restore_trained(name, "data.teachers") for name in names]
+        networks = [inference.restore(name) for name in names]
         say(f"predicting {len(images):,} images with {len(names)} teacher(s), once for this run")
         log_probs = [inference.log_probabilities(network, images, flip=True) for network in networks]
         predictions += [np.exp(rows) for rows in log_probs]

@@ -9,12 +9,13 @@ from ml_collections import ConfigDict
 from fer_jax.core import config as config_lib
 from fer_jax.core.devices import Devices
 from fer_jax.data import folders
+from fer_jax.inference import sources
 from fer_jax.search import space as search_space
 from fer_jax.search import storage as storage_lib
 from fer_jax.search import study as study_lib
 from fer_jax.search import study_report, trials
 from fer_jax.search.space import Search
-from fer_jax.training.checks import check, check_sources
+from fer_jax.training.checks import check
 
 
 def tune(
@@ -65,7 +66,7 @@ def check_search(config: ConfigDict, search: Search) -> None:
     for trial_config in map(functools.partial(config_lib.with_values, config), [{}, *single]):
         check(trial_config)
         devices.check_batch_size(trial_config.train.batch_size)
-        check_sources(trial_config)
+        sources.check(trial_config)
     for split in ("train", "valid"):
         folders.load(config.data.dir, split)
 

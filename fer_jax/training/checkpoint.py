@@ -47,8 +47,13 @@ class DamagedError(UserError):
         self.folder, self.reason = folder, one_line(reason, 60)
         super().__init__(
             f"checkpoint {folder} cannot be restored: it is damaged ({self.reason}); run the command that trains it "
-            "again, which goes back to an undamaged one, or choose the other --checkpoint"
+            f"again, which {self._again()}"
         )
+
+    def _again(self) -> str:
+        if len(run_folder.checkpoints(self.folder.parent.parent)) < 2:
+            return "starts from the beginning: there is no other checkpoint"
+        return "goes back to an undamaged one, or evaluate the other --checkpoint"
 
 
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:

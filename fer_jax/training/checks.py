@@ -10,7 +10,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax.core import config as config_lib
-from fer_jax.core import run_folder
 from fer_jax.core.config import shown
 from fer_jax.core.errors import UserError, one_line
 from fer_jax.data import labels, normalize, recipes
@@ -230,17 +229,3 @@ def _conflict(fields: Mapping[str, Any]) -> str:
     if len(fields["schedule.boundaries"]) != len(fields["schedule.scales"]):
         return "schedule.boundaries and schedule.scales must have the same length"
     return ""
-
-
-def check_sources(config: ConfigDict) -> None:
-    """Check that the teachers and the run folder of the initial weights exist.
-
-    Raises:
-        UserError: a folder holds no run, or a file of predictions is missing.
-    """
-    files = [name for name in config.data.teachers if run_folder.is_predictions(name)]
-    for name in files:
-        run_folder.find_predictions(name)
-    runs = [name for name in config.data.teachers if name not in files]
-    for name in (*runs, *([config.train.init_from] if config.train.init_from else [])):
-        run_folder.read_config(run_folder.find(name))

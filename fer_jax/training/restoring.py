@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
+from fer_jax.core import run_folder
 from fer_jax.core.errors import UserError, one_line
 from fer_jax.training import packing
 from fer_jax.training.checkpoint import DamagedError, Progress, array_digests, json_digest, open_manager, signature
@@ -53,7 +54,10 @@ def resume(run: Path, like: Any, sharding: Sharding, say: Say) -> tuple[ocp.Chec
         except DamagedError as error:
             aside = _move_aside(run, error.folder)
             step = error.folder.name
-            say(f"checkpoint {step} is damaged ({error.reason}): moved to {aside}; the one before it is tried")
+            next_one = (
+                "the one before it is tried" if run_folder.checkpoints(run) else "none is left: the run starts again"
+            )
+            say(f"checkpoint {step} is damaged ({error.reason}): moved to {aside}; {next_one}")
 
 
 def _delete_superseded(manager: ocp.CheckpointManager) -> None:
