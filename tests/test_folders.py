@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fer_jax.core.errors import UserError
-from fer_jax.data import folders, label_csv
+from fer_jax.data import digests, folders, label_csv
 
 
 @pytest.fixture
@@ -271,3 +271,11 @@ def test_real_folders(real_dir: Path, split: str, count: int) -> None:
     loaded = folders.load(real_dir, split)
     assert loaded.images.shape == (count, 48, 48)
     assert set(loaded.votes.sum(axis=1)) <= {9, 10}
+
+
+def test_the_validation_images_of_fer2013_are_recognised(real_dir: Path, sample_dir: Path) -> None:
+    of_real = folders.load(real_dir, "valid").digests
+    assert digests.are_of_fer2013(of_real[::-1])
+    assert not digests.are_of_fer2013(of_real[1:])
+    for other in (folders.load(real_dir, "train"), folders.load(sample_dir, "valid")):
+        assert not digests.are_of_fer2013(other.digests)
