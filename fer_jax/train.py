@@ -109,7 +109,8 @@ def train(config: ConfigDict, folder: Path, say: Say = _print, stop_after: StopA
         UserError: config, data or folder cannot be used.
     """
     check(config)
-    if not run_folder.has_checkpoint(folder):  # a resumed run does without its sources
+    resumes = run_folder.has_checkpoint(folder)
+    if not resumes:  # a resumed run does without its sources
         sources.check(config)
     devices, inputs, initial = _read(config, folder)
     parts = setup.build(config, inputs.steps_per_epoch)
@@ -119,6 +120,8 @@ def train(config: ConfigDict, folder: Path, say: Say = _print, stop_after: StopA
         tree = {"state": initial, "totals": metrics_lib.zeros()}
         manager, saved = restoring.resume(folder, tree, devices.replicated, say)
         with closing(manager):
+            if resumes and not saved:  # all of its checkpoints were damaged
+                sources.check(config)
             run = _Run(config, folder, devices, parts, inputs, manager, say, stop_after)
             position = _resumed(run, saved) if saved else _first_position(run, tree)
             del initial, tree, saved  # the first step frees their memory
@@ -145,7 +148,6 @@ def _read(config: ConfigDict, folder: Path) -> tuple[Devices, Inputs, TrainState
 
 def _first_position(run: _Run, tree: dict[str, Any]) -> _Position:
     """The start of a new run, or of one whose checkpoints are all damaged."""
-    sources.check(run.config)  # a second time where the run is new; the first was before it had a folder
     if run.config.train.init_from:
         variables = initial_weights.restore(run.config)
         if not run.config.data.teachers:  # teachers' predictions have all classes

@@ -44,24 +44,22 @@ OUT_OF_SCOPE = """\
 - **Decisions about people:** hiring, credit, insurance, policing, borders, lie detection, diagnosis. Nor is it for
   watching people who have not agreed to it."""
 
-LIMITATIONS = """\
+LIMITS_OF_FER2013 = """\
 - The images are small (48x48), grey and from the web of 2013, found by searching for words of emotion. Posed and acted
   faces are among them. Video, other cameras, croppings and cultures have not been measured: expect lower accuracy.
 - FER2013 does not record who is in an image. Metrics by age, gender or skin colour cannot be given; expect differences.
-- The network does not detect faces: it needs one that is cut out as in FER2013. It predicts one of the eight emotions
-  for every image, also for an image without a face.
-- The labels are the opinions of about ten annotators per image. The intervals cover the choice of the images; another
-  training seed changes the metrics too.
-- Temperature and calibration hold for images like these."""
+"""
 
-LIMITATIONS_ELSEWHERE = """\
-- The images are small (48x48) and grey. Video, other cameras, croppings and cultures have not been measured: expect
-  lower accuracy.
+LIMITS_ELSEWHERE = """\
+- The images are small (48x48) and grey. Others have not been measured: expect lower accuracy on them.
 - No metrics by age, gender or skin colour are given; expect differences.
-- The network does not detect faces: it needs one that is cut out as in the data folder. It predicts one of the eight
-  emotions for every image, also for an image without a face.
-- The labels are opinions of people. The intervals cover the choice of the images; another training seed changes the
-  metrics too.
+"""
+
+LIMITATIONS = """\
+- The network does not detect faces: it needs one that is cut out as in {data}. It predicts one of the eight emotions
+  for every image, also for an image without a face.
+- The labels are the opinions of {annotators}. The intervals cover the choice of the images; another
+  training seed changes the metrics too.
 - Temperature and calibration hold for images like these."""
 
 LICENCE = """\
@@ -107,7 +105,7 @@ def page(
         *_by_class(result),
         *report.calibrated(result),
         *(robustness_report.section(result, result.robustness) if result.robustness else []),
-        *_section("Limitations", LIMITATIONS_ELSEWHERE if trained_on else LIMITATIONS),
+        *_section("Limitations", _limitations(trained_on)),
         *_section("Licence of the data", _licence(network, trained_on)),
         *_section("How to use it", _use(network, evaluated_on)),
         *_section("How to reproduce it", _reproduce(network, commands, trained_on)),
@@ -163,14 +161,14 @@ def _training_data(network: Network, folder: str) -> str:
         dropped += f", a random part of {config.data.fraction:.1%}"
     others = f", apart from those that `{source}` was trained on" if (source := config.train.init_from) else ""
     if folder:
-        source = f"The training images of the data folder `{folder}`, which are not those of FER2013, with their votes"
+        images = f"The training images of the data folder `{folder}`, which are not those of FER2013, with their votes"
     else:
-        source = (
+        images = (
             "[FER+](https://arxiv.org/abs/1608.01041) (Barsoum et al. 2016): the training images of FER2013 with the "
             "votes of annotators"
         )
     return (
-        f"{source}, selected by the label mode `{config.data.label_mode}` of `fer_jax/data/labels.py`{dropped}; "
+        f"{images}, selected by the label mode `{config.data.label_mode}` of `fer_jax/data/labels.py`{dropped}; "
         f"{last.step // last.epoch:,} batches of {config.train.batch_size} images an epoch. No other images{others}."
     )
 
@@ -208,6 +206,12 @@ def weaknesses(result: Evaluation) -> str:
         classes.append(text)
     weakest = f"Weakest, by recall under protocol {result.main_protocol}: {'; '.join(classes)}."
     return f"{weakest} Do not rely on the network for these classes."
+
+
+def _limitations(folder: str) -> str:
+    if folder:
+        return LIMITS_ELSEWHERE + LIMITATIONS.format(data="the data folder", annotators="people")
+    return LIMITS_OF_FER2013 + LIMITATIONS.format(data="FER2013", annotators="about ten annotators per image")
 
 
 def _licence(network: Network, folder: str) -> str:

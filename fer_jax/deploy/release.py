@@ -53,6 +53,7 @@ def release(
     half = half or weights.is_half(run)  # rounded kernels stay rounded
     origin = commands(run, out, trained.config, trained.checkpoint, half, with_robustness)
     valid = evaluator.load_data(data_dir, "valid")
+    other = _other_images(trained.config.data.dir, valid.split, data_dir)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic.writing(out), tempfile.TemporaryDirectory(prefix=".release-", dir=out.parent) as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
@@ -71,8 +72,7 @@ def release(
             images = valid.split.images[result.rows]
             corrupted = robustness.predict(network, images, False, lambda line: print(line, flush=True))
             result = robustness.add(result, corrupted, valid.subsets)
-        size, other = (new / WEIGHTS).stat().st_size, _other_images(trained.config.data.dir, valid.split, data_dir)
-        blocks = model_card.page(network, result, size, origin, half, *other)
+        blocks = model_card.page(network, result, (new / WEIGHTS).stat().st_size, origin, half, *other)
         (new / CARD).write_text(document.to_markdown(f"Model card: {out.name}", blocks), encoding="utf-8")
         run_folder.check_replaceable(out)  # again, since the evaluation took a while
         try:
@@ -88,9 +88,10 @@ def release(
 
 def _other_images(trained_on: str, valid: Split, data_dir: str) -> tuple[str, str]:
     """The data folders of training and of `valid`, which is from `data_dir`; each "" if its images are FER2013's."""
-    of_fer2013 = digests.are_of_fer2013(valid.digests)
-    known = folders.load(trained_on, "valid") if folders.has(trained_on, "valid") else valid
-    return "" if digests.are_of_fer2013(known.digests) else trained_on, "" if of_fer2013 else data_dir
+    elsewhere = trained_on != data_dir and folders.has(trained_on, "valid")
+    known = folders.load(trained_on, "valid") if elsewhere else valid
+    of_training, of_valid = (digests.are_of_fer2013(split.digests) for split in (known, valid))
+    return "" if of_training else trained_on, "" if of_valid else data_dir
 
 
 def _write_graph(folder: Path, name: str) -> None:
