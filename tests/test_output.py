@@ -81,3 +81,30 @@ def test_warnings_of_libraries_have_no_source_line(capsys: pytest.CaptureFixture
     assert cli.status(lambda: warnings.warn("two\nlines", FutureWarning, stacklevel=1)) == 0
     assert capsys.readouterr().err == "warning: two lines\n"
     assert warnings.showwarning is show
+
+
+ABANDONED = """
+from fer_jax.core import cli
+
+async def write(): ...
+
+def main():
+    write()
+    kept.append(write())
+
+kept = []
+try:
+    cli.run(main)
+finally:
+    kept.clear()
+"""
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_coroutine_that_a_library_gives_up_prints_nothing_unless_asked_for(asked: bool) -> None:
+    """Orbax leaves some after a full disk, which Python may collect in the next command, or at its end."""
+    options = ("-W", "default") if asked else ()
+    done = run(*options, "-c", ABANDONED, stderr=subprocess.PIPE)
+    assert done.returncode == 0
+    assert done.stderr.count("coroutine 'write' was never awaited") == (2 if asked else 0)
+    assert asked or done.stderr == ""

@@ -55,6 +55,9 @@ def outliving_reader() -> Iterator[Stream]:
     previous = sys.stdout, sys.stderr
     streams = Stream(sys.stdout), Stream(sys.stderr)
     sys.stdout, sys.stderr = streams
+    if not sys.warnoptions:
+        # What orbax gives up after a full disk. Python collects it at any time later, even after the block.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:
