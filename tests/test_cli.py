@@ -1,17 +1,20 @@
 """The frame of all commands: arguments, errors on one line, exit status, help."""
 
 import argparse
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from fer_jax import __main__ as program
 from fer_jax.core import cli, run_folder
-from fer_jax.core.errors import UserError, one_line
+from fer_jax.core.errors import UserError, file_error, one_line
 from fer_jax.core.runtime import exit_status
 
 ROOT = Path(__file__).parent.parent
@@ -127,6 +130,33 @@ def test_a_file_to_write_is_checked(tmp_path: Path) -> None:
     ):
         with pytest.raises(argparse.ArgumentTypeError, match=message):
             function(name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders have no such permissions")
+def test_a_folder_may_be_writable_where_its_parent_is_not() -> None:
+    path = Path(tempfile.mkdtemp())  # tmp_path is in a folder that others than root may not enter
+    own, closed = path / "own", path / "closed"
+    own.mkdir(mode=0o777)
+    own.chmod(0o777)
+    closed.mkdir(mode=0o555)
+    path.chmod(0o555)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)  # root may write anywhere
+        assert cli.output_folder(str(own)) == own
+        assert cli.output_folder(str(own / "new")) == own / "new"
+        for folder in (closed, closed / "new", path / "new"):
+            with pytest.raises(argparse.ArgumentTypeError, match="no file can be written in this folder: name another"):
+                cli.output_folder(str(folder))
+        with pytest.raises(PermissionError) as error:
+            (path / "new").touch()
+        assert file_error(error.value) == f"{path}/new: Permission denied; change its permissions, or name another"
+    finally:
+        if root:
+            os.seteuid(0)
+        path.chmod(0o755)
+        shutil.rmtree(path)
 
 
 def test_an_output_is_no_input_and_no_other_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

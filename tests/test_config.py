@@ -292,6 +292,11 @@ def test_a_config_is_found_by_path_or_name_from_any_folder(tmp_path: Path, monke
     with pytest.raises(UserError, match=r"base is a shipped config and a file here: write \./base or .*base\.py$"):
         config.find("base")
     assert config.find("./base") == Path("base")
+    Path("config.json").write_text("{}")
+    with pytest.raises(
+        UserError, match=r"config\.json is not a Python file: give a \.py file with get_config\(\), or "
+    ):
+        config.find("config.json")
 
 
 @pytest.mark.parametrize(

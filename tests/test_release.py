@@ -317,7 +317,8 @@ def test_the_card_names_the_origin_of_the_weights(tiny: tuple[Path, Path, Evalua
     card = document.to_markdown("", model_card.page(network, result, 1, ""))
     targets = "25% of each target from the predictions of `a`, in `b.npz`"
     assert f"trained from the weights of `pretrained/base`, {targets}." in card
-    assert "No other images, apart from those that `pretrained/base` was trained on.\n" in card
+    earlier = "apart from the training images of `pretrained/base` and of its teachers"
+    assert f"images an epoch. No other images, {earlier}.\n" in card
     assert "augmentation `camera`, optimizer" in card  # before the last epochs begin
     assert "best checkpoint, of step 8" in card  # before the mean begins
     network.config.train.epochs = 4

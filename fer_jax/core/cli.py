@@ -87,7 +87,7 @@ def output_file(*endings: str) -> Callable[[str], Path]:
             return path
         if path.suffix not in endings:
             raise argparse.ArgumentTypeError(f"{text!r}: name a {' or '.join(endings)} file")
-        _check_parent(text)
+        _check_writable(_parent(path), text)
         return path
 
     return path_of
@@ -98,7 +98,7 @@ def output_folder(text: str) -> Path:
     path = Path(text)
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a file: name a folder")
-    _check_parent(text)
+    _check_writable(path if path.is_dir() else _parent(path), text)
     return path
 
 
@@ -107,10 +107,13 @@ def is_device(path: Path) -> bool:
     return path.is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir())
 
 
-def _check_parent(text: str) -> None:
-    """Raise ArgumentTypeError unless a file can be made next to a path. Of a link the target counts."""
-    path = Path(text)
-    folder = path.resolve().parent if path.is_symlink() else path.parent
+def _parent(path: Path) -> Path:
+    """The folder that a path is in. Of a link the target counts."""
+    return path.resolve().parent if path.is_symlink() else path.parent
+
+
+def _check_writable(folder: Path, text: str) -> None:
+    """Raise ArgumentTypeError, about the argument `text`, unless a file can be made in a folder."""
     if not folder.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r}: the parent folder does not exist")
     try:

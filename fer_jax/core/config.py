@@ -64,12 +64,14 @@ def find(name: str) -> Path:
     """Return the config file of a path, or the shipped config of a name, for example "base".
 
     Raises:
-        UserError: neither exists, or both do.
+        UserError: neither exists, or both do, or the file has another ending than .py.
     """
     path, configs = Path(name).expanduser(), shipped.configs()
     if path.is_file():
         if name in configs and not path.samefile(configs[name]):
             raise UserError(f"{name} is a shipped config and a file here: write ./{name} or {configs[name]}")
+        if path.suffix not in ("", ".py"):
+            raise UserError(f"{name} is not a Python file: give a .py file with get_config(), or a shipped config")
         return path
     if name in configs:
         return configs[name]

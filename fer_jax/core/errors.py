@@ -31,7 +31,7 @@ def shortened(line: str) -> str:
 
 
 def file_error(error: OSError, path: Path | None = None) -> str:
-    """Return the text of an OSError: the file and the reason, and after a full or failing disk what to do.
+    """Return the text of an OSError: the file and the reason, and what to do if the disk or a permission is in the way.
 
     Args:
         error: the error.
@@ -43,4 +43,6 @@ def file_error(error: OSError, path: Path | None = None) -> str:
         place = f" to {name}" if name else ""
         remedy = "free some space or choose another disk, then run the same command again"
         return f"cannot write{place}: {reason}; no file is half-written; {remedy}"
+    if name and isinstance(error, PermissionError):
+        return f"{name}: {reason}; change its permissions, or name another"
     return f"{name}: {reason}" if name else one_line(error)

@@ -159,7 +159,9 @@ def _training_data(network: Network, folder: str) -> str:
     dropped = ", without duplicates of validation and test images" if config.data.get("drop_repeats", False) else ""
     if config.data.get("fraction", 1) < 1:
         dropped += f", a random part of {config.data.fraction:.1%}"
-    others = f", apart from those that `{source}` was trained on" if (source := config.train.init_from) else ""
+    earlier = [f"of `{config.train.init_from}`"] if config.train.init_from else []
+    earlier += ["of its teachers"] if config.data.teachers else []
+    others = f", apart from the training images {' and '.join(earlier)}" if earlier else ""
     if folder:
         images = f"The training images of the data folder `{folder}`, which are not those of FER2013, with their votes"
     else:
