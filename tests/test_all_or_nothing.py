@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_python
 from tiny_csvs import (
     KEPT,
     ROWS,
@@ -49,13 +48,12 @@ def test_output_folder_without_write_permission(tmp_path: Path, capsys: pytest.C
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     csvs = write_csvs(tmp_path, *csv_lines(ROWS))
-    run = subprocess.run(
-        [sys.executable, SCRIPT, *generator_arguments(csvs, tmp_path / "data")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),  # bytes
+    # Set in a process of its own: jax's threads forbid a preexec_fn here.
+    limited = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "  # bytes
+        "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
+    run = run_python("-c", limited, SCRIPT, *generator_arguments(csvs, tmp_path / "data"))
     assert run.returncode == 1
     assert re.fullmatch(r"error: cannot write [^\n]*File too large[^\n]*-d\n", run.stderr)
     assert not (tmp_path / "data").exists()

@@ -108,3 +108,27 @@ def test_a_coroutine_that_a_library_gives_up_prints_nothing_unless_asked_for(ask
     assert done.returncode == 0
     assert done.stderr.count("coroutine 'write' was never awaited") == (2 if asked else 0)
     assert asked or done.stderr == ""
+
+
+COMPILES = """
+import jax
+from fer_jax.core import cli
+
+cli.run(lambda: print(jax.jit(lambda x: x + 1)(1)))
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_program_that_is_cut_short_is_compiled_again_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may be writing it, or was killed."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    for _ in range(2):
+        done = run("-c", COMPILES, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+        entries = list(tmp_path.glob("*-cache"))
+        assert entries
+        for entry in entries:
+            entry.write_bytes(entry.read_bytes()[:100])

@@ -25,7 +25,7 @@ def save(*_):
 signal.signal(signal.SIGTERM, save)
 parent.follow()
 os.write(out, b"training\\n")
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -43,9 +43,9 @@ def test_lines_have_the_number_of_their_process_and_the_gpu_is_shared() -> None:
 
 @pytest.mark.slow
 def test_processes_save_when_the_time_is_over() -> None:
-    lines = supervised(SAVES, 2, minutes=0.05)
+    lines = supervised(SAVES, 2, minutes=0.1)
     assert sorted(lines[:2]) == ["1: training", "2: training"]
-    assert lines[2] == "0.05 minutes are over: the runs are saved"
+    assert lines[2] == "0.1 minutes are over: the runs are saved"
     assert sorted(lines[3:]) == ["1: saved", "2: saved"]
 
 
@@ -84,4 +84,6 @@ def test_two_runs_at_once_end_in_one_table(
     with (tmp_path / "results.csv").open() as file:
         assert sorted(row["seed"] for row in csv.DictReader(file)) == ["0", "1"]
     lines = capsys.readouterr().out.splitlines()
-    assert {line[:3] for line in lines if "epoch 1/1" in line} == {"1: ", "2: "}
+    # Not all train: a process that starts late may find one run finished and the other one taken.
+    assert {line[:3] for line in lines if ": run " in line} == {"1: ", "2: "}
+    assert any("epoch 1/1" in line for line in lines)

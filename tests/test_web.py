@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -17,7 +18,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from fer_jax import EMOTIONS
 from fer_jax.core.errors import UserError
+from fer_jax.faces.face import Face
+from fer_jax.faces.tracks import Tracker
 from fer_jax.web import build, convert, server
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +47,51 @@ def test_what_is_served_is_what_was_built(address: str) -> None:
 
 def test_the_page_was_built_of_today_s_sources() -> None:
     assert build.digests(build.inputs()) == MANIFEST["made of"], "run make page"
+
+
+TRACKS = """
+import { Tracks } from "./tracks.js";
+let text = "";
+for await (const part of process.stdin) text += part;
+const tracks = new Tracks();
+console.log(JSON.stringify(JSON.parse(text).map(([time, faces]) => tracks.update(time, faces))));
+"""
+
+
+def test_the_page_follows_faces_as_films_do() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    rng = np.random.default_rng(0)
+    places = rng.integers(0, 200, (3, 2))
+    frames: list[tuple[float, list[Face]]] = []
+    for time_s in np.cumsum(rng.choice([0.04, 0.3, 0.8, 4], 300, p=[0.6, 0.2, 0.15, 0.05])):  # some are rare
+        places += rng.integers(-9, 10, places.shape)
+        votes = rng.dirichlet(np.ones(len(EMOTIONS)), len(places))
+        faces = [
+            Face((int(x), int(y), 60, 70), dict(zip(EMOTIONS, map(float, vote), strict=True)), 0.9)
+            for (x, y), vote in zip(places, votes, strict=True)
+            if rng.random() < 0.7
+        ]
+        frames.append((float(time_s), [faces[i] for i in rng.permutation(len(faces))]))
+    given = [(time, [{"box": f.box, "emotions": list(f.emotions.values())} for f in faces]) for time, faces in frames]
+    done = subprocess.run(
+        [node, "--input-type=module", "-e", TRACKS],
+        cwd=build.SOURCE,
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    tracker = Tracker(smooth=0.5)
+    expected = [tracker.update(time, faces) for time, faces in frames]
+    seen = json.loads(done.stdout)
+    assert [[f["track"] for f in faces] for faces in seen] == [[f.track for f in faces] for faces in expected]
+    assert max(f.track or 0 for faces in expected for f in faces) > 10
+    for mine, theirs in zip(seen, expected, strict=True):
+        emotions = [list(f.emotions.values()) for f in theirs]
+        np.testing.assert_allclose([f["emotions"] for f in mine], emotions, rtol=0, atol=1e-12)
 
 
 @pytest.mark.slow

@@ -10,6 +10,12 @@ from typing import Any, TextIO
 
 from fer_jax.core.errors import one_line
 
+# Warnings that tell a user nothing; they may come at any time, even after the command.
+NEEDLESS = (
+    "coroutine .* was never awaited",  # orbax gives some up after a full disk, which has a line of its own
+    "Error reading persistent compilation cache entry",  # another process writes it; jax compiles again
+)
+
 
 class Stream:
     """A text stream that escapes the characters that its encoding lacks, and drops what cannot be written."""
@@ -56,8 +62,8 @@ def outliving_reader() -> Iterator[Stream]:
     streams = Stream(sys.stdout), Stream(sys.stderr)
     sys.stdout, sys.stderr = streams
     if not sys.warnoptions:
-        # What orbax gives up after a full disk. Python collects it at any time later, even after the block.
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        for text in NEEDLESS:
+            warnings.filterwarnings("ignore", text)
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:

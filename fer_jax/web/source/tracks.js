@@ -7,10 +7,13 @@ const SMOOTH = 0.5; // seconds
 export class Tracks {
   #tracks = [];
   #count = 0;
+  #latest = 0; // the time of the last frame
 
   /** The faces of the next frame, each with the number `track` and smoothed probabilities. */
   update(time, faces) {
-    this.#tracks = this.#tracks.filter((track) => time - track.time <= GAP);
+    const oldest = Math.min(time - GAP, this.#latest); // a face of the last frame stays on a slow computer too
+    this.#tracks = this.#tracks.filter((track) => track.time >= oldest);
+    this.#latest = time;
     const pairs = faces.flatMap((face) => this.#tracks.map((track) => ({ face, track, common: overlap(face.box, track.box) })));
     const matches = new Map();
     const taken = new Set();
