@@ -14,9 +14,7 @@ A protocol selects images and labels; each selected image is counted exactly onc
   argmax    every image; the class with the most votes
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from fer_jax.core import cli, run_folder
 from fer_jax.data.labels import PROTOCOLS
@@ -26,13 +24,6 @@ EXAMPLES = [
     "--run base --run best --checkpoint latest --ensemble",
     "--run base --robustness",
 ]
-
-
-def _folder(text: str) -> Path:
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is a file: name a folder")
-    return path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--out",
-        type=_folder,
+        type=cli.deep_output_folder,
         metavar="DIR",
         help="the folder for the report (default: <run>/report), or for the comparison of several runs (default: "
         "experiments/comparison)",

@@ -7,7 +7,6 @@ folder can. The metrics of the card are computed from the released files, on the
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from fer_jax.core import cli, run_folder
 
@@ -21,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and release."""
     parser = cli.parser("release", __doc__, EXAMPLES)
     parser.add_argument("--run", required=True, metavar="RUN", help="the run folder, or the name of a shipped network")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write or replace")
+    parser.add_argument(
+        "--out", type=cli.deep_output_folder, required=True, metavar="DIR", help="the folder to write or replace"
+    )
     parser.add_argument("--checkpoint", choices=("best", "latest"), default="best", help="default: best")
     parser.add_argument("--data", metavar="DIR", help="the data folder (default: that of the run's training)")
     parser.add_argument("--half", action="store_true", help="store the kernels as float16: half the size")

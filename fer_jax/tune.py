@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--storage", default=STORAGE, metavar="URL", help=f"URL of the database; default: {STORAGE}")
     parser.add_argument("--sampler", default="tpe", choices=("tpe", "random", "grid"), help="default: tpe")
     parser.add_argument("--study", metavar="NAME", help="the name of the study; default: the name of the config")
-    parser.add_argument("--workdir", type=Path, metavar="DIR", help="the study folder; default: experiments/<study>")
+    parser.add_argument(
+        "--workdir", type=cli.deep_output_folder, metavar="DIR", help="the study folder; default: experiments/<study>"
+    )
     cli.add_overrides(parser, "sets a field that is not searched")
     args, overrides = parser.parse_known_args(argv)
     if args.trials < 1:

@@ -14,7 +14,7 @@ import pytest
 
 from fer_jax import __main__ as program
 from fer_jax.core import cli, run_folder
-from fer_jax.core.errors import UserError, file_error, one_line
+from fer_jax.core.errors import UserError, one_line
 from fer_jax.core.runtime import exit_status
 
 ROOT = Path(__file__).parent.parent
@@ -132,6 +132,29 @@ def test_a_file_to_write_is_checked(tmp_path: Path) -> None:
             function(name)
 
 
+PROBE = """
+import argparse, os, sys
+from pathlib import Path
+from fer_jax.core import cli
+from fer_jax.core.errors import file_error
+
+path = Path(sys.argv[1])
+if os.geteuid() == 0:
+    os.seteuid(65534)  # root may write anywhere
+for name in ("own", "own/new", "closed", "closed/new", "new", "own/new/deep", "closed/new/deep"):
+    for check in (cli.output_folder, cli.deep_output_folder):
+        try:
+            check(str(path / name))
+            print(name, check.__name__, "may be written")
+        except argparse.ArgumentTypeError as error:
+            print(name, check.__name__, str(error).removeprefix(repr(str(path / name))))
+try:
+    (path / "new").touch()
+except PermissionError as error:
+    print(file_error(error))
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="folders have no such permissions")
 def test_a_folder_may_be_writable_where_its_parent_is_not() -> None:
     path = Path(tempfile.mkdtemp())  # tmp_path is in a folder that others than root may not enter
@@ -140,23 +163,21 @@ def test_a_folder_may_be_writable_where_its_parent_is_not() -> None:
     own.chmod(0o777)
     closed.mkdir(mode=0o555)
     path.chmod(0o555)
-    root = os.geteuid() == 0
     try:
-        if root:
-            os.seteuid(65534)  # root may write anywhere
-        assert cli.output_folder(str(own)) == own
-        assert cli.output_folder(str(own / "new")) == own / "new"
-        for folder in (closed, closed / "new", path / "new"):
-            with pytest.raises(argparse.ArgumentTypeError, match="no file can be written in this folder: name another"):
-                cli.output_folder(str(folder))
-        with pytest.raises(PermissionError) as error:
-            (path / "new").touch()
-        assert file_error(error.value) == f"{path}/new: Permission denied; change its permissions, or name another"
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
     finally:
-        if root:
-            os.seteuid(0)
         path.chmod(0o755)
         shutil.rmtree(path)
+    closed_line, missing = ": no file can be written in this folder: name another", ": the parent folder does not exist"
+    either = [("own", "may be written"), ("own/new", "may be written")]
+    either += [(name, closed_line) for name in ("closed", "closed/new", "new")]
+    expected = [f"{name} {check} {line}" for name, line in either for check in ("output_folder", "deep_output_folder")]
+    for name, line in (("own/new/deep", "may be written"), ("closed/new/deep", closed_line)):
+        expected += [f"{name} output_folder {missing}", f"{name} deep_output_folder {line}"]
+    expected.append(f"{path}/new: Permission denied; change its permissions, or name another")
+    assert (done.stdout.splitlines(), done.stderr) == (expected, "")
 
 
 def test_an_output_is_no_input_and_no_other_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,16 +95,28 @@ def output_file(*endings: str) -> Callable[[str], Path]:
 
 def output_folder(text: str) -> Path:
     """Return the path of a folder to write to, which is made if needed; the type of an argument."""
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is a file: name a folder")
+    path = _folder(text)
     _check_writable(path if path.is_dir() else _parent(path), text)
+    return path
+
+
+def deep_output_folder(text: str) -> Path:
+    """Return the path of a folder to write to; it and the folders above it are made if needed."""
+    path = _folder(text)
+    _check_writable(next((folder for folder in (path, *path.parents) if folder.is_dir()), Path()), text)
     return path
 
 
 def is_device(path: Path) -> bool:
     """Return True for a device or a pipe; /dev/stdout is one too if the shell sends it to a file."""
     return path.is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file: name a folder")
+    return path
 
 
 def _parent(path: Path) -> Path:

@@ -56,7 +56,8 @@ def outliving_reader() -> Iterator[Stream]:
     """Let the block print whatever becomes of the reader, and yield its standard output.
 
     A closed pipe, as in `fer-jax ... | head -1`, or a full disk behind `> file` does not end the block's work. Warnings
-    of libraries are one line without a source line, unless Python was asked for others by -W or PYTHONWARNINGS.
+    of libraries are one line without a source line, and those of `NEEDLESS` are not shown, after the block neither,
+    unless Python was asked for others by -W or PYTHONWARNINGS.
     """
     previous = sys.stdout, sys.stderr
     streams = Stream(sys.stdout), Stream(sys.stderr)
